@@ -1,0 +1,31 @@
+//! What the runtime and its supervisor program say to each other and leave on disk.
+//!
+//! The runtime (inside the daemon) writes a [`Plan`] into a memory file and starts the supervisor with it.
+//! The supervisor answers once with a [`Report`], serves [`Request`]s on a socket in its run directory, and leaves
+//! an [`ExitRecord`] in the durable directory of the container. Everything is JSON: a daemon may be newer than the
+//! supervisors that it adopts, so fields are only ever added, with a default.
+
+mod control;
+mod failure;
+mod plan;
+mod record;
+
+pub use control::{Reply, Report, Request};
+pub use failure::{Failure, FailureKind, errno_name};
+pub use plan::{
+    Credentials, DeviceNode, LogPlan, MountAttributes, OutOfMemoryCounter, Plan, Program, ResourceLimit, Step,
+};
+pub use record::{ExitRecord, Outcome, RunState};
+
+/// File in the run directory that the supervisor holds a POSIX record lock on for as long as it lives.
+pub const LOCK_FILE: &str = "lock";
+/// Socket in the run directory on which the supervisor serves [`Request`]s, one per connection.
+pub const CONTROL_SOCKET: &str = "control";
+/// File in the run directory with the [`RunState`] of a living container.
+pub const STATE_FILE: &str = "state.json";
+/// File in the durable directory with the [`ExitRecord`].
+pub const EXIT_FILE: &str = "exit.json";
+/// Name of the log that is being written; older ones have `.1`, `.2`, … appended.
+pub const LOG_FILE: &str = "container.log";
+/// Largest number of bytes of program output in one log record.
+pub const LOG_RECORD_BYTES: usize = 16 * 1024;

@@ -1,0 +1,27 @@
+//! The vocabulary of Coracle: identifiers, specifications, objects, states and the rules that bind them.
+//!
+//! Nothing here does I/O, knows a clock, or has a wire or stored format: those live in `coracle-proto`.
+//! The manager's pure core, the command line and the agent all speak in these types.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+pub mod id;
+pub mod role;
+pub mod time;
+pub mod version;
+
+pub mod digest;
+pub mod image_ref;
+
+pub mod constraint;
+pub mod mount;
+pub mod name;
+pub mod resources;
+pub mod restart;
+
+pub mod cluster;
+pub mod image;
+pub mod node;
+pub mod service;
+pub mod task;
+
+pub mod validate;

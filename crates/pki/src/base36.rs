@@ -46,7 +46,8 @@ pub fn encode(bytes: &[u8], width: usize) -> String {
         *character = DIGITS[remainder as usize];
     }
     number.zeroize();
-    text.into_iter().map(char::from).collect()
+    // Moved, not copied: the text may be a secret. The digits are ASCII.
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// Reads exactly `width` characters into `bytes`, a big-endian number.

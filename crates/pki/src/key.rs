@@ -12,7 +12,9 @@ use zeroize::Zeroizing;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The system gave no randomness, or the cryptographic library refused.
-    #[error("cannot make a P-256 private key: the cryptographic library failed, check that the system has randomness")]
+    #[error(
+        "cannot make a P-256 private key: the cryptographic library failed, check that the system has randomness"
+    )]
     Generate,
     /// The bytes are no such key.
     #[error("private key is not an ECDSA P-256 key in PKCS #8 form: {reason}")]

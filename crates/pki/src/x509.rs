@@ -69,7 +69,10 @@ pub(crate) struct Names<'a> {
 
 /// Reads a subject that has exactly a common name and an organisation, and an organisational unit
 /// if `with_unit`.
-pub(crate) fn names<'a>(name: &'a X509Name<'a>, with_unit: bool) -> Result<Names<'a>, CertificateSyntaxError> {
+pub(crate) fn names<'a>(
+    name: &'a X509Name<'a>,
+    with_unit: bool,
+) -> Result<Names<'a>, CertificateSyntaxError> {
     let expected = if with_unit { 3 } else { 2 };
     let actual = name.iter_attributes().count();
     if actual != expected {
@@ -88,7 +91,7 @@ pub(crate) fn names<'a>(name: &'a X509Name<'a>, with_unit: bool) -> Result<Names
 
 fn single<'a>(
     name: &'a X509Name<'a>,
-    oid: &Oid<'_>,
+    oid: &Oid<'a>,
     attribute: &'static str,
 ) -> Result<&'a str, CertificateSyntaxError> {
     let mut values = name.iter_by_oid(oid);

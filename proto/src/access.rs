@@ -62,7 +62,11 @@ mod tests {
 
     #[test]
     fn only_two_methods_are_open_to_anybody() {
-        let open: Vec<_> = TABLE.iter().filter(|m| m.callers.contains(&Caller::Anyone)).map(|m| m.path).collect();
-        assert_eq!(open, ["/coracle.v1.CertificateAuthority/GetRoot", "/coracle.v1.CertificateAuthority/Issue"]);
+        let open: Vec<_> =
+            TABLE.iter().filter(|m| m.callers.contains(&Caller::Anyone)).map(|m| m.path).collect();
+        assert_eq!(
+            open,
+            ["/coracle.v1.CertificateAuthority/GetRoot", "/coracle.v1.CertificateAuthority/Issue"]
+        );
     }
 }

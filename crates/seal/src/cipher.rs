@@ -65,7 +65,11 @@ impl Cipher {
 
     /// Opens what [`Cipher::seal_into`] appended.
     pub(crate) fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
-        let (_, rest) = split_key_id(sealed)?;
+        let (key_id, rest) = split_key_id(sealed)?;
+        if key_id != self.key_id {
+            // The id is not part of the associated data, so a changed one would go unnoticed.
+            return Err(SealError::UnknownKey { key_id });
+        }
         let (nonce, ciphertext) = rest.split_at(NONCE_LEN);
         let nonce = Nonce::try_assume_unique_for_key(nonce)
             .map_err(|_| SealError::Cryptography { during: "reading a nonce" })?;

@@ -1,0 +1,95 @@
+//! The lab without the product: hosts reach each other, cuts cut, healing heals, and nothing is left.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use coracle_integration::lab::{Lab, Plan};
+use coracle_integration::name::{M1, M2, Name, W1};
+use coracle_integration::{cgroup, harness};
+
+/// Whether a datagram from one host arrives at the other.
+fn reaches(lab: &Lab, from: Name, to: Name) -> bool {
+    let host = |name| lab.get(name).unwrap().host().unwrap();
+    let receiver = host(to).in_network(|| Ok(UdpSocket::bind((to.address(), 4000))?)).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    // A send that finds no neighbour fails only later, or not at all: what counts is what arrives.
+    let send = || Ok(UdpSocket::bind("0.0.0.0:0")?.send_to(b"here", (to.address(), 4000)));
+    let _ = host(from).in_network(send).unwrap();
+    receiver.recv(&mut [0; 8]).is_ok()
+}
+
+#[test]
+fn cuts_cut_and_healing_heals() {
+    if let Some(reason) = harness::missing() {
+        println!("SKIPPED: {reason}");
+        return;
+    }
+    let folder = harness::folder().join("lab_itself");
+    let mut lab = Lab::new(Plan::bound(&folder, Path::new("/bin/true"))).unwrap();
+    for name in [M1, M2, W1] {
+        lab.add_host(name).unwrap();
+    }
+    let init = lab.get(M1).unwrap().host().unwrap().init();
+    assert_eq!(lab.get(M2).unwrap().host().unwrap().run(["hostname"]).unwrap().trim(), "m2");
+    assert!(reaches(&lab, M1, M2) && reaches(&lab, W1, M1), "a segment without faults");
+
+    lab.cut(M1, &[M2]).unwrap();
+    assert!(!reaches(&lab, M1, M2) && !reaches(&lab, M2, M1), "a pair that is cut");
+    assert!(reaches(&lab, M1, W1), "the others are not");
+    lab.heal(M1).unwrap();
+    assert!(reaches(&lab, M1, M2), "healed");
+
+    lab.isolate(M1).unwrap();
+    assert!(!reaches(&lab, M1, M2) && !reaches(&lab, M1, W1), "a cable that is pulled");
+    lab.heal(M1).unwrap();
+    assert!(reaches(&lab, M1, M2), "and put back");
+
+    lab.cut_one_way(M1, M2).unwrap();
+    assert!(!reaches(&lab, M1, M2) && reaches(&lab, M2, M1), "one way only");
+    lab.heal(M2).unwrap();
+    assert!(reaches(&lab, M1, M2), "a cut heals from either side");
+
+    // What a container would leave: a process in a cgroup of the node, in whatever hierarchy takes it.
+    let parent = lab.get(M1).unwrap().cgroup_parent().to_owned();
+    let pids = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"]
+        .into_iter()
+        .find(|path| Path::new(path).join("cgroup.procs").exists());
+    let group = Path::new(pids.unwrap()).join(&parent).join("container");
+    std::fs::create_dir_all(&group).unwrap();
+    let mut sleeper = Command::new("sleep").arg("100").spawn().unwrap();
+    std::fs::write(group.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+    assert_eq!(cgroup::processes(&parent).len(), 1);
+
+    lab.power_off(M1).unwrap();
+    assert!(!init.is_alive() && !group.exists(), "nothing is left of a host without power");
+    assert!(!sleeper.wait().unwrap().success());
+    assert!(reaches(&lab, M2, W1), "the other hosts go on");
+    lab.end().unwrap();
+    let left = Command::new("ip").args(["link", "show"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&left.stdout).contains("br0"), "the machine's own network is untouched");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_lab_that_was_left_is_taken_up_again() {
+    if let Some(reason) = harness::missing() {
+        println!("SKIPPED: {reason}");
+        return;
+    }
+    let folder = harness::folder().join("lab_left");
+    let mut plan = Plan::bound(&folder, Path::new("/bin/true"));
+    plan.bound = false;
+    let mut lab = Lab::new(plan).unwrap();
+    lab.add_host(M1).unwrap();
+    let init = lab.get(M1).unwrap().host().unwrap().init();
+    lab.leave().unwrap();
+    assert!(init.is_alive());
+    let lab = Lab::adopt(&folder).unwrap().unwrap();
+    assert_eq!(lab.get(M1).unwrap().host().unwrap().run(["hostname"]).unwrap().trim(), "m1");
+    lab.end().unwrap();
+    assert!(!init.is_alive());
+    std::fs::remove_dir_all(&folder).unwrap();
+}

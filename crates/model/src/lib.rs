@@ -24,4 +24,5 @@ pub mod node;
 pub mod service;
 pub mod task;
 
+pub mod checksum;
 pub mod validate;

@@ -1,0 +1,77 @@
+//! Counting what test programs say: passed, failed, and above all skipped.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+/// What test programs said, added up.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Tally {
+    /// Tests that passed.
+    pub(crate) passed: u64,
+    /// Tests that failed.
+    pub(crate) failed: u64,
+    /// Reasons of those that did not run.
+    pub(crate) skipped: Vec<String>,
+    /// Commands that ended with an error, whatever was counted: what did not compile is not counted.
+    pub(crate) broken: Vec<String>,
+}
+
+impl Tally {
+    /// Runs a test command, shows its output, and counts. An error is only that it could not be started.
+    pub(crate) fn run(&mut self, what: &str, command: &mut Command) -> Result<()> {
+        let mut child =
+            command.stdout(Stdio::piped()).spawn().with_context(|| format!("start {command:?}"))?;
+        let output = child.stdout.take().context("no output to read")?;
+        for line in BufReader::new(output).lines() {
+            // Tests may print anything.
+            let line = line.unwrap_or_else(|_| "(a line that is not UTF-8)".to_owned());
+            println!("{line}");
+            self.line(&line);
+        }
+        let status = child.wait().context("wait for the tests")?;
+        if !status.success() {
+            self.broken.push(format!("{what}: {status}"));
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &str) {
+        if let Some(reason) = line.trim_start().strip_prefix("SKIPPED:") {
+            self.skipped.push(reason.trim().to_owned());
+        }
+        if let Some(result) = line.strip_prefix("test result: ") {
+            self.passed += count(result, "passed");
+            self.failed += count(result, "failed");
+            let ignored = count(result, "ignored");
+            self.skipped.extend((0..ignored).map(|_| "marked as ignored".to_owned()));
+        }
+    }
+}
+
+/// The number before a word.
+fn count(text: &str, word: &str) -> u64 {
+    let words: Vec<&str> = text.split([' ', ';', '.']).filter(|part| !part.is_empty()).collect();
+    let at = words.windows(2).find(|pair| pair[1] == word);
+    at.and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_and_skips_are_added_up() {
+        let mut tally = Tally::default();
+        tally.line(
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.05s",
+        );
+        tally.line(
+            "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s",
+        );
+        tally.line("SKIPPED: needs root");
+        assert_eq!((tally.passed, tally.failed), (15, 2));
+        assert_eq!(tally.skipped, ["marked as ignored", "needs root"]);
+    }
+}

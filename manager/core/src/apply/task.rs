@@ -1,0 +1,129 @@
+//! Changes of tasks.
+
+use std::sync::Arc;
+
+use coracle_model::id::{NodeId, TaskId};
+use coracle_model::node::Node;
+use coracle_model::resources::Resources;
+use coracle_model::task::{DesiredState, Task, TaskState, TaskStatus};
+use coracle_model::version::Version;
+
+use super::{Applied, Writing, check_version, not_found};
+use crate::outcome::{Refusal, RefusalKind};
+
+impl Writing {
+    pub(super) fn create_task(&mut self, task: &Task, service_version: Version) -> Applied {
+        let service = self.state.service(task.service).ok_or_else(|| not_found("service", task.service))?;
+        check_version("service", task.service, service.version, service_version)?;
+        if self.state.task(task.id).is_some() {
+            return Err(Refusal::new(RefusalKind::Exists, format!("task {} exists already", task.id)));
+        }
+        if task.node.is_some()
+            || task.status.state > TaskState::Pending
+            || task.desired > DesiredState::Running
+        {
+            let message = format!("task {} is not new: it has a node, a state or is not wanted", task.id);
+            return Err(Refusal::new(RefusalKind::Malformed, message));
+        }
+        if self.state.task_spec(task.service, task.spec_version).is_none() {
+            let message = format!("service {} has no specification {}", task.service, task.spec_version);
+            return Err(Refusal::new(RefusalKind::Stale, message));
+        }
+        // Two plans made from one view would otherwise fill a slot twice.
+        if let Some(holder) = self.state.tasks_of_slot(task.service, task.slot).find(|held| held.is_live()) {
+            let message =
+                format!("slot {} of service {} is held by task {}", task.slot, task.service, holder.id);
+            return Err(Refusal::new(RefusalKind::Exists, message));
+        }
+        let mut task = Task { created_at: self.time, ..task.clone() };
+        task.status.since = self.time;
+        self.write_task(task);
+        self.touched.pending = true;
+        Ok(())
+    }
+
+    pub(super) fn assign_task(
+        &mut self,
+        id: TaskId,
+        expected: Version,
+        node: NodeId,
+        node_version: Version,
+    ) -> Applied {
+        let task = self.state.task(id).ok_or_else(|| not_found("task", id))?;
+        check_version("task", id, task.version, expected)?;
+        let holder = self.state.node(node).ok_or_else(|| not_found("node", node))?;
+        check_version("node", node, holder.version, node_version)?;
+        if !task.is_live() || task.node.is_some() {
+            let message = format!("task {id} no longer waits for a node");
+            return Err(Refusal::new(RefusalKind::Stale, message));
+        }
+        self.check_room(task, holder)?;
+        let mut task = Task { node: Some(node), ..(**task).clone() };
+        task.status.state = TaskState::Assigned;
+        task.status.since = self.time;
+        self.write_task(task);
+        Ok(())
+    }
+
+    pub(super) fn raise_desired(&mut self, id: TaskId, desired: DesiredState) -> Applied {
+        let task = self.state.task(id).ok_or_else(|| not_found("task", id))?;
+        if desired > task.desired {
+            let task = Task { desired, ..(**task).clone() };
+            self.write_task(task);
+        }
+        Ok(())
+    }
+
+    pub(super) fn report_task(&mut self, id: TaskId, node: Option<NodeId>, report: &TaskStatus) -> Applied {
+        let Some(task) = self.state.task(id) else { return Ok(()) };
+        if node.is_some() && (task.node != node || !is_for_agents(report.state)) {
+            return Ok(());
+        }
+        // A node whose clock runs ahead must not push times into the future.
+        let report = TaskStatus { since: report.since.min(self.time), ..report.clone() };
+        let mut task = (**task).clone();
+        if task.status.advance(&report) {
+            self.touched.pending |= task.status.state.is_terminal();
+            self.write_task(task);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_task(&mut self, id: TaskId) -> Applied {
+        let task = self.state.task(id).cloned().ok_or_else(|| not_found("task", id))?;
+        if let (true, Some(node)) = (task.may_run(), task.node) {
+            let message = format!("task {id} may still run on node {node}");
+            return Err(Refusal::new(RefusalKind::Forbidden, message));
+        }
+        self.state.remove_task(id);
+        self.touched.task(&task);
+        Ok(())
+    }
+
+    fn write_task(&mut self, task: Task) {
+        self.touched.task(&task);
+        self.state.put_task(Arc::new(Task { version: self.version, ..task }));
+    }
+
+    /// Whatever the view was that the scheduler saw: a node is never given more than it has.
+    fn check_room(&self, task: &Task, node: &Node) -> Applied {
+        let wanted = self
+            .state
+            .task_spec(task.service, task.spec_version)
+            .map_or_else(Resources::default, |spec| spec.reservations);
+        let free = node.description.resources.minus(self.state.usage(node.id).reserved);
+        let short = |what: &str| {
+            let message = format!("node {} has not enough {what} left for task {}", node.id, task.id);
+            Err(Refusal::new(RefusalKind::Stale, message))
+        };
+        if wanted.cpu > free.cpu {
+            return short("cpu");
+        }
+        if wanted.memory > free.memory { short("memory") } else { Ok(()) }
+    }
+}
+
+/// Agents say how a task fares once they have it; that it is orphaned is for the managers to say.
+fn is_for_agents(state: TaskState) -> bool {
+    state > TaskState::Assigned && state != TaskState::Orphaned
+}

@@ -1,0 +1,171 @@
+//! The closed list of writes. Everything that the managers agree on came about through one of these.
+//!
+//! A change brings what it presupposes: the version of the object that its author read. Version zero is not
+//! checked. Identifiers, nodes and times are in the change or its proposal, so that nothing is left to
+//! choose when it is applied.
+
+use coracle_model::cluster::Cluster;
+use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
+use coracle_model::image::ImageEntry;
+use coracle_model::node::{ManagerMember, Node, NodeDescription, NodeSpec, NodeState};
+use coracle_model::service::{Service, ServiceSpec, UpdateProgress};
+use coracle_model::task::{DesiredState, Task, TaskStatus};
+use coracle_model::time::Timestamp;
+use coracle_model::version::Version;
+
+/// Changes that are applied together or not at all, with who asked for them and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// In the order in which they are applied.
+    pub changes: Vec<Change>,
+    /// Who asked: a node, an operator or a control loop.
+    pub actor: String,
+    /// Why, for the record of events.
+    pub reason: String,
+    /// The proposer's clock.
+    pub time: Timestamp,
+    /// The mark of a write that its author may repeat.
+    pub idempotency: Option<IdempotencyKey>,
+    /// The term in which the proposer led; an entry of another term is refused. Zero is not checked.
+    pub term: u64,
+}
+
+/// One write to one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Makes the one cluster object.
+    CreateCluster(Cluster),
+    /// Replaces the cluster object.
+    UpdateCluster {
+        /// The whole object.
+        cluster: Cluster,
+        /// The version that was read.
+        expected: Version,
+    },
+    /// Adds a node that joined.
+    CreateNode(Node),
+    /// Replaces what operators ask of a node.
+    UpdateNodeSpec {
+        /// Which node.
+        node: NodeId,
+        /// The version that was read.
+        expected: Version,
+        /// The whole specification.
+        spec: NodeSpec,
+    },
+    /// Notes what a node says of itself.
+    DescribeNode {
+        /// Which node.
+        node: NodeId,
+        /// Its words.
+        description: NodeDescription,
+        /// `IP:PORT` of its listener.
+        address: String,
+    },
+    /// Notes whether a node can be used.
+    SetNodeStatus {
+        /// Which node.
+        node: NodeId,
+        /// Its state.
+        state: NodeState,
+        /// Why, for the operator.
+        message: String,
+    },
+    /// Notes a node's place in Raft.
+    SetManagerMember {
+        /// Which node.
+        node: NodeId,
+        /// Its place; none when it leaves Raft.
+        member: Option<ManagerMember>,
+    },
+    /// Removes a node; its tasks are orphaned.
+    RemoveNode {
+        /// Which node.
+        node: NodeId,
+        /// The version that was read.
+        expected: Version,
+    },
+    /// Adds a service.
+    CreateService(Service),
+    /// Replaces what is wanted of a service.
+    UpdateService {
+        /// Which service.
+        service: ServiceId,
+        /// The version that was read.
+        expected: Version,
+        /// The whole specification.
+        spec: ServiceSpec,
+    },
+    /// Notes where the replacement of a service's tasks stands.
+    SetUpdateProgress {
+        /// Which service.
+        service: ServiceId,
+        /// The version that was read.
+        expected: Version,
+        /// Where it stands.
+        progress: UpdateProgress,
+    },
+    /// Removes a service; its tasks stay until they have stopped.
+    RemoveService {
+        /// Which service.
+        service: ServiceId,
+        /// The version that was read.
+        expected: Version,
+    },
+    /// Adds a task to an empty slot.
+    CreateTask {
+        /// The whole task, without a node.
+        task: Task,
+        /// The version of the service at which this was planned.
+        service_version: Version,
+    },
+    /// Gives a task its node.
+    AssignTask {
+        /// Which task.
+        task: TaskId,
+        /// The version of the task that was read.
+        expected: Version,
+        /// The node.
+        node: NodeId,
+        /// The version of the node that was read.
+        node_version: Version,
+    },
+    /// Raises what is wanted of a task; lowering it is without effect.
+    RaiseDesired {
+        /// Which task.
+        task: TaskId,
+        /// What is wanted now.
+        desired: DesiredState,
+    },
+    /// Takes over how a task fares. Never refused: a stale or foreign report is without effect.
+    ReportTask {
+        /// Which task.
+        task: TaskId,
+        /// Who reports; none are the managers.
+        node: Option<NodeId>,
+        /// How it fares.
+        status: TaskStatus,
+    },
+    /// Deletes the record of a task that runs nowhere.
+    RemoveTask {
+        /// Which task.
+        task: TaskId,
+    },
+    /// Sets what an image name resolves to.
+    PutImage(ImageEntry),
+    /// Removes an image name.
+    RemoveImage {
+        /// The full name.
+        name: String,
+    },
+}
+
+impl Change {
+    /// Whether this must be in the same proposal as the change in front of it.
+    ///
+    /// A replacement is made in the write that gives up its predecessor; planners put the two side by side.
+    #[must_use]
+    pub fn belongs_to(&self, previous: &Self) -> bool {
+        matches!((previous, self), (Self::RaiseDesired { .. }, Self::CreateTask { .. }))
+    }
+}

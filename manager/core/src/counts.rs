@@ -1,0 +1,160 @@
+//! How far a service is: what runs, what is wanted, and what is in the way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coracle_model::id::{NodeId, ServiceId};
+use coracle_model::service::{Service, ServiceMode, UpdateState};
+use coracle_model::task::{DesiredState, Slot, Task, TaskState};
+use coracle_model::version::Version;
+
+use crate::orchestrate::{is_settled, slots_of, takes_global_task};
+use crate::schedule;
+use crate::state::State;
+
+#[cfg(test)]
+mod tests;
+
+/// Tasks that run and tasks that are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Slots whose task runs, on a node that is there.
+    pub running: u64,
+    /// Slots that are wanted.
+    pub desired: u64,
+}
+
+/// How far a service is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Tasks that run and tasks that are wanted; both zero once the service is removed.
+    pub counts: Counts,
+    /// Slots whose task runs what is wanted now.
+    pub up_to_date: u64,
+    /// Everything is as wanted, and nothing else is left over.
+    pub converged: bool,
+    /// Every slot in use, in order.
+    pub slots: Vec<SlotProgress>,
+    /// What keeps it from converging, for the operator.
+    pub waiting: Vec<String>,
+    /// Of a removed service: tasks that still have to go.
+    pub remaining: u64,
+}
+
+/// How far one slot is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotProgress {
+    /// Which slot.
+    pub slot: Slot,
+    /// Where its task is.
+    pub node: Option<NodeId>,
+    /// How far its task is.
+    pub state: TaskState,
+    /// What went wrong with it, or with the one before while it does not run; empty when nothing did.
+    pub error: String,
+}
+
+/// Counts of one service; zero when there is none.
+#[must_use]
+pub fn service(state: &State, id: ServiceId) -> Counts {
+    let Some(service) = state.service(id) else { return Counts::default() };
+    let running = state.tasks_of_service(id).filter(|task| runs(state, task)).count() as u64;
+    Counts { running, desired: desired(state, service) }
+}
+
+/// How far one service is.
+#[must_use]
+pub fn progress(state: &State, id: ServiceId) -> Progress {
+    let Some(service) = state.service(id) else {
+        let remaining = state.tasks_of_service(id).count() as u64;
+        return Progress { remaining, converged: remaining == 0, ..Progress::default() };
+    };
+    let slots: Vec<_> = slots_of(state, id).into_iter().filter(|slot| slot.is_held()).collect();
+    let mut progress = Progress { counts: self::service(state, id), ..Progress::default() };
+    let mut settled = 0;
+    for slot in &slots {
+        let Some(task) = slot.newest() else { continue };
+        if slot.is_running(state) {
+            progress.up_to_date += u64::from(is_current(state, service, task));
+        } else if is_settled(state, service, slot) {
+            settled += 1;
+        }
+        let error = if task.status.error.is_empty() && !slot.is_running(state) {
+            slot.tasks.iter().rev().map(|task| &task.status.error).find(|error| !error.is_empty())
+        } else {
+            Some(&task.status.error)
+        };
+        progress.slots.push(SlotProgress {
+            slot: slot.slot,
+            node: task.node,
+            state: task.status.state,
+            error: error.cloned().unwrap_or_default(),
+        });
+    }
+    progress.waiting = waiting(state, id);
+    let updating = service.update.as_ref().is_some_and(|update| update.state == UpdateState::Updating);
+    progress.converged =
+        progress.up_to_date + settled == progress.counts.desired && !updating && !is_left_over(state, id);
+    progress
+}
+
+fn desired(state: &State, service: &Service) -> u64 {
+    match service.spec.mode {
+        ServiceMode::Replicated { replicas } => replicas,
+        ServiceMode::Global => {
+            let spec = &service.spec.task;
+            let wanted = |node: &&Arc<_>| {
+                takes_global_task(spec, node)
+                    || state.tasks_of_slot(service.id, Slot::Node(node.id)).any(|task| task.is_live())
+            };
+            state.nodes().filter(wanted).count() as u64
+        }
+    }
+}
+
+fn runs(state: &State, task: &Task) -> bool {
+    task.is_running() && task.node.is_some_and(|node| !state.is_node_lost(node))
+}
+
+fn is_current(state: &State, service: &Service, task: &Task) -> bool {
+    task.spec_version == service.spec_version
+        || state
+            .task_spec(service.id, task.spec_version)
+            .is_some_and(|spec| spec.also_satisfies(&service.spec.task))
+}
+
+/// Whether a task that is no longer wanted may still run on a node within reach.
+fn is_left_over(state: &State, id: ServiceId) -> bool {
+    state.tasks_of_service(id).any(|task| {
+        task.desired > DesiredState::Running
+            && task.may_run()
+            && task.node.is_some_and(|node| !state.is_node_lost(node))
+    })
+}
+
+/// Why tasks wait, each reason once, with how many it is about.
+fn waiting(state: &State, id: ServiceId) -> Vec<String> {
+    let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+    // Tasks that may go anywhere wait for the same; asking once for each specification is enough.
+    let mut asked: BTreeMap<Version, String> = BTreeMap::new();
+    for task in state.tasks_of_service(id).filter(|task| task.is_live() && task.node.is_none()) {
+        let reason = match task.slot {
+            Slot::Number(_) => asked
+                .entry(task.spec_version)
+                .or_insert_with(|| schedule::explain(state, task.id).unwrap_or_default())
+                .clone(),
+            Slot::Node(_) => schedule::explain(state, task.id).unwrap_or_default(),
+        };
+        *reasons.entry(reason).or_default() += 1;
+    }
+    let delayed = state
+        .tasks_of_service(id)
+        .filter(|task| task.is_live() && task.start_after.is_some_and(|at| at > state.time()))
+        .filter(|task| task.desired == DesiredState::Ready)
+        .count() as u64;
+    if delayed > 0 {
+        reasons.insert("waits for the restart delay".to_owned(), delayed);
+    }
+    let tasks = |count: u64| if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") };
+    reasons.into_iter().map(|(reason, count)| format!("{}: {reason}", tasks(count))).collect()
+}

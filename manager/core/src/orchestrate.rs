@@ -1,0 +1,22 @@
+//! What has to happen to the tasks of services: planners, each for one key.
+//!
+//! Every planner is level-triggered: it looks at what is, not at what happened, so that it may be called at
+//! any time, by any leader, as often as one likes. Planning again right after applying changes nothing.
+
+mod fit;
+mod global;
+mod node;
+mod reap;
+mod replicated;
+mod restart;
+mod service;
+mod slot;
+mod update;
+
+pub use node::plan_node;
+pub use reap::plan_reap;
+pub use service::plan_service;
+
+pub(crate) use fit::{constraints_admit, takes_global_task};
+pub(crate) use restart::is_settled;
+pub(crate) use slot::slots_of;

@@ -1,0 +1,139 @@
+//! The tasks of one slot: who holds it now, who did before, and how the next one begins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_model::id::ServiceId;
+use coracle_model::service::Service;
+use coracle_model::task::{DesiredState, Slot, Task, TaskState, TaskStatus};
+use coracle_model::time::Timestamp;
+
+use crate::change::Change;
+use crate::plan::{Plan, PlanContext};
+use crate::state::State;
+
+/// A slot with all of its tasks that are still recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct SlotTasks {
+    /// Which slot.
+    pub(crate) slot: Slot,
+    /// Its tasks in the order in which they were made.
+    pub(crate) tasks: Vec<Arc<Task>>,
+}
+
+/// All slots of a service that have tasks, in order.
+pub(crate) fn slots_of(state: &State, service: ServiceId) -> Vec<SlotTasks> {
+    let mut slots: Vec<SlotTasks> = Vec::new();
+    for task in state.tasks_of_service(service) {
+        match slots.last_mut() {
+            Some(last) if last.slot == task.slot => last.tasks.push(Arc::clone(task)),
+            _ => slots.push(SlotTasks { slot: task.slot, tasks: vec![Arc::clone(task)] }),
+        }
+    }
+    for slot in &mut slots {
+        slot.tasks.sort_by_key(|task| (task.created_at, task.id));
+    }
+    slots
+}
+
+impl SlotTasks {
+    /// A slot that never had a task.
+    pub(super) fn empty(slot: Slot) -> Self {
+        Self { slot, tasks: Vec::new() }
+    }
+
+    /// The task that holds the slot.
+    pub(crate) fn live(&self) -> Option<&Arc<Task>> {
+        self.tasks.iter().rev().find(|task| task.is_live())
+    }
+
+    /// The newest task that was not taken out of the slot: it tells what became of it.
+    pub(crate) fn newest(&self) -> Option<&Arc<Task>> {
+        self.tasks.iter().rev().find(|task| task.desired < DesiredState::Remove)
+    }
+
+    /// Whether the slot is in use: some task of it is more than a record to delete.
+    pub(crate) fn is_held(&self) -> bool {
+        self.newest().is_some()
+    }
+
+    /// Whether the slot's task runs, on a node that is there.
+    pub(crate) fn is_running(&self, state: &State) -> bool {
+        self.live()
+            .is_some_and(|task| task.is_running() && task.node.is_some_and(|node| !state.is_node_lost(node)))
+    }
+
+    /// Whether a process of another task of this slot may exist on a node within reach.
+    pub(super) fn may_run_beside(&self, state: &State, task: Option<&Task>) -> bool {
+        self.tasks
+            .iter()
+            .filter(|other| task.is_none_or(|task| task.id != other.id))
+            .any(|other| other.may_run() && other.node.is_some_and(|node| !state.is_node_lost(node)))
+    }
+
+    /// Whether the live task took the place of one that had a node.
+    pub(super) fn live_has_predecessor(&self) -> bool {
+        let live = self.live().map(|task| task.id);
+        self.tasks.iter().any(|task| Some(task.id) != live && task.node.is_some())
+    }
+
+    /// Takes everything out of the slot.
+    pub(super) fn clear(&self, plan: &mut Plan) {
+        for task in self.tasks.iter().filter(|task| task.desired < DesiredState::Remove) {
+            plan.changes.push(Change::RaiseDesired { task: task.id, desired: DesiredState::Remove });
+        }
+    }
+
+    /// Gives up the present task, if there is one, and puts a new one in its place, in one write.
+    ///
+    /// The new one begins at once when there is neither a delay nor a process of this slot; otherwise it is
+    /// prepared on its node meanwhile.
+    pub(super) fn refill(
+        &self,
+        state: &State,
+        service: &Service,
+        given_up: Option<&Task>,
+        delay: Duration,
+        context: &mut PlanContext<'_>,
+        plan: &mut Plan,
+    ) {
+        if let Some(task) = given_up {
+            give_up(task, plan);
+        }
+        let now = context.present(state);
+        let at_once = delay.is_zero() && !self.may_run_beside(state, None);
+        let (desired, start_after) = if at_once {
+            (DesiredState::Running, None)
+        } else {
+            (DesiredState::Ready, Some(now.after(delay)))
+        };
+        if let Some(at) = start_after.filter(|at| *at > now) {
+            plan.wake(at);
+        }
+        let task = Task {
+            id: context.new_task_id(),
+            version: service.version,
+            created_at: now,
+            service: service.id,
+            spec_version: service.spec_version,
+            slot: self.slot,
+            node: None,
+            desired,
+            start_after,
+            status: pending(now),
+        };
+        plan.changes.push(Change::CreateTask { task, service_version: service.version });
+    }
+}
+
+/// Wants the task stopped; one that never had a node leaves nothing to keep.
+pub(super) fn give_up(task: &Task, plan: &mut Plan) {
+    let desired = if task.node.is_some() { DesiredState::Shutdown } else { DesiredState::Remove };
+    if task.desired < desired {
+        plan.changes.push(Change::RaiseDesired { task: task.id, desired });
+    }
+}
+
+fn pending(now: Timestamp) -> TaskStatus {
+    TaskStatus { state: TaskState::Pending, since: now, ..TaskStatus::default() }
+}

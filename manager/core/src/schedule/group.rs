@@ -1,0 +1,99 @@
+//! Waiting tasks that are alike: one service, one specification.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_model::id::NodeId;
+use coracle_model::node::Platform;
+use coracle_model::service::{Placement, Service, TaskSpec};
+use coracle_model::task::{Task, TaskState};
+use coracle_model::time::Timestamp;
+
+use crate::state::State;
+
+/// Tasks of a service that ended badly on a node, within [`FAILURE_WINDOW`], before it is chosen last.
+pub(super) const FAILURES_TOLERATED: u32 = 5;
+/// How long a bad end on a node counts.
+pub(super) const FAILURE_WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// Waiting tasks that are alike, and what bears on placing them.
+#[derive(Debug, Clone)]
+pub(super) struct Group<'a> {
+    pub(super) service: &'a Arc<Service>,
+    pub(super) spec: &'a TaskSpec,
+    /// Of the service as it is wanted now: a change of placement alone makes no new tasks.
+    pub(super) placement: &'a Placement,
+    pub(super) platform: Option<&'a Platform>,
+    pub(super) tasks: Vec<&'a Arc<Task>>,
+    /// What the service has on nodes where it has anything.
+    pub(super) on_nodes: BTreeMap<NodeId, OnNode>,
+}
+
+/// What a service has on one node.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OnNode {
+    /// Its live tasks.
+    pub(super) tasks: u64,
+    /// Its tasks that ended badly of late.
+    pub(super) failures: u32,
+}
+
+/// The groups, in the order in which they began to wait. Tasks of removed services are left out: they go.
+pub(super) fn groups(state: &State, now: Timestamp) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for task in state.pending_tasks() {
+        match groups.last_mut() {
+            Some(group) if is_alike(group.tasks[0], task) => group.tasks.push(task),
+            _ => groups.extend(Group::of_task(state, task, now)),
+        }
+    }
+    for group in &mut groups {
+        group.tasks.sort_by_key(|task| (task.created_at, task.slot));
+    }
+    groups.sort_by_key(|group| (group.tasks[0].created_at, group.service.id));
+    groups
+}
+
+fn is_alike(one: &Task, other: &Task) -> bool {
+    one.service == other.service && one.spec_version == other.spec_version
+}
+
+impl<'a> Group<'a> {
+    /// A group of one; none when its service is gone.
+    pub(super) fn of_task(state: &'a State, task: &'a Arc<Task>, now: Timestamp) -> Option<Self> {
+        let service = state.service(task.service)?;
+        let spec = state.task_spec(task.service, task.spec_version)?;
+        let digest = spec.container.image.digest;
+        Some(Self {
+            service,
+            spec,
+            placement: &service.spec.task.placement,
+            platform: state.images().find(|image| image.digest == digest).map(|image| &image.platform),
+            tasks: vec![task],
+            on_nodes: on_nodes(state, service, now),
+        })
+    }
+
+    pub(super) fn on_node(&self, node: NodeId) -> OnNode {
+        self.on_nodes.get(&node).copied().unwrap_or_default()
+    }
+}
+
+fn on_nodes(state: &State, service: &Service, now: Timestamp) -> BTreeMap<NodeId, OnNode> {
+    let mut on_nodes: BTreeMap<NodeId, OnNode> = BTreeMap::new();
+    for task in state.tasks_of_service(service.id) {
+        let Some(node) = task.node else { continue };
+        if task.is_live() {
+            on_nodes.entry(node).or_default().tasks += 1;
+        } else if failed_of_late(task, now) {
+            on_nodes.entry(node).or_default().failures += 1;
+        }
+    }
+    on_nodes
+}
+
+fn failed_of_late(task: &Task, now: Timestamp) -> bool {
+    matches!(task.status.state, TaskState::Failed | TaskState::Rejected)
+        && now.since(task.status.since) <= FAILURE_WINDOW
+}

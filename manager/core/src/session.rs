@@ -1,0 +1,227 @@
+//! Which nodes are there: sessions and heartbeats as a state machine in the leader's memory.
+//!
+//! Owns no socket and no clock: it is told of sessions and of the time, and tells which node states are to
+//! be written. It compares with what the store says ([`Liveness::reconcile`]), so that a verdict that could
+//! not be written is given again.
+//!
+//! ```text
+//!            opened          synced
+//!  absent ──────────▶ open ─────────▶ ready
+//!    ▲  ▲              │ closed / silent │
+//!    │  └── too late ──┴─────◀── waits ◀─┘
+//! ```
+//!
+//! - A closed stream: the node is down after the grace. Silence for three heartbeat periods: the same end.
+//! - A new leader gives nodes that were not down twice that silence to appear.
+//! - If more than half of the nodes are missed at once, nobody is declared down until more than half are
+//!   back or five minutes pass: it is more likely that this manager is the one cut off.
+
+mod contact;
+mod storm;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use coracle_model::id::{NodeId, SessionId};
+use coracle_model::node::NodeState;
+use coracle_model::time::Timestamp;
+
+use contact::Contact;
+use storm::Storm;
+
+/// Heartbeat periods without a sign of life before a node is missed.
+pub const PERIODS_OF_SILENCE: u32 = 3;
+/// Heartbeats that the leader wants to see at most, each second.
+pub const HEARTBEATS_PER_SECOND: u64 = 1000;
+
+/// What operators can tune.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Least period of heartbeats.
+    pub heartbeat_period: Duration,
+    /// How long a node may be gone once its connection is closed.
+    pub grace: Duration,
+}
+
+/// A node state that is to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Of which node.
+    pub node: NodeId,
+    /// Its state from now on.
+    pub state: NodeState,
+    /// Why, for the operator.
+    pub message: String,
+}
+
+/// What the leader knows of the presence of all nodes.
+#[derive(Debug, Clone)]
+pub struct Liveness {
+    settings: Settings,
+    nodes: BTreeMap<NodeId, Entry>,
+    storm: Storm,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    /// What the store says.
+    stored: NodeState,
+    contact: Contact,
+}
+
+impl Liveness {
+    /// What a new leader knows: the states of nodes in the store, and nothing of their sessions.
+    #[must_use]
+    pub fn new_leader(
+        now: Timestamp,
+        nodes: impl IntoIterator<Item = (NodeId, NodeState)>,
+        settings: Settings,
+    ) -> Self {
+        let mut liveness = Self { settings, nodes: BTreeMap::new(), storm: Storm::default() };
+        liveness.reconcile(nodes, now);
+        liveness
+    }
+
+    /// Takes over which nodes there are and what the store says of them.
+    pub fn reconcile(&mut self, nodes: impl IntoIterator<Item = (NodeId, NodeState)>, now: Timestamp) {
+        let stored: BTreeMap<NodeId, NodeState> = nodes.into_iter().collect();
+        let size = stored.len();
+        self.nodes.retain(|node, _| stored.contains_key(node));
+        for (node, stored) in stored {
+            let silence = self.silence_of(size);
+            let entry = self.nodes.entry(node).or_insert_with(|| Entry {
+                stored,
+                contact: match stored {
+                    NodeState::Down => Contact::Absent,
+                    NodeState::Ready | NodeState::Unknown => Contact::expected(now, silence),
+                },
+            });
+            entry.stored = stored;
+        }
+    }
+
+    /// Takes over settings that were changed.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// A session began; it replaces an earlier one of the node.
+    pub fn opened(&mut self, node: NodeId, session: SessionId, now: Timestamp) {
+        let contact = Contact::Open { session, heard: now, synced: false };
+        self.nodes
+            .entry(node)
+            .or_insert(Entry { stored: NodeState::Unknown, contact: Contact::Absent })
+            .contact = contact;
+    }
+
+    /// The agent has stopped what it should not run: the node is ready from now on.
+    pub fn synced(&mut self, node: NodeId, session: SessionId, now: Timestamp) {
+        if let Some(Contact::Open { heard, synced, .. }) = self.session(node, session) {
+            *heard = now;
+            *synced = true;
+        }
+    }
+
+    /// A sign of life. Tells whether the session is the node's present one.
+    pub fn heard(&mut self, node: NodeId, session: SessionId, now: Timestamp) -> bool {
+        match self.session(node, session) {
+            Some(Contact::Open { heard, .. }) => {
+                *heard = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A session's connection ended. The end of a session that was replaced means nothing.
+    pub fn closed(&mut self, node: NodeId, session: SessionId, now: Timestamp) {
+        let grace = self.settings.grace;
+        if let Some(contact) = self.session(node, session) {
+            *contact = Contact::Closed { deadline: now.after(grace), grace };
+        }
+    }
+
+    /// Whether the node holds a session.
+    #[must_use]
+    pub fn is_connected(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|entry| matches!(entry.contact, Contact::Open { .. }))
+    }
+
+    /// The period of heartbeats: grows with the cluster, so that the leader sees a bounded rate.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.period_of(self.nodes.len())
+    }
+
+    /// The states that are to be written now.
+    pub fn tick(&mut self, now: Timestamp) -> Vec<Verdict> {
+        let silence = self.silence_of(self.nodes.len());
+        let held = self.storm.holds(now, self.missed(now));
+        let judge = |(node, entry): (&NodeId, &mut Entry)| {
+            entry.contact.age(now, silence);
+            let verdict = |state, message| Some(Verdict { node: *node, state, message });
+            match (&entry.contact, entry.stored) {
+                (Contact::Open { synced: true, .. }, NodeState::Unknown | NodeState::Down) => {
+                    verdict(NodeState::Ready, String::new())
+                }
+                (contact, NodeState::Unknown | NodeState::Ready) if !held && contact.is_over(now) => {
+                    verdict(NodeState::Down, contact.reason())
+                }
+                _ => None,
+            }
+        };
+        self.nodes.iter_mut().filter_map(judge).collect()
+    }
+
+    /// When `tick` may have something new to tell, unless something else happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let silence = self.silence_of(self.nodes.len());
+        let held_until = self.storm.held_until();
+        self.nodes
+            .values()
+            .filter(|entry| entry.stored != NodeState::Down)
+            .filter_map(|entry| entry.contact.deadline(silence))
+            // While nobody is declared down, deadlines that are over wait for the end of that.
+            .map(|deadline| held_until.map_or(deadline, |until| deadline.max(until)))
+            .min()
+    }
+
+    /// How many nodes count, and how many of them will be over within one grace unless they come back.
+    fn missed(&self, now: Timestamp) -> storm::Missed {
+        let silence = self.silence_of(self.nodes.len());
+        let horizon = now.after(self.settings.grace);
+        let counted = || self.nodes.values().filter(|entry| entry.stored == NodeState::Ready);
+        let over = |entry: &&Entry| match entry.contact {
+            // A node that is heard now and then is not missed before its silence is complete.
+            Contact::Open { .. } => entry.contact.deadline(silence).is_some_and(|deadline| deadline <= now),
+            _ => entry.contact.deadline(silence).is_none_or(|deadline| deadline <= horizon),
+        };
+        storm::Missed {
+            nodes: counted().count(),
+            missed: counted().filter(over).count(),
+            overdue: counted()
+                .filter(|entry| entry.contact.deadline(silence).is_none_or(|deadline| deadline <= now))
+                .count(),
+        }
+    }
+
+    fn session(&mut self, node: NodeId, session: SessionId) -> Option<&mut Contact> {
+        let contact = &mut self.nodes.get_mut(&node)?.contact;
+        matches!(contact, Contact::Open { session: present, .. } if *present == session).then_some(contact)
+    }
+
+    fn period_of(&self, nodes: usize) -> Duration {
+        let nodes = u64::try_from(nodes).unwrap_or(u64::MAX);
+        self.settings
+            .heartbeat_period
+            .max(Duration::from_millis(nodes.saturating_mul(1000) / HEARTBEATS_PER_SECOND))
+    }
+
+    fn silence_of(&self, nodes: usize) -> Duration {
+        self.period_of(nodes) * PERIODS_OF_SILENCE
+    }
+}

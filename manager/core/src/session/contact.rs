@@ -1,0 +1,70 @@
+//! The contact with one node.
+
+use std::time::Duration;
+
+use coracle_model::id::SessionId;
+use coracle_model::time::Timestamp;
+
+/// The contact with one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Contact {
+    /// Nobody expects it; it is down, or over and about to be declared so.
+    Absent,
+    /// This manager leads since recently and has not heard of it.
+    Expected { deadline: Timestamp, silence: Duration },
+    /// It holds a session.
+    Open { session: SessionId, heard: Timestamp, synced: bool },
+    /// Its session ended.
+    Closed { deadline: Timestamp, grace: Duration },
+    /// It held a session and was silent for too long.
+    Silent { since: Timestamp, silence: Duration },
+}
+
+impl Contact {
+    /// Twice the usual silence: agents must first notice that there is another leader.
+    pub(super) fn expected(now: Timestamp, silence: Duration) -> Self {
+        let silence = silence * 2;
+        Self::Expected { deadline: now.after(silence), silence }
+    }
+
+    /// When the node is over; none if it is already.
+    pub(super) fn deadline(&self, silence: Duration) -> Option<Timestamp> {
+        match self {
+            Self::Absent => None,
+            Self::Expected { deadline, .. } | Self::Closed { deadline, .. } => Some(*deadline),
+            Self::Open { heard, .. } => Some(heard.after(silence)),
+            Self::Silent { since, .. } => Some(*since),
+        }
+    }
+
+    /// Gives up a session that was silent for too long.
+    pub(super) fn age(&mut self, now: Timestamp, silence: Duration) {
+        if let Self::Open { heard, .. } = self {
+            let over = heard.after(silence);
+            if over <= now {
+                *self = Self::Silent { since: over, silence };
+            }
+        }
+    }
+
+    /// Whether the node is over, seen after [`Self::age`].
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        match self {
+            Self::Absent | Self::Silent { .. } => true,
+            Self::Expected { deadline, .. } | Self::Closed { deadline, .. } => *deadline <= now,
+            Self::Open { .. } => false,
+        }
+    }
+
+    /// Why a node that is over is down, for the operator.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Closed { grace, .. } => {
+                format!("its connection closed and was not opened again within {grace:?}")
+            }
+            Self::Expected { silence, .. } => format!("it did not report within {silence:?} to a new leader"),
+            Self::Silent { silence, .. } => format!("no heartbeat for {silence:?}"),
+            Self::Absent | Self::Open { .. } => "it is not connected".to_owned(),
+        }
+    }
+}

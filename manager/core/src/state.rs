@@ -1,0 +1,66 @@
+//! The replicated state: tables of objects, and indices that follow from them.
+//!
+//! All maps are persistent (structurally shared), so that cloning a state costs a handful of reference
+//! counts: a view is a clone that nobody changes any more. Only [`crate::apply`] writes.
+
+mod keys;
+mod read;
+mod records;
+mod usage;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use coracle_model::cluster::Cluster;
+use coracle_model::id::{NodeId, ServiceId, TaskId};
+use coracle_model::image::ImageEntry;
+use coracle_model::name::ServiceName;
+use coracle_model::node::Node;
+use coracle_model::service::{Service, TaskSpec};
+use coracle_model::task::{Slot, Task};
+use coracle_model::time::Timestamp;
+use coracle_model::version::Version;
+use imbl::{OrdMap, OrdSet};
+
+pub use keys::{AppliedKeys, KEYS_KEPT};
+pub use records::{Record, RestoreError};
+pub use usage::NodeUsage;
+
+/// An immutable snapshot of the state.
+pub type View = Arc<State>;
+
+/// Everything that the managers agree on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct State {
+    index: u64,
+    time: Timestamp,
+    cluster: Option<Arc<Cluster>>,
+    nodes: OrdMap<NodeId, Arc<Node>>,
+    services: OrdMap<ServiceId, Arc<Service>>,
+    task_specs: OrdMap<(ServiceId, Version), SpecRow>,
+    tasks: OrdMap<TaskId, Arc<Task>>,
+    images: OrdMap<String, Arc<ImageEntry>>,
+    applied_keys: AppliedKeys,
+    indices: Indices,
+}
+
+/// One immutable specification, and how many tasks refer to it.
+#[derive(Debug, Clone, PartialEq)]
+struct SpecRow {
+    spec: Arc<TaskSpec>,
+    tasks: u64,
+}
+
+/// What follows from the tables and is never stored.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Indices {
+    service_names: OrdMap<ServiceName, ServiceId>,
+    tasks_by_slot: OrdSet<(ServiceId, Slot, TaskId)>,
+    tasks_by_node: OrdSet<(NodeId, TaskId)>,
+    /// Live tasks without a node.
+    pending: OrdSet<(ServiceId, Version, TaskId)>,
+    usage: OrdMap<NodeId, NodeUsage>,
+}

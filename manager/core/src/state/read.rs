@@ -1,0 +1,179 @@
+//! Reading the state. Every list comes in the order of its identifiers.
+
+use std::sync::Arc;
+
+use coracle_model::cluster::{Cluster, ClusterSpec};
+use coracle_model::digest::Digest;
+use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
+use coracle_model::image::ImageEntry;
+use coracle_model::name::ServiceName;
+use coracle_model::node::{Node, NodeState};
+use coracle_model::service::{Service, TaskSpec};
+use coracle_model::task::{Slot, Task};
+use coracle_model::time::Timestamp;
+use coracle_model::version::Version;
+
+use super::{AppliedKeys, NodeUsage, State};
+
+const FIRST_SLOT: Slot = Slot::Number(0);
+const LAST_SLOT: Slot = Slot::Node(NodeId::from_bits(u128::MAX));
+const FIRST_TASK: TaskId = TaskId::from_bits(0);
+const LAST_TASK: TaskId = TaskId::from_bits(u128::MAX);
+
+impl State {
+    /// The Raft index of the last entry that was applied.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Cluster time: rises with every entry.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// The cluster object.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.as_ref()
+    }
+
+    /// What operators can tune, or the defaults while there is no cluster object.
+    #[must_use]
+    pub fn cluster_spec(&self) -> ClusterSpec {
+        self.cluster.as_ref().map_or_else(ClusterSpec::default, |cluster| cluster.spec.clone())
+    }
+
+    /// One node.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.nodes.get(&id)
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = &Arc<Node>> + '_ {
+        self.nodes.values()
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether a process on this node is out of reach: the node is down or was removed.
+    #[must_use]
+    pub fn is_node_lost(&self, id: NodeId) -> bool {
+        self.node(id).is_none_or(|node| node.status.state == NodeState::Down)
+    }
+
+    /// What the tasks on a node take up.
+    #[must_use]
+    pub fn usage(&self, node: NodeId) -> NodeUsage {
+        self.indices.usage.get(&node).copied().unwrap_or_default()
+    }
+
+    /// One service.
+    #[must_use]
+    pub fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {
+        self.services.get(&id)
+    }
+
+    /// The service of this name.
+    #[must_use]
+    pub fn service_by_name(&self, name: &ServiceName) -> Option<&Arc<Service>> {
+        self.services.get(self.indices.service_names.get(name)?)
+    }
+
+    /// All services.
+    pub fn services(&self) -> impl DoubleEndedIterator<Item = &Arc<Service>> + '_ {
+        self.services.values()
+    }
+
+    /// What tasks of this version of the service are made of.
+    #[must_use]
+    pub fn task_spec(&self, service: ServiceId, version: Version) -> Option<&Arc<TaskSpec>> {
+        self.task_specs.get(&(service, version)).map(|row| &row.spec)
+    }
+
+    /// All specifications that are in use.
+    pub fn task_specs(&self) -> impl Iterator<Item = (ServiceId, Version, &Arc<TaskSpec>)> + '_ {
+        self.task_specs.iter().map(|((service, version), row)| (*service, *version, &row.spec))
+    }
+
+    /// One task.
+    #[must_use]
+    pub fn task(&self, id: TaskId) -> Option<&Arc<Task>> {
+        self.tasks.get(&id)
+    }
+
+    /// All tasks.
+    pub fn tasks(&self) -> impl DoubleEndedIterator<Item = &Arc<Task>> + '_ {
+        self.tasks.values()
+    }
+
+    /// How many tasks there are.
+    #[must_use]
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The tasks of a service, also of one that was removed, slot by slot.
+    pub fn tasks_of_service(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> + '_ {
+        let range = (service, FIRST_SLOT, FIRST_TASK)..=(service, LAST_SLOT, LAST_TASK);
+        self.indices.tasks_by_slot.range(range).filter_map(|(_, _, task)| self.tasks.get(task))
+    }
+
+    /// The tasks that fill or have filled a slot.
+    pub fn tasks_of_slot(&self, service: ServiceId, slot: Slot) -> impl Iterator<Item = &Arc<Task>> + '_ {
+        let range = (service, slot, FIRST_TASK)..=(service, slot, LAST_TASK);
+        self.indices.tasks_by_slot.range(range).filter_map(|(_, _, task)| self.tasks.get(task))
+    }
+
+    /// The tasks that have this node, ended ones too.
+    pub fn tasks_on_node(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> + '_ {
+        let range = (node, FIRST_TASK)..=(node, LAST_TASK);
+        self.indices.tasks_by_node.range(range).filter_map(|(_, task)| self.tasks.get(task))
+    }
+
+    /// Live tasks that wait for a node, with those of one specification side by side.
+    pub fn pending_tasks(&self) -> impl Iterator<Item = &Arc<Task>> + '_ {
+        self.indices.pending.iter().filter_map(|(_, _, task)| self.tasks.get(task))
+    }
+
+    /// How many live tasks wait for a node.
+    #[must_use]
+    pub fn pending_count(&self) -> usize {
+        self.indices.pending.len()
+    }
+
+    /// What an image name resolves to.
+    #[must_use]
+    pub fn image(&self, name: &str) -> Option<&Arc<ImageEntry>> {
+        self.images.get(name)
+    }
+
+    /// The image table, by name.
+    pub fn images(&self) -> impl DoubleEndedIterator<Item = &Arc<ImageEntry>> + '_ {
+        self.images.values()
+    }
+
+    /// Whether a service, or a task that is still kept, is made of this image.
+    #[must_use]
+    pub fn is_image_used(&self, digest: Digest) -> bool {
+        self.task_specs.values().any(|row| row.spec.container.image.digest == digest)
+    }
+
+    /// The marks of writes that were applied.
+    #[must_use]
+    pub fn applied_keys(&self) -> &AppliedKeys {
+        &self.applied_keys
+    }
+
+    /// The index at which the write with this mark was applied.
+    #[must_use]
+    pub fn applied_at(&self, key: IdempotencyKey) -> Option<u64> {
+        self.applied_keys.index_of(key)
+    }
+}

@@ -1,0 +1,153 @@
+//! Writing the state: every mutation goes through here, so that indices always follow their tables.
+
+use std::sync::Arc;
+
+use coracle_model::cluster::Cluster;
+use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
+use coracle_model::image::ImageEntry;
+use coracle_model::node::Node;
+use coracle_model::resources::Resources;
+use coracle_model::service::{Service, TaskSpec};
+use coracle_model::task::Task;
+use coracle_model::time::Timestamp;
+use coracle_model::version::Version;
+
+use super::{SpecRow, State};
+
+impl State {
+    pub(crate) fn set_index(&mut self, index: u64) {
+        self.index = index;
+    }
+
+    pub(crate) fn set_time(&mut self, time: Timestamp) {
+        self.time = time;
+    }
+
+    pub(crate) fn put_cluster(&mut self, cluster: Arc<Cluster>) {
+        self.cluster = Some(cluster);
+    }
+
+    pub(crate) fn put_node(&mut self, node: Arc<Node>) {
+        self.nodes.insert(node.id, node);
+    }
+
+    pub(crate) fn remove_node(&mut self, id: NodeId) {
+        self.nodes.remove(&id);
+    }
+
+    pub(crate) fn put_service(&mut self, service: Arc<Service>) {
+        let id = service.id;
+        self.indices.service_names.insert(service.spec.name.clone(), id);
+        let before = self.services.insert(id, service);
+        if let Some(before) = before {
+            self.drop_unused_row(id, before.spec_version);
+        }
+    }
+
+    pub(crate) fn remove_service(&mut self, id: ServiceId) {
+        if let Some(service) = self.services.remove(&id) {
+            self.indices.service_names.remove(&service.spec.name);
+            self.drop_unused_row(id, service.spec_version);
+        }
+    }
+
+    pub(crate) fn put_task_spec(&mut self, service: ServiceId, version: Version, spec: Arc<TaskSpec>) {
+        self.task_specs.insert((service, version), SpecRow { spec, tasks: 0 });
+    }
+
+    pub(crate) fn put_task(&mut self, task: Arc<Task>) {
+        let before = self.tasks.insert(task.id, Arc::clone(&task));
+        if before.is_none() {
+            self.indices.tasks_by_slot.insert((task.service, task.slot, task.id));
+            if let Some(row) = self.task_specs.get_mut(&(task.service, task.spec_version)) {
+                row.tasks += 1;
+            }
+        }
+        self.index_node(before.as_deref(), &task);
+        self.index_pending(before.as_deref(), Some(&task));
+        self.index_usage(before.as_deref(), Some(&task));
+    }
+
+    pub(crate) fn remove_task(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.remove(&id) else { return };
+        self.indices.tasks_by_slot.remove(&(task.service, task.slot, task.id));
+        if let Some(node) = task.node {
+            self.indices.tasks_by_node.remove(&(node, task.id));
+        }
+        self.index_pending(Some(&task), None);
+        self.index_usage(Some(&task), None);
+        if let Some(row) = self.task_specs.get_mut(&(task.service, task.spec_version)) {
+            row.tasks = row.tasks.saturating_sub(1);
+        }
+        self.drop_unused_row(task.service, task.spec_version);
+    }
+
+    pub(crate) fn put_image(&mut self, image: Arc<ImageEntry>) {
+        self.images.insert(image.name.clone(), image);
+    }
+
+    pub(crate) fn remove_image(&mut self, name: &str) {
+        self.images.remove(name);
+    }
+
+    pub(crate) fn put_applied_key(&mut self, key: IdempotencyKey, index: u64) {
+        self.applied_keys.insert(key, index);
+    }
+
+    fn drop_unused_row(&mut self, service: ServiceId, version: Version) {
+        let present = self.services.get(&service).is_some_and(|service| service.spec_version == version);
+        let unused = self.task_specs.get(&(service, version)).is_some_and(|row| row.tasks == 0);
+        if unused && !present {
+            self.task_specs.remove(&(service, version));
+        }
+    }
+
+    fn index_node(&mut self, before: Option<&Task>, after: &Task) {
+        let before = before.and_then(|task| task.node);
+        if before == after.node {
+            return;
+        }
+        if let Some(node) = before {
+            self.indices.tasks_by_node.remove(&(node, after.id));
+        }
+        if let Some(node) = after.node {
+            self.indices.tasks_by_node.insert((node, after.id));
+        }
+    }
+
+    fn index_pending(&mut self, before: Option<&Task>, after: Option<&Task>) {
+        let waits = |task: &&Task| task.node.is_none() && task.is_live();
+        let key = |task: &Task| (task.service, task.spec_version, task.id);
+        match (before.filter(waits), after.filter(waits)) {
+            (None, Some(task)) => drop(self.indices.pending.insert(key(task))),
+            (Some(task), None) => drop(self.indices.pending.remove(&key(task))),
+            _ => {}
+        }
+    }
+
+    fn index_usage(&mut self, before: Option<&Task>, after: Option<&Task>) {
+        let holds = |task: Option<&Task>| task.filter(|task| task.may_run()).and_then(|task| task.node);
+        let (held, holding) = (holds(before), holds(after));
+        if held == holding {
+            return;
+        }
+        let Some(task) = after.or(before) else { return };
+        let reservations = self.reservations(task);
+        if let Some(node) = held {
+            let usage = self.usage(node).without(reservations);
+            if usage.tasks == 0 {
+                self.indices.usage.remove(&node);
+            } else {
+                self.indices.usage.insert(node, usage);
+            }
+        }
+        if let Some(node) = holding {
+            self.indices.usage.insert(node, self.usage(node).with(reservations));
+        }
+    }
+
+    fn reservations(&self, task: &Task) -> Resources {
+        self.task_spec(task.service, task.spec_version)
+            .map_or_else(Resources::default, |spec| spec.reservations)
+    }
+}

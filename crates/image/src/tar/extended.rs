@@ -1,0 +1,166 @@
+//! Extended headers: PAX records and what they say about the next entry.
+
+use super::header::Reason;
+
+/// What PAX records change about the entry that follows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extended {
+    pub(crate) path: Option<Vec<u8>>,
+    pub(crate) link: Option<Vec<u8>>,
+    pub(crate) size: Option<u64>,
+    pub(crate) user: Option<u64>,
+    pub(crate) group: Option<u64>,
+    /// Seconds and nanoseconds since the epoch.
+    pub(crate) modified: Option<(i64, u32)>,
+    /// Names and values, in the order given.
+    pub(crate) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// A GNU sparse format is announced.
+    pub(crate) sparse: bool,
+}
+
+/// The prefix under which writers put extended attributes.
+pub(crate) const ATTRIBUTE_PREFIX: &[u8] = b"SCHILY.xattr.";
+
+impl Extended {
+    /// Reads the records of a header for one entry (`x`).
+    pub(crate) fn parse(data: &[u8]) -> Result<Self, Reason> {
+        let mut extended = Self::default();
+        for (key, value) in records(data)? {
+            extended.take(key, value)?;
+        }
+        Ok(extended)
+    }
+
+    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), Reason> {
+        // An empty value takes a record of a global header back; there are none that matter here.
+        let text = || String::from_utf8_lossy(key).into_owned();
+        match key {
+            b"path" => once(&mut self.path, value.to_vec(), "path"),
+            b"linkpath" => once(&mut self.link, value.to_vec(), "linkpath"),
+            b"size" => once(&mut self.size, decimal(value, "size")?, "size"),
+            b"uid" => once(&mut self.user, decimal(value, "uid")?, "uid"),
+            b"gid" => once(&mut self.group, decimal(value, "gid")?, "gid"),
+            b"mtime" => once(&mut self.modified, time(value).ok_or("mtime is not a time")?, "mtime"),
+            _ if key.starts_with(b"GNU.sparse.") => {
+                self.sparse = true;
+                Ok(())
+            }
+            _ if key.starts_with(ATTRIBUTE_PREFIX) => {
+                let name = &key[ATTRIBUTE_PREFIX.len()..];
+                if self.attributes.iter().any(|(known, _)| known == name) {
+                    return Err(format!("extended header has {:?} twice", text()));
+                }
+                self.attributes.push((name.to_vec(), value.to_vec()));
+                Ok(())
+            }
+            // Names of owners, access times, comments, vendors' keys: nothing here depends on them.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A global header (`g`) may only say what does not change entries: git writes a comment into one.
+pub(crate) fn check_global(data: &[u8]) -> Result<(), Reason> {
+    for (key, _) in records(data)? {
+        if !matches!(key, b"comment" | b"hdrcharset" | b"charset" | b"atime" | b"ctime") {
+            let key = String::from_utf8_lossy(key);
+            return Err(format!("global extended header sets {key:?}; only comments are accepted there"));
+        }
+    }
+    Ok(())
+}
+
+fn once<T>(slot: &mut Option<T>, value: T, key: &str) -> Result<(), Reason> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("extended header has {key:?} twice")),
+    }
+}
+
+/// Key and value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
+/// `LENGTH KEY=VALUE\n` records, where the length counts the whole record.
+fn records(mut data: &[u8]) -> Result<Vec<Record<'_>>, Reason> {
+    let mut records = Vec::new();
+    while !data.is_empty() {
+        let (record, rest) = split_record(data).ok_or("extended header has a malformed record")?;
+        data = rest;
+        records.push(record);
+    }
+    Ok(records)
+}
+
+fn split_record(data: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let space = data.iter().take(20).position(|byte| *byte == b' ')?;
+    let length: usize = digits(&data[..space])?.try_into().ok()?;
+    if length <= space + 1 || length > data.len() || data[length - 1] != b'\n' {
+        return None;
+    }
+    let record = &data[space + 1..length - 1];
+    let equals = record.iter().position(|byte| *byte == b'=').filter(|at| *at > 0)?;
+    Some(((&record[..equals], &record[equals + 1..]), &data[length..]))
+}
+
+fn digits(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+fn decimal(value: &[u8], key: &str) -> Result<u64, Reason> {
+    digits(value)
+        .filter(|number| *number <= i64::MAX as u64)
+        .ok_or_else(|| format!("extended header has a {key} that is not a number of at most 63 bits"))
+}
+
+/// `[-]SECONDS[.FRACTION]`, rounded down.
+fn time(value: &[u8]) -> Option<(i64, u32)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds = i64::try_from(digits(seconds.as_bytes())?).ok()?;
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let nanoseconds: u32 = format!("{fraction:0<9.9}").parse().ok()?;
+    Some(match (negative, nanoseconds) {
+        (false, _) => (seconds, nanoseconds),
+        (true, 0) => (-seconds, 0),
+        (true, _) => (-seconds - 1, 1_000_000_000 - nanoseconds),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(time(b"1.5"), Some((1, 500_000_000)));
+        assert_eq!(time(b"1700000000.1234567891"), Some((1_700_000_000, 123_456_789)));
+        assert_eq!(time(b"-1.25"), Some((-2, 750_000_000)));
+        assert_eq!(time(b"-3"), Some((-3, 0)));
+        assert_eq!(
+            (time(b""), time(b"x"), time(b"1.x"), time(b"99999999999999999999")),
+            (None, None, None, None)
+        );
+    }
+
+    #[test]
+    fn malformed_records() {
+        for data in [
+            &b"9 a=b\n"[..],
+            b"6 a=b",
+            b"0 a=b\n",
+            b"x a=b\n",
+            b"6 =bc\n",
+            b"5 abc\n",
+            b"99999999999999999999999 a=b\n",
+        ] {
+            assert!(Extended::parse(data).is_err(), "{data:?}");
+        }
+        assert!(Extended::parse(b"12 path=abc\n12 path=abd\n").unwrap_err().contains("twice"));
+        assert!(check_global(b"12 path=abc\n").is_err());
+        assert!(check_global(b"13 comment=x\n").is_ok());
+    }
+}

@@ -121,7 +121,11 @@ fn value(digit: u8) -> Option<u8> {
 /// Keeps a hostile value from filling a message.
 fn shortened(text: &str) -> String {
     const SHOWN: usize = 96;
-    if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN).chain("…".chars()).collect() }
+    if text.chars().count() <= SHOWN {
+        text.to_owned()
+    } else {
+        text.chars().take(SHOWN).chain("…".chars()).collect()
+    }
 }
 
 #[cfg(test)]

@@ -60,7 +60,9 @@ pub enum ImageReferenceError {
         component: String,
     },
     /// The part before the first slash is not a host name with an optional port.
-    #[error("image reference {value:?} has the invalid registry {domain:?}; write host, host:port or [address]:port")]
+    #[error(
+        "image reference {value:?} has the invalid registry {domain:?}; write host, host:port or [address]:port"
+    )]
     Domain {
         /// The text as given, shortened when long.
         value: String,
@@ -86,14 +88,18 @@ pub enum ImageReferenceError {
         /// What is wrong with it.
         source: DigestError,
     },
-    /// The name is 64 hexadecimal digits and would be mistaken for an image id.
-    #[error("image reference {value:?} looks like an image id; write sha256:… after name@, or choose another name")]
+    /// The text is a digest, or the name 64 hexadecimal digits, which would be mistaken for an image id.
+    #[error(
+        "image reference {value:?} looks like an image id; write sha256:… after name@, or choose another name"
+    )]
     LooksLikeId {
         /// The text as given.
         value: String,
     },
     /// A digest was given where only a name and a tag make sense.
-    #[error("image reference {value:?} has a digest; give only NAME:TAG, the digest is computed from the content")]
+    #[error(
+        "image reference {value:?} has a digest; give only NAME:TAG, the digest is computed from the content"
+    )]
     UnexpectedDigest {
         /// The text as given, shortened when long.
         value: String,
@@ -143,11 +149,14 @@ impl ImageReference {
         if self.domain != DEFAULT_DOMAIN {
             return self.name();
         }
-        match self.path.strip_prefix(OFFICIAL_PREFIX) {
+        let short = match self.path.strip_prefix(OFFICIAL_PREFIX) {
             // `docker.io/library/a/b` must keep its prefix, or reading the short form would give another path.
-            Some(official) if !official.contains('/') => official.to_owned(),
-            _ => self.path.clone(),
-        }
+            Some(official) if !official.contains('/') => official,
+            _ => &self.path,
+        };
+        let looks_like_id = Digest::from_hex(short).is_ok() || short == Digest::ALGORITHM;
+        let reads_back = split_domain(short) == (DEFAULT_DOMAIN, short) && !looks_like_id;
+        if reads_back { short.to_owned() } else { self.name() }
     }
 
     /// The full form, for storing and for registries: `docker.io/library/busybox:latest`.
@@ -183,8 +192,9 @@ impl FromStr for ImageReference {
         let value = || shortened(text);
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
-                let digest =
-                    digest.parse().map_err(|source| ImageReferenceError::Digest { value: value(), source })?;
+                let digest = digest
+                    .parse()
+                    .map_err(|source| ImageReferenceError::Digest { value: value(), source })?;
                 (rest, Some(digest))
             }
             None => (text, None),
@@ -193,7 +203,7 @@ impl FromStr for ImageReference {
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
             return Err(ImageReferenceError::Tag { value: value(), tag: shortened(tag) });
         }
-        if name.len() == 64 && Digest::from_hex(name).is_ok() {
+        if Digest::from_hex(name).is_ok() || text.parse::<Digest>().is_ok() {
             return Err(ImageReferenceError::LooksLikeId { value: value() });
         }
         let (domain, path) = split_domain(name);
@@ -291,11 +301,12 @@ fn is_host_label(label: &str) -> bool {
 fn is_path_component(component: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = component.as_bytes();
-    let ends_are_words = bytes.first().is_some_and(|byte| is_word(*byte)) && bytes.last().is_some_and(|byte| is_word(*byte));
+    let ends_are_words =
+        bytes.first().is_some_and(|byte| is_word(*byte)) && bytes.last().is_some_and(|byte| is_word(*byte));
     ends_are_words
-        && bytes
-            .split(|byte| is_word(*byte))
-            .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|byte| *byte == b'-'))
+        && bytes.split(|byte| is_word(*byte)).all(|separator| {
+            matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|byte| *byte == b'-')
+        })
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -309,7 +320,11 @@ fn is_tag(tag: &str) -> bool {
 /// Keeps a hostile value from filling a message.
 fn shortened(text: &str) -> String {
     const SHOWN: usize = 96;
-    if text.chars().count() <= SHOWN { text.to_owned() } else { text.chars().take(SHOWN).chain("…".chars()).collect() }
+    if text.chars().count() <= SHOWN {
+        text.to_owned()
+    } else {
+        text.chars().take(SHOWN).chain("…".chars()).collect()
+    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ fn good_references_normalise() {
         ("localhost:5000/web:2", "localhost:5000/web:2", "localhost:5000/web:2"),
         ("registry.example/team/web", "registry.example/team/web:latest", "registry.example/team/web:latest"),
         ("[::1]:5000/web", "[::1]:5000/web:latest", "[::1]:5000/web:latest"),
+        ("docker.io/localhost/web", "docker.io/localhost/web:latest", "docker.io/localhost/web:latest"),
+        ("docker.io/a.b/web", "docker.io/a.b/web:latest", "docker.io/a.b/web:latest"),
         ("HOST/web", "HOST/web:latest", "HOST/web:latest"),
         ("a__b/c-----d/e.f_g", "docker.io/a__b/c-----d/e.f_g:latest", "a__b/c-----d/e.f_g:latest"),
     ] {
@@ -49,9 +51,39 @@ fn digests_pin_and_unpin() {
 #[test]
 fn bad_references_name_the_value() {
     for text in [
-        "", ":tag", "busybox:", "Busybox", "a//b", "/a", "a/", "a/Ｂ", "a b", "a:b:c", "a@b", "a@sha256:12", "-a", "a-", "a..b",
-        "a___b", "a._b", "host:port/a", "host:99999/a", "-host.x/a", "[::zz]/a", "[::1]x/a", "a\nb", "a\0", "../a", "a/../b",
-        &format!("{DIGEST}"), &"a".repeat(64), &"a".repeat(256), &format!("a:{}", "t".repeat(129)), "a:.t", "a:-t", "a:tág",
+        "",
+        ":tag",
+        "busybox:",
+        "Busybox",
+        "a//b",
+        "/a",
+        "a/",
+        "a/Ｂ",
+        "a b",
+        "a:b:c",
+        "a@b",
+        "a@sha256:12",
+        "-a",
+        "a-",
+        "a..b",
+        "a___b",
+        "a._b",
+        "host:port/a",
+        "host:99999/a",
+        "-host.x/a",
+        "[::zz]/a",
+        "[::1]x/a",
+        "a\nb",
+        "a\0",
+        "../a",
+        "a/../b",
+        &format!("{DIGEST}"),
+        &"a".repeat(64),
+        &"a".repeat(256),
+        &format!("a:{}", "t".repeat(129)),
+        "a:.t",
+        "a:-t",
+        "a:tág",
     ] {
         let error = text.parse::<ImageReference>().expect_err(text).to_string();
         let shown = format!("{:?}", shortened(text));
@@ -62,7 +94,9 @@ fn bad_references_name_the_value() {
 #[test]
 fn tagged_form_refuses_digests() {
     assert_eq!(ImageReference::parse_tagged("web").unwrap(), parsed("web:latest"));
-    assert!(ImageReference::parse_tagged(&format!("web@{DIGEST}")).unwrap_err().to_string().contains("NAME:TAG"));
+    assert!(
+        ImageReference::parse_tagged(&format!("web@{DIGEST}")).unwrap_err().to_string().contains("NAME:TAG")
+    );
 }
 
 proptest! {

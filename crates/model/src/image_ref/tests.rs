@@ -77,7 +77,7 @@ fn bad_references_name_the_value() {
         "a\0",
         "../a",
         "a/../b",
-        &format!("{DIGEST}"),
+        DIGEST,
         &"a".repeat(64),
         &"a".repeat(256),
         &format!("a:{}", "t".repeat(129)),

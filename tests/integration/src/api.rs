@@ -91,4 +91,18 @@ impl Api {
             tasks: listed.tasks.into_iter().map(Task::from_item).collect(),
         })
     }
+
+    /// A small write that may be repeated: a label of a node.
+    ///
+    /// # Errors
+    /// When it was not acknowledged within `deadline`.
+    pub fn set_label(&self, node: &str, key: &str, value: &str, deadline: Duration) -> Result<()> {
+        let mut nodes = v1::nodes_client::NodesClient::new(self.channel());
+        let request = v1::UpdateNodeRequest {
+            node: node.to_owned(),
+            labels_set: [(key.to_owned(), value.to_owned())].into(),
+            ..v1::UpdateNodeRequest::default()
+        };
+        self.call(deadline, nodes.update(request)).map(drop)
+    }
 }

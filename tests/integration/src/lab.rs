@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use crate::network::Segment;
 use crate::node::{DAEMON_DEADLINE, Folders, Node};
 use crate::process::{self, Process};
 use crate::view::View;
+use crate::writer::Writer;
 
 /// How long a cluster may take to reach what it should, where a test does not say otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -248,6 +250,12 @@ impl Lab {
         self.nodes.keys().copied().collect()
     }
 
+    /// The runtime of the lab's clients.
+    #[must_use]
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
     /// The folder of the lab.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -302,6 +310,17 @@ impl Lab {
         }
     }
 
+    /// Starts the command line on a node and leaves it running; its standard output is to be read.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_cli(&self, name: Name, line: &str) -> Result<Child> {
+        let node = self.get(name)?;
+        let mut command = cli::command(node.host()?, &self.plan.binary, &node.folders().socket(), line)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.spawn().with_context(|| format!("start coracle {line}"))
+    }
+
     /// What the managers say, asked of whichever answers.
     ///
     /// # Errors
@@ -342,6 +361,19 @@ impl Lab {
     pub fn leader(&self) -> Result<Name> {
         let view = self.eventually("there is a leader", |view| view.leader().is_some())?;
         self.by_hostname(view.leader().unwrap_or_default())
+    }
+
+    /// Starts a client that writes labels of `target` through the managers' sockets.
+    ///
+    /// # Errors
+    /// When the lab has no manager.
+    pub fn start_writer(&self, target: Name) -> Result<Writer> {
+        let managers: Vec<Api> =
+            self.clients.iter().filter(|(name, _)| name.is_manager()).map(|(_, api)| api.clone()).collect();
+        if managers.is_empty() {
+            bail!("this lab has no manager to write to");
+        }
+        Ok(Writer::start(managers, &target.to_string()))
     }
 
     /// Waits until the cluster is as described, and gives what was seen then.

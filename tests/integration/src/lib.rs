@@ -26,6 +26,7 @@ pub mod name;
 pub mod cli;
 pub mod node;
 pub mod view;
+pub mod writer;
 
 pub mod api;
 pub mod archive;

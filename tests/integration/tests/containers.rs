@@ -1,0 +1,136 @@
+//! What a container sees, and what its output becomes, told by the responder inside.
+
+use std::io::{BufRead as _, BufReader};
+
+use coracle_integration::harness;
+use coracle_integration::lab::Lab;
+use coracle_integration::name::{M1, W1};
+
+#[test]
+fn containers_are_what_was_asked_for_and_their_output_is_kept() {
+    harness::test("containers", 1, 1, |lab| {
+        identity_and_environment(lab)?;
+        mounts(lab)?;
+        networks(lab)?;
+        logs(lab)
+    });
+}
+
+/// Runs a service on w1 and waits until its log has a text; gives the whole log.
+fn says(lab: &Lab, name: &str, flags: &str, arguments: &str, text: &str) -> anyhow::Result<String> {
+    let place = "--constraint node.hostname==w1 --restart-condition none";
+    lab.cli(M1, &format!("service create --detach --name {name} {place} {flags} responder:1 {arguments}"))
+        .ok()?;
+    let mut told = String::new();
+    let result = lab.until(&format!("{name} says {text:?}"), |lab| {
+        told = lab.cli(M1, &format!("service logs {name}")).ok()?;
+        Ok(told.contains(text))
+    });
+    lab.cli(M1, &format!("service rm {name}")).ok()?;
+    result.map_err(|error| error.context(format!("log of {name}:\n{told}")))?;
+    Ok(told)
+}
+
+fn identity_and_environment(lab: &Lab) -> anyhow::Result<()> {
+    let flags = "--user guest --workdir /tmp --hostname inside";
+    let told = says(lab, "who", flags, "id", "Seccomp=")?;
+    for line in [
+        "user=1000",
+        "group=1000",
+        "hostname=inside",
+        "process=1",
+        "folder=/tmp",
+        "NoNewPrivs=1",
+        "Seccomp=2",
+    ] {
+        anyhow::ensure!(told.contains(line), "{line} is missing in:\n{told}");
+    }
+    anyhow::ensure!(
+        told.contains("CapEff=0000000000000000"),
+        "a user that is not root has no capabilities:\n{told}"
+    );
+    let told = says(lab, "root", "", "id", "Seccomp=")?;
+    // Docker's default set, bit for bit.
+    anyhow::ensure!(told.contains("CapEff=00000000a80425fb"), "{told}");
+    let told = says(lab, "env", "--env COLOUR=green --env MADE_BY=test", "env", "MADE_BY=test")?;
+    anyhow::ensure!(told.contains("COLOUR=green") && told.contains("PATH=/"), "{told}");
+    anyhow::ensure!(
+        !told.contains("MADE_BY=lab"),
+        "the service's environment goes before the image's:\n{told}"
+    );
+    Ok(())
+}
+
+fn mounts(lab: &Lab) -> anyhow::Result<()> {
+    let source = lab.folder().join("shared");
+    std::fs::create_dir_all(&source)?;
+    let bind = format!("--mount type=bind,source={},target=/shared", source.display());
+    says(lab, "bind", &bind, "write /shared/file", "wrote /shared/file")?;
+    anyhow::ensure!(source.join("file").is_file(), "what is written to a bind mount is on the host");
+    says(lab, "fixed", &format!("{bind},readonly"), "write /shared/other", "cannot write /shared/other")?;
+    says(lab, "sealed", "--read-only", "write /tmp/x", "cannot write /tmp/x")?;
+    says(
+        lab,
+        "tmpfs",
+        "--read-only --mount type=tmpfs,target=/tmp,tmpfs-size=1m",
+        "write /tmp/x",
+        "wrote /tmp/x",
+    )?;
+    says(lab, "own", "", "write /tmp/x", "wrote /tmp/x")?;
+    lab.cli(M1, "service create --detach --name lost --restart-condition none --mount type=bind,source=/not/there,target=/x responder:1 sleep")
+        .ok()?;
+    lab.eventually("a missing source rejects the task", |view| {
+        view.tasks_of("lost").any(|task| task.is_terminal() && task.error.contains("/not/there"))
+    })?;
+    lab.cli(M1, "service rm lost").ok()?;
+    Ok(())
+}
+
+fn networks(lab: &Lab) -> anyhow::Result<()> {
+    lab.cli(M1, "service create --name host --network host --constraint node.hostname==w1 responder:1")
+        .ok()?;
+    let address = format!("{}:8080", W1.address());
+    let from = lab.get(M1)?.host()?;
+    lab.until("the host's network answers", |_| Ok(coracle_integration::http::get(from, &address).is_ok()))?;
+    lab.cli(M1, "service rm host").ok()?;
+    lab.eventually("it is gone", |view| view.tasks.is_empty())?;
+    lab.cli(M1, "service create --name alone --constraint node.hostname==w1 responder:1").ok()?;
+    anyhow::ensure!(
+        coracle_integration::http::get(from, &address).is_err(),
+        "a network of its own has only loopback"
+    );
+    lab.cli(M1, "service rm alone").ok()?;
+    Ok(())
+}
+
+fn logs(lab: &Lab) -> anyhow::Result<()> {
+    lab.cli(M1, "service create --name talk --replicas 2 responder:1 print 20").ok()?;
+    lab.until("all lines have come", |lab| {
+        let told = lab.cli(M1, "service logs talk").ok_both()?;
+        Ok(told.matches(" line 20 of 20").count() >= 4)
+    })?;
+    let tail = lab.cli(M1, "service logs --tail 2 talk").ok_both()?;
+    anyhow::ensure!(tail.lines().count() == 4, "two lines of each of two tasks:\n{tail}");
+    let out = lab.cli(M1, "service logs talk").ok()?;
+    anyhow::ensure!(
+        !out.contains("error line"),
+        "standard error of a container goes to standard error:\n{out}"
+    );
+    follow(lab)?;
+    lab.cli(M1, "service rm talk").ok()?;
+    lab.cli(M1, "service logs talk").refused(&["talk"])?;
+    Ok(())
+}
+
+/// A follower sees lines that are printed after it came, and ends with the service.
+fn follow(lab: &Lab) -> anyhow::Result<()> {
+    lab.cli(M1, "service create --name tick responder:1 print 100000 50").ok()?;
+    let mut child = lab.spawn_cli(M1, "service logs --follow --tail 0 tick")?;
+    let output = child.stdout.take().ok_or_else(|| anyhow::anyhow!("no output to read"))?;
+    let lines: Vec<String> = BufReader::new(output).lines().take(5).collect::<Result<_, _>>()?;
+    anyhow::ensure!(lines.iter().all(|line| line.contains("line")) && lines.len() == 5, "{lines:?}");
+    lab.cli(M1, "service rm tick").ok()?;
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}

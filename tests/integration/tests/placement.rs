@@ -1,0 +1,93 @@
+//! Where tasks go: constraints, drain, global services, limits per node, and why there is no node.
+
+use std::time::Duration;
+
+use coracle_integration::harness;
+use coracle_integration::lab::Lab;
+use coracle_integration::name::{M1, W3};
+
+#[test]
+fn tasks_go_where_they_may() {
+    harness::test("placement", 1, 2, |lab| {
+        constraints_follow_labels(lab)?;
+        drain_moves_tasks_away(lab)?;
+        global_follows_nodes(lab)?;
+        unschedulable_says_why(lab)
+    });
+}
+
+fn constraints_follow_labels(lab: &Lab) -> anyhow::Result<()> {
+    lab.cli(M1, "node update --label-add disk=ssd w1").ok()?;
+    lab.cli(
+        M1,
+        "service create --name fast --replicas 2 --constraint node.labels.disk==ssd responder:1 sleep",
+    )
+    .ok()?;
+    let view = lab.view()?;
+    anyhow::ensure!(view.running_on("fast", "w1") == 2, "only on w1:\n{view}");
+    lab.cli(M1, "node update --label-add disk=ssd w2").ok()?;
+    lab.cli(M1, "node update --label-rm disk w1").ok()?;
+    lab.eventually("the tasks moved to w2", |view| {
+        view.running_on("fast", "w2") == 2 && view.settled("fast", 2)
+    })?;
+    lab.cli(M1, "service rm fast").ok()?;
+    Ok(())
+}
+
+fn drain_moves_tasks_away(lab: &Lab) -> anyhow::Result<()> {
+    lab.cli(M1, "service create --name app --replicas 6 --replicas-max-per-node 3 responder:1 sleep").ok()?;
+    lab.cli(M1, "node update --availability drain w1").ok()?;
+    lab.eventually("w1 is empty", |view| view.running_on("app", "w1") == 0 && view.settled("app", 6))?;
+    lab.cli(M1, "node update --availability pause w1").ok()?;
+    lab.cli(M1, "service scale --detach app=9").ok()?;
+    lab.stays("a paused node gets nothing", Duration::from_secs(1), |view| {
+        view.running_on("app", "w1") == 0
+    })?;
+    lab.cli(M1, "node update --availability active w1").ok()?;
+    lab.eventually("an active one does", |view| view.running_on("app", "w1") == 3 && view.settled("app", 9))?;
+    lab.cli(M1, "service rm app").ok()?;
+    Ok(())
+}
+
+fn global_follows_nodes(lab: &mut Lab) -> anyhow::Result<()> {
+    lab.cli(M1, "service create --name every --mode global responder:1 sleep").ok()?;
+    lab.eventually("one on each", |view| view.settled("every", 3))?;
+    let token = lab.cli(M1, "swarm join-token -q worker").ok()?;
+    lab.add(W3)?;
+    lab.cli(W3, &format!("swarm join --token {token} {}:2377", M1.address())).ok()?;
+    lab.eventually("also on the new one", |view| {
+        view.running_on("every", "w3") == 1 && view.settled("every", 4)
+    })?;
+    lab.cli(M1, "node update --availability drain w3").ok()?;
+    lab.eventually("not on a drained one", |view| view.settled("every", 3))?;
+    lab.cli(M1, "node update --availability active w3").ok()?;
+    lab.eventually("on an active one again", |view| view.settled("every", 4))?;
+    lab.cli(M1, "service scale every=2").refused(&["global"])?;
+    lab.cli(M1, "service rm every").ok()?;
+    Ok(())
+}
+
+fn unschedulable_says_why(lab: &Lab) -> anyhow::Result<()> {
+    lab.cli(M1, "service create --detach --name huge --reserve-memory 900g responder:1 sleep").ok()?;
+    let view = lab.eventually("it says why it waits", |view| {
+        view.tasks_of("huge").any(|task| task.waiting.contains("no suitable node"))
+    })?;
+    anyhow::ensure!(view.tasks_of("huge").any(|task| task.waiting.contains("memory")), "{view}");
+    let told = lab.cli(M1, "service ps --no-trunc huge").ok()?;
+    anyhow::ensure!(told.contains("no suitable node") && told.contains("of 4"), "{told}");
+    lab.cli(M1, "service update --detach --reserve-memory 8m huge").ok()?;
+    lab.eventually("it runs once it may", |view| view.settled("huge", 1))?;
+
+    lab.cli(
+        M1,
+        "service create --detach --name nowhere --constraint node.labels.moon==full responder:1 sleep",
+    )
+    .ok()?;
+    lab.eventually("the constraint is named", |view| {
+        view.tasks_of("nowhere").any(|task| task.waiting.contains("constraint"))
+    })?;
+    lab.cli(M1, "node update --label-add moon=full w2").ok()?;
+    lab.eventually("a label that fits lets it run", |view| view.running_on("nowhere", "w2") == 1)?;
+    lab.cli(M1, "service rm huge nowhere").ok()?;
+    Ok(())
+}

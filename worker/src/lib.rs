@@ -1,1 +1,37 @@
-//! coracle-worker.
+//! The agent of a node: runs what the managers assign, and tells them how it fares.
+//!
+//! ```text
+//!   manager ◀──session──▶ desk ──wish──▶ runner (one per task) ──▶ containers, images
+//!                          │ ◀──status──────┘
+//!                       journal
+//! ```
+//!
+//! - [`agent`]: the whole, and the handle that the daemon keeps.
+//! - `session`: the stream with the leader. `desk`: what is wanted and what is. `task`: one task's machine.
+//! - `transfer`: images from node to node. `logs`: what managers ask to read. `journal`: what survives a restart.
+//! - [`identity`]: joining and renewing.
+//! - [`adapters`]: the container runtime, as the agent sees it.
+//!
+//! **Invariant:** the truth is with the managers (what is wanted) and the runtime (what is there). The agent may be
+//! killed at any moment, and its journal deleted: the next one goes on from those two.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+pub mod adapters;
+pub mod agent;
+pub mod identity;
+pub mod launch;
+pub mod logs;
+pub mod transfer;
+
+mod assignments;
+mod desk;
+mod journal;
+mod outbox;
+mod retention;
+mod session;
+mod task;
+
+#[cfg(test)]
+mod tests;
+
+pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentStatus, NodeUpdate};

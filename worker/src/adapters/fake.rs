@@ -1,0 +1,161 @@
+//! Containers that a test plays. They outlive the agent as real ones do.
+//!
+//! The program's first argument says how it behaves: `refuse` cannot be created, `broken` cannot be started,
+//! `stubborn` ignores its stop signal, `exit N` ends at once; anything else runs until it is told to end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use coracle_model::id::TaskId;
+use coracle_model::task::Exit;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::containers::{ContainerError, Containers, Found, Reality};
+use crate::launch::Launch;
+use crate::logs::{Line, LogQuery};
+
+#[derive(Default)]
+pub(crate) struct FakeContainers {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    containers: HashMap<TaskId, Fake>,
+    next_pid: u32,
+    /// What was done, in words.
+    deeds: Vec<String>,
+}
+
+struct Fake {
+    launch: Launch,
+    reality: watch::Sender<Reality>,
+}
+
+impl FakeContainers {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Ends a container's program.
+    pub(crate) fn end(&self, task: TaskId, exit: Exit) {
+        self.state().containers[&task].reality.send_replace(Reality::Ended { exit });
+    }
+
+    pub(crate) fn reality(&self, task: TaskId) -> Reality {
+        self.inspect(task)
+    }
+
+    /// How often this was done, e.g. `start <task>`.
+    pub(crate) fn count(&self, deed: &str, task: TaskId) -> usize {
+        let deed = format!("{deed} {task}");
+        self.state().deeds.iter().filter(|done| **done == deed).count()
+    }
+
+    pub(crate) fn launch(&self, task: TaskId) -> Option<Launch> {
+        self.state().containers.get(&task).map(|fake| fake.launch.clone())
+    }
+
+    fn did(&self, deed: &str, task: TaskId) {
+        self.state().deeds.push(format!("{deed} {task}"));
+    }
+}
+
+impl Containers for FakeContainers {
+    fn create(&self, launch: &Launch) -> Result<(), ContainerError> {
+        self.did("create", launch.task);
+        if launch.arguments[0] == "refuse" {
+            return Err(ContainerError("mount: bind source path does not exist on this node: /nope".into()));
+        }
+        let fake = Fake { launch: launch.clone(), reality: watch::Sender::new(Reality::Created) };
+        let before = self.state().containers.insert(launch.task, fake);
+        assert!(before.is_none(), "container {} made twice", launch.task);
+        Ok(())
+    }
+
+    fn start(&self, task: TaskId) -> Result<u32, ContainerError> {
+        self.did("start", task);
+        let mut state = self.state();
+        state.next_pid += 1;
+        let pid = state.next_pid;
+        let fake = &state.containers[&task];
+        let reality = match fake.launch.arguments[0].as_str() {
+            "broken" => return Err(ContainerError("executing the program: no such file".into())),
+            "exit" => Reality::Ended { exit: Exit::Code(fake.launch.arguments[1].parse().unwrap()) },
+            _ => Reality::Running { pid },
+        };
+        fake.reality.send_replace(reality);
+        Ok(pid)
+    }
+
+    fn inspect(&self, task: TaskId) -> Reality {
+        self.state().containers.get(&task).map_or(Reality::Absent, |fake| *fake.reality.borrow())
+    }
+
+    fn ask_to_stop(&self, task: TaskId) -> Result<(), ContainerError> {
+        self.did("stop", task);
+        let stubborn = self.state().containers[&task].launch.arguments[0] == "stubborn";
+        if !stubborn {
+            self.end(task, Exit::Signal(15));
+        }
+        Ok(())
+    }
+
+    fn kill(&self, task: TaskId) -> Result<(), ContainerError> {
+        self.did("kill", task);
+        self.end(task, Exit::Signal(9));
+        Ok(())
+    }
+
+    fn delete(&self, task: TaskId) -> Result<(), ContainerError> {
+        self.did("delete", task);
+        self.state().containers.remove(&task);
+        Ok(())
+    }
+
+    fn recover(&self) -> Result<Vec<Found>, ContainerError> {
+        let state = self.state();
+        let found = |(task, fake): (&TaskId, &Fake)| Found {
+            task: *task,
+            reality: *fake.reality.borrow(),
+            labels: BTreeMap::from_iter(fake.launch.labels.clone()),
+        };
+        Ok(state.containers.iter().map(found).collect())
+    }
+
+    fn wait(&self, task: TaskId) -> BoxFuture<'static, Exit> {
+        let receiver = self.state().containers.get(&task).map(|fake| fake.reality.subscribe());
+        async move {
+            let Some(mut receiver) = receiver else { return Exit::Unknown };
+            match receiver.wait_for(|reality| matches!(reality, Reality::Ended { .. })).await.map(|reality| *reality) {
+                Ok(Reality::Ended { exit }) => exit,
+                _ => Exit::Unknown,
+            }
+        }
+        .boxed()
+    }
+
+    /// Each log has two lines.
+    fn read_log(
+        &self,
+        query: &LogQuery,
+        lines: &mpsc::Sender<Line>,
+        stop: &CancellationToken,
+    ) -> Result<(), ContainerError> {
+        for (time, text) in [(1, "first"), (2, "second")] {
+            let line = Line { task: query.task, time, is_error_stream: false, text: text.into(), partial: false };
+            let _ = lines.blocking_send(line);
+        }
+        while query.follow && !query.ended.is_cancelled() && !stop.is_cancelled() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}

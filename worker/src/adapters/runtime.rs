@@ -1,0 +1,296 @@
+//! Containers by `coracle_agent_runtime`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_agent_runtime::log::{LogEntry, LogOptions, LogReader, LogStream};
+use coracle_agent_runtime::{
+    ContainerId, ContainerSpec, Exit as RuntimeExit, ExitReason, LogConfig, Mount, Network, Resources, Runtime,
+    RuntimeError, Status, User,
+};
+use coracle_daemon::ErrorChain;
+use coracle_model::id::TaskId;
+use coracle_model::mount::{Mount as MountSpec, MountKind};
+use coracle_model::resources::Limits;
+use coracle_model::service::NetworkMode;
+use coracle_model::task::Exit;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::containers::{ContainerError, Containers, Found, Reality};
+use crate::launch::{LABEL_STOP_SIGNAL, Launch};
+use crate::logs::{Line, LogQuery};
+
+/// Longest wait for more lines before the reader looks whether they are still wanted.
+const FOLLOW: Duration = Duration::from_secs(1);
+/// Wait for a log whose folder does not exist yet.
+const NO_LOG_YET: Duration = Duration::from_millis(200);
+/// SIGTERM, signal(7).
+const SIGTERM: i32 = 15;
+
+type Waiters = Arc<Mutex<HashMap<ContainerId, Vec<oneshot::Sender<Exit>>>>>;
+
+/// The real runtime.
+#[derive(Debug)]
+pub struct RuntimeContainers {
+    runtime: Arc<Runtime>,
+    /// Who waits for which end; told by the runtime's watching thread.
+    waiters: Waiters,
+}
+
+impl RuntimeContainers {
+    /// Stands for the containers of `runtime`, all of which are tasks'.
+    #[must_use]
+    pub fn new(runtime: Arc<Runtime>) -> Self {
+        let waiters = Waiters::default();
+        let told = Arc::clone(&waiters);
+        runtime.subscribe(move |id, exit| {
+            let waiting = told.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+            for waiter in waiting.into_iter().flatten() {
+                // Who waited may have gone.
+                let _ = waiter.send(end(exit));
+            }
+        });
+        Self { runtime, waiters }
+    }
+}
+
+/// A task's id is 25 digits and letters, which every container id may be.
+fn name(task: TaskId) -> Result<ContainerId, ContainerError> {
+    task.to_string().parse().map_err(|error| ContainerError(format!("{error}")))
+}
+
+/// What the operator reads: the step that failed, without our own name for the container around it.
+fn told(error: RuntimeError) -> ContainerError {
+    match error {
+        RuntimeError::Setup { failure, .. } => ContainerError(failure.to_string()),
+        other => ContainerError(ErrorChain(&other).to_string()),
+    }
+}
+
+fn end(exit: &RuntimeExit) -> Exit {
+    match &exit.reason {
+        ExitReason::Code(0) => Exit::Code(0),
+        // The kernel kills a process of the container, and that may be another than the first one.
+        ExitReason::Code(137) | ExitReason::Signal(9) if exit.oom_killed => Exit::OutOfMemory,
+        ExitReason::Code(code) => Exit::Code(*code),
+        ExitReason::Signal(signal) => Exit::Signal(*signal),
+        ExitReason::SetupFailed(_) | ExitReason::Lost(_) => Exit::Unknown,
+    }
+}
+
+fn reality(status: &Status) -> Reality {
+    match status {
+        Status::Unknown => Reality::Broken,
+        Status::Created => Reality::Created,
+        Status::Running { pid, .. } => Reality::Running { pid: u32::try_from(*pid).unwrap_or(0) },
+        Status::Exited(RuntimeExit { reason: ExitReason::SetupFailed(_), .. }) => Reality::Broken,
+        Status::Exited(exit) if exit.started_at.is_none() && matches!(exit.reason, ExitReason::Lost(_)) => Reality::Broken,
+        Status::Exited(exit) => Reality::Ended { exit: end(exit) },
+    }
+}
+
+impl Containers for RuntimeContainers {
+    fn create(&self, launch: &Launch) -> Result<(), ContainerError> {
+        // Also an error of the runtime, but here it can be said without kernel words.
+        for mount in &launch.mounts {
+            if let MountKind::Bind { source } = &mount.kind {
+                if std::fs::symlink_metadata(source).is_err() {
+                    return Err(ContainerError(format!("mount: bind source path does not exist on this node: {source}")));
+                }
+            }
+        }
+        self.runtime.create(&name(launch.task)?, &specification(launch)).map_err(told)
+    }
+
+    fn start(&self, task: TaskId) -> Result<u32, ContainerError> {
+        match self.runtime.start(&name(task)?).map_err(told)? {
+            Status::Running { pid, .. } => Ok(u32::try_from(pid).unwrap_or(0)),
+            // It has ended already, which whoever watches it will learn.
+            _ => Ok(0),
+        }
+    }
+
+    fn inspect(&self, task: TaskId) -> Reality {
+        let status = name(task).ok().and_then(|id| self.runtime.status(&id).ok());
+        status.as_ref().map_or(Reality::Absent, reality)
+    }
+
+    fn ask_to_stop(&self, task: TaskId) -> Result<(), ContainerError> {
+        let id = name(task)?;
+        let summary = match self.runtime.inspect(&id) {
+            Ok(summary) => summary,
+            Err(RuntimeError::NotFound(_)) => return Ok(()),
+            Err(error) => return Err(told(error)),
+        };
+        let signal = summary.labels.get(LABEL_STOP_SIGNAL).and_then(|signal| signal.parse().ok()).unwrap_or(SIGTERM);
+        match self.runtime.signal(&id, signal) {
+            Ok(()) | Err(RuntimeError::WrongState { .. } | RuntimeError::NotFound(_)) => Ok(()),
+            Err(error) => Err(told(error)),
+        }
+    }
+
+    fn kill(&self, task: TaskId) -> Result<(), ContainerError> {
+        match self.runtime.kill(&name(task)?) {
+            Ok(()) | Err(RuntimeError::NotFound(_)) => Ok(()),
+            Err(error) => Err(told(error)),
+        }
+    }
+
+    fn delete(&self, task: TaskId) -> Result<(), ContainerError> {
+        self.runtime.delete(&name(task)?).map_err(told)
+    }
+
+    fn recover(&self) -> Result<Vec<Found>, ContainerError> {
+        self.runtime.recover().map_err(told)?;
+        let of_task = |summary: coracle_agent_runtime::ContainerSummary| {
+            let Ok(task) = summary.id.as_str().parse() else {
+                debug!(container = %summary.id, "container is no task's and is left alone");
+                return None;
+            };
+            Some(Found { task, reality: reality(&summary.status), labels: summary.labels })
+        };
+        Ok(self.runtime.list().into_iter().filter_map(of_task).collect())
+    }
+
+    fn wait(&self, task: TaskId) -> BoxFuture<'static, Exit> {
+        let (sender, receiver) = oneshot::channel();
+        let Ok(id) = name(task) else { return futures::future::ready(Exit::Unknown).boxed() };
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().push(sender);
+        // An end before that was told to nobody; one after it is told.
+        let ended = match self.runtime.status(&id) {
+            Ok(Status::Exited(exit)) => Some(end(&exit)),
+            Ok(_) => None,
+            Err(_) => Some(Exit::Unknown),
+        };
+        match ended {
+            Some(exit) => {
+                self.waiters.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                futures::future::ready(exit).boxed()
+            }
+            None => receiver.map(|exit| exit.unwrap_or(Exit::Unknown)).boxed(),
+        }
+    }
+
+    fn read_log(
+        &self,
+        query: &LogQuery,
+        lines: &mpsc::Sender<Line>,
+        stop: &CancellationToken,
+    ) -> Result<(), ContainerError> {
+        read_log(query, lines, stop).map_err(|error| ContainerError(error.to_string()))
+    }
+}
+
+fn specification(launch: &Launch) -> ContainerSpec {
+    let mut spec = ContainerSpec::new(launch.layers.clone(), launch.arguments.clone());
+    spec.env = launch.environment.clone();
+    spec.cwd = launch.working_directory.clone();
+    spec.user = user(&launch.user);
+    spec.hostname = Some(launch.hostname.clone());
+    spec.read_only_rootfs = launch.read_only;
+    spec.mounts = launch.mounts.iter().map(mount).collect();
+    spec.network = match launch.network {
+        NetworkMode::None => Network::None,
+        NetworkMode::Host => Network::Host,
+    };
+    spec.resources = resources(launch.limits);
+    spec.labels = launch.labels.clone();
+    spec.log = LogConfig { directory: Some(launch.log_directory.clone()), ..LogConfig::default() };
+    spec
+}
+
+fn user(text: &str) -> User {
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    let group = group.filter(|group| !group.is_empty()).map(str::to_owned);
+    User { user: user.to_owned(), group, additional_groups: Vec::new() }
+}
+
+fn mount(mount: &MountSpec) -> Mount {
+    let target = mount.target.clone();
+    match &mount.kind {
+        MountKind::Bind { source } => {
+            Mount::Bind { source: source.into(), target, read_only: mount.read_only, recursive: true }
+        }
+        MountKind::Tmpfs { size, mode } => {
+            Mount::Tmpfs { target, size: (*size > 0).then_some(*size), mode: Some(*mode) }
+        }
+    }
+}
+
+fn resources(limits: Limits) -> Resources {
+    let some = |value: u64| (value > 0).then_some(value);
+    let default = Resources::default();
+    Resources {
+        cpu_nano: some(limits.cpu.0),
+        memory_bytes: some(limits.memory.0),
+        memory_swap: None,
+        pids: some(limits.pids).or(default.pids),
+    }
+}
+
+fn read_log(query: &LogQuery, lines: &mpsc::Sender<Line>, stop: &CancellationToken) -> std::io::Result<()> {
+    let options = LogOptions {
+        tail: usize::try_from(query.tail).ok(),
+        since: (query.since > 0).then(|| rfc3339(query.since)),
+    };
+    let mut reader = LogReader::open(&query.directory, &options)?;
+    loop {
+        // Looked at before reading: what was written before the end is read after it.
+        let last_round = !query.follow || query.ended.is_cancelled();
+        while let Some(entry) = reader.next_entry()? {
+            if stop.is_cancelled() || lines.blocking_send(line(query.task, entry)).is_err() {
+                return Ok(());
+            }
+        }
+        if last_round || stop.is_cancelled() || lines.is_closed() {
+            return Ok(());
+        }
+        match reader.wait(FOLLOW) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::thread::sleep(NO_LOG_YET),
+            other => other?,
+        }
+    }
+}
+
+fn line(task: TaskId, entry: LogEntry) -> Line {
+    let time = entry.time.parse::<jiff::Timestamp>().map_or(0, |time| u64::try_from(time.as_nanosecond()).unwrap_or(0));
+    let mut text = entry.text.into_bytes();
+    let partial = text.last() != Some(&b'\n');
+    if !partial {
+        text.pop();
+    }
+    Line { task, time, is_error_stream: entry.stream == LogStream::Stderr, text: Bytes::from(text), partial }
+}
+
+/// In the format of log entries: nine digits after the second.
+fn rfc3339(nanos: u64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(nanos)).map_or_else(|_| String::new(), |time| format!("{time:.9}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_nine_digits_like_the_log_s() {
+        assert_eq!(rfc3339(1_500_000_000), "1970-01-01T00:00:01.500000000Z");
+        let entry = LogEntry { text: "hello\n".into(), stream: LogStream::Stderr, time: rfc3339(42) };
+        let line = line(TaskId::from_bits(1), entry);
+        assert_eq!((line.time, line.text.as_ref(), line.partial, line.is_error_stream), (42, &b"hello"[..], false, true));
+    }
+
+    #[test]
+    fn users_and_groups_are_told_apart() {
+        let cases = [("", "", None), ("5", "5", None), ("a:b", "a", Some("b")), ("a:", "a", None)];
+        for (text, expected, group) in cases {
+            let user = user(text);
+            assert_eq!((user.user.as_str(), user.group.as_deref()), (expected, group), "{text}");
+        }
+    }
+}

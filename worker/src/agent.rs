@@ -1,0 +1,304 @@
+//! The agent: puts the parts together and runs them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_daemon::Clock;
+use coracle_image::ImageStore;
+use coracle_model::node::{Availability, NodeDescription};
+use coracle_model::role::Role;
+use coracle_pki::{SwappableIdentity, TicketPublicKey};
+use coracle_proto::convert::DecodeError;
+use coracle_proto::v1;
+use coracle_seal::KeyRing;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tracing::{info, warn};
+
+use crate::adapters::containers::{ContainerError, Containers};
+use crate::desk::{Desk, Event, Views};
+use crate::journal::{Journal, JournalError};
+use crate::outbox::Outgoing;
+use crate::session::{Links, keep_session};
+use crate::task::runner::Workshop;
+use crate::transfer::fetch::Fetcher;
+use crate::transfer::serve::ImageTransferService;
+
+/// Events between runners, session and desk.
+const EVENTS: usize = 1024;
+
+/// What an agent is made of.
+pub struct AgentConfig {
+    /// The node's folder; the agent's own is `agent/` in it.
+    pub data_dir: PathBuf,
+    /// Who this node is, now and after renewals.
+    pub identity: SwappableIdentity,
+    /// Seals the journal.
+    pub keyring: Arc<KeyRing>,
+    /// The node's images, shared with whoever loads them.
+    pub images: Arc<ImageStore>,
+    /// Makes and runs containers.
+    pub containers: Arc<dyn Containers>,
+    /// `IP:PORT` at which other nodes reach this one.
+    pub advertise_address: String,
+    /// Managers to begin with, `IP:PORT`; those that the journal knows are tried too.
+    pub managers: Vec<String>,
+    /// What this node says of itself.
+    pub description: NodeDescription,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for AgentConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("AgentConfig");
+        shown.field("data_dir", &self.data_dir).field("advertise_address", &self.advertise_address);
+        shown.field("managers", &self.managers).finish_non_exhaustive()
+    }
+}
+
+/// Why an agent cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The journal can be neither opened nor begun anew.
+    #[error("agent's journal cannot be used")]
+    Journal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The runtime cannot say which containers there are.
+    #[error("containers cannot be listed")]
+    Containers(#[source] ContainerError),
+}
+
+impl From<JournalError> for AgentError {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(Box::new(error))
+    }
+}
+
+/// What the managers want this node to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeUpdate {
+    /// The role that its next certificate will have.
+    pub role: Role,
+    /// Whether it gets and keeps tasks.
+    pub availability: Availability,
+}
+
+impl TryFrom<&v1::NodeUpdate> for NodeUpdate {
+    type Error = DecodeError;
+
+    fn try_from(update: &v1::NodeUpdate) -> Result<Self, DecodeError> {
+        Ok(Self { role: update.role().try_into()?, availability: update.availability().into() })
+    }
+}
+
+/// How the agent is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentStatus {
+    /// The manager of the session, `IP:PORT`.
+    pub session_with: Option<String>,
+    /// Containers that run.
+    pub containers_running: u32,
+    /// Managers known, `IP:PORT`.
+    pub managers: Vec<String>,
+}
+
+/// The agent, to be run once.
+pub struct Agent {
+    desk: Desk,
+    events: mpsc::Receiver<Event>,
+    links: Links,
+    journal: Arc<Journal>,
+    log_directory: PathBuf,
+    handle: AgentHandle,
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent").field("log_directory", &self.log_directory).finish_non_exhaustive()
+    }
+}
+
+impl Agent {
+    /// Opens the journal, looks at the containers there are, and makes everything ready. Blocks for both; must be
+    /// called within a tokio runtime, on a thread that may block.
+    ///
+    /// # Errors
+    /// If the journal cannot even be begun anew, or the containers cannot be listed.
+    pub fn build(config: AgentConfig) -> Result<Self, AgentError> {
+        let folder = config.data_dir.join("agent");
+        let (journal, contents) = Journal::open(&folder.join("journal"), config.keyring)?;
+        let journal = Arc::new(journal);
+        let found = config.containers.recover().map_err(AgentError::Containers)?;
+        info!(tasks = contents.tasks.len(), containers = found.len(), "agent begins");
+
+        let (events_in, events) = mpsc::channel(EVENTS);
+        let managers = merged(&config.managers, &contents.managers);
+        let manager = Arc::new(watch::Sender::new(None::<Channel>));
+        let held = watch::Sender::new(0);
+        let views = Views {
+            running: watch::Sender::new(0),
+            managers: watch::Sender::new(managers),
+            node: watch::Sender::new(None),
+            ticket_key: watch::Sender::new(contents.ticket_key),
+        };
+        let session_with = Arc::new(watch::Sender::new(None));
+        let handle = AgentHandle {
+            running: views.running.subscribe(),
+            managers: views.managers.subscribe(),
+            node: views.node.subscribe(),
+            ticket_key: views.ticket_key.subscribe(),
+            session_with: session_with.subscribe(),
+            held: held.clone(),
+            desk: events_in.clone(),
+            images: Arc::clone(&config.images),
+            clock: Arc::clone(&config.clock),
+        };
+        let fetcher = Fetcher::new(Arc::clone(&config.images), config.identity.clone(), manager.subscribe(), held.clone());
+        let log_directory = folder.join("logs");
+        let workshop = Arc::new(Workshop {
+            containers: Arc::clone(&config.containers),
+            images: Arc::clone(&config.images),
+            fetcher,
+            clock: config.clock,
+            creations: Arc::new(Semaphore::new(creations())),
+            log_directory: log_directory.clone(),
+            events: events_in.clone(),
+        });
+        let outgoing = Arc::new(Outgoing::default());
+        let links = Links {
+            identity: config.identity,
+            description: (&config.description).into(),
+            advertise_address: config.advertise_address,
+            desk: events_in,
+            outgoing: Arc::clone(&outgoing),
+            images: config.images,
+            containers: config.containers,
+            held: held.subscribe(),
+            managers: views.managers.subscribe(),
+            manager,
+            session_with,
+        };
+        let desk = Desk::new(workshop, Arc::clone(&journal), outgoing, views, contents, found);
+        delete_unknown_logs(&log_directory, &desk.known_logs());
+        Ok(Self { desk, events, links, journal, log_directory, handle })
+    }
+
+    /// Runs until `stop`. Containers go on when it ends, for whatever reason.
+    pub async fn run(self, stop: CancellationToken) {
+        let flush = CancellationToken::new();
+        let flusher = tokio::spawn(Arc::clone(&self.journal).keep_flushed(flush.clone()));
+        let session = tokio::spawn(keep_session(self.links, stop.clone()));
+        self.desk.run(self.events, stop.clone()).await;
+        // The desk also ends when nobody can speak to it any more.
+        stop.cancel();
+        if session.await.is_err() {
+            warn!("the session's task ended by a panic");
+        }
+        flush.cancel();
+        if flusher.await.is_err() {
+            warn!("the journal's task ended by a panic");
+        }
+    }
+
+    /// A handle; clones are cheap.
+    #[must_use]
+    pub fn handle(&self) -> AgentHandle {
+        self.handle.clone()
+    }
+}
+
+/// Containers made at a time: making one is mostly the kernel's work, and more than a few only queue there.
+fn creations() -> usize {
+    std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8))
+}
+
+fn merged(first: &[String], second: &[String]) -> Vec<String> {
+    let all: BTreeSet<&String> = first.iter().chain(second).collect();
+    all.into_iter().cloned().collect()
+}
+
+/// What a journal that was lost knew of: nothing asks for those logs any more.
+fn delete_unknown_logs(directory: &Path, known: &BTreeSet<String>) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_str().is_some_and(|name| known.contains(name)) {
+            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                warn!(%error, path = %entry.path().display(), "log was not deleted");
+            }
+        }
+    }
+}
+
+/// What the rest of the daemon asks the agent; works also before it runs.
+#[derive(Debug, Clone)]
+pub struct AgentHandle {
+    running: watch::Receiver<u32>,
+    managers: watch::Receiver<Vec<String>>,
+    node: watch::Receiver<Option<NodeUpdate>>,
+    ticket_key: watch::Receiver<Option<TicketPublicKey>>,
+    session_with: watch::Receiver<Option<String>>,
+    held: watch::Sender<u64>,
+    desk: mpsc::Sender<Event>,
+    images: Arc<ImageStore>,
+    clock: Arc<dyn Clock>,
+}
+
+impl AgentHandle {
+    /// How the agent is now.
+    #[must_use]
+    pub fn status(&self) -> AgentStatus {
+        AgentStatus {
+            session_with: self.session_with.borrow().clone(),
+            containers_running: *self.running.borrow(),
+            managers: self.managers.borrow().clone(),
+        }
+    }
+
+    /// The manager of the session, `IP:PORT`.
+    #[must_use]
+    pub fn session_with(&self) -> watch::Receiver<Option<String>> {
+        self.session_with.clone()
+    }
+
+    /// What the managers want this node to be; nothing before the first session.
+    #[must_use]
+    pub fn node_updates(&self) -> watch::Receiver<Option<NodeUpdate>> {
+        self.node.clone()
+    }
+
+    /// Where managers are, `IP:PORT`; the agent remembers them over restarts.
+    #[must_use]
+    pub fn managers(&self) -> watch::Receiver<Vec<String>> {
+        self.managers.clone()
+    }
+
+    /// What verifies image tickets; nothing before the first session ever.
+    #[must_use]
+    pub fn ticket_public_key(&self) -> watch::Receiver<Option<TicketPublicKey>> {
+        self.ticket_key.clone()
+    }
+
+    /// The service that gives this node's images to others, for the node's listener.
+    #[must_use]
+    pub fn image_transfer(&self) -> ImageTransferService {
+        ImageTransferService::new(Arc::clone(&self.images), self.ticket_key.clone(), Arc::clone(&self.clock))
+    }
+
+    /// To be called when images were loaded or removed, so that managers hear of it.
+    pub fn images_changed(&self) {
+        self.held.send_modify(|count| *count += 1);
+    }
+
+    /// Stops and deletes all containers, for `swarm leave`; what has not ended after `deadline` is killed. Returns
+    /// when nothing is left, or when the agent does not run.
+    pub async fn stop_all_tasks(&self, deadline: Duration) {
+        let (done, waiting) = oneshot::channel();
+        if self.desk.send(Event::StopAll(deadline, done)).await.is_ok() {
+            // An agent that ends meanwhile leaves the containers.
+            let _ = waiting.await;
+        }
+    }
+}

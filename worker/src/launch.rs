@@ -1,0 +1,167 @@
+//! What is run for a task: its specification over what its image says, by Docker's rules.
+//!
+//! Pure. Arguments of the service replace the image's command and follow its entry point; variables of the service
+//! replace those of the image one by one; everything else that the service leaves empty is the image's.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use coracle_image::ImageConfig;
+use coracle_image::document::config::StopSignal;
+use coracle_model::id::TaskId;
+use coracle_model::mount::Mount;
+use coracle_model::resources::Limits;
+use coracle_model::service::{ContainerSpec, NetworkMode, TaskSpec};
+
+use crate::assignments::Assignment;
+
+/// Where programs are looked for when neither image nor service says so; Docker's.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Characters of the task's id that become the host name.
+const HOSTNAME_LENGTH: usize = 12;
+/// SIGTERM, signal(7).
+const SIGTERM: i32 = 15;
+
+/// Label of a container with the id of its task, by which it is known again when the journal is lost.
+pub const LABEL_TASK: &str = "coracle.task";
+/// Label of a container with the id of its service.
+pub const LABEL_SERVICE: &str = "coracle.service";
+/// Label of a container with the name of its service.
+pub const LABEL_SERVICE_NAME: &str = "coracle.service.name";
+/// Label of a container with its stop signal's number.
+pub const LABEL_STOP_SIGNAL: &str = "coracle.stop-signal";
+/// Label of a container with the milliseconds between its stop signal and the kill.
+pub const LABEL_STOP_GRACE: &str = "coracle.stop-grace-milliseconds";
+
+/// A container to be made: everything decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// The task, whose id is also the container's.
+    pub task: TaskId,
+    /// Program and arguments.
+    pub arguments: Vec<String>,
+    /// `NAME=VALUE` each, names unique.
+    pub environment: Vec<String>,
+    /// Absolute.
+    pub working_directory: String,
+    /// `USER[:GROUP]`; empty is root.
+    pub user: String,
+    /// Host name inside.
+    pub hostname: String,
+    /// Lower directories of the root, the top one first.
+    pub layers: Vec<PathBuf>,
+    /// The root refuses writes.
+    pub read_only: bool,
+    /// Mounts besides the root.
+    pub mounts: Vec<Mount>,
+    /// How it reaches the network.
+    pub network: NetworkMode,
+    /// What it may use; zero is no limit, except for processes, where it is the runtime's default.
+    pub limits: Limits,
+    /// Kept with the container.
+    pub labels: BTreeMap<String, String>,
+    /// Folder of its log.
+    pub log_directory: PathBuf,
+    /// Signal that asks it to stop.
+    pub stop_signal: i32,
+}
+
+/// Why a task's specification and image make no container. The task is rejected with this text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error("image {0} has neither an entry point nor a command: give the service arguments")]
+    NoCommand(String),
+    #[error("stop-signal: invalid value {value:?}: {reason}")]
+    StopSignal { value: String, reason: String },
+}
+
+/// Puts the two together.
+pub(crate) fn launch(
+    assignment: &Assignment,
+    spec: &TaskSpec,
+    image: &ImageConfig,
+    layers: Vec<PathBuf>,
+    log_directory: PathBuf,
+) -> Result<Launch, LaunchError> {
+    let container = &spec.container;
+    let hostname = hostname(assignment.id, &container.hostname);
+    let stop_signal = stop_signal(container, image)?;
+    Ok(Launch {
+        task: assignment.id,
+        arguments: arguments(container, image)?,
+        environment: environment(&image.environment, &container.env, &hostname),
+        working_directory: first_of(&container.workdir, image.working_directory.as_deref(), "/"),
+        user: first_of(&container.user, image.user.as_deref(), ""),
+        hostname,
+        layers,
+        read_only: container.read_only,
+        mounts: container.mounts.clone(),
+        network: spec.network,
+        limits: spec.limits,
+        labels: labels(assignment, container, stop_signal),
+        log_directory,
+        stop_signal,
+    })
+}
+
+fn first_of(service: &str, image: Option<&str>, default: &str) -> String {
+    match (service, image) {
+        ("", None | Some("")) => default.to_owned(),
+        ("", Some(image)) => image.to_owned(),
+        (service, _) => service.to_owned(),
+    }
+}
+
+fn hostname(task: TaskId, wanted: &str) -> String {
+    if wanted.is_empty() { task.to_string().chars().take(HOSTNAME_LENGTH).collect() } else { wanted.to_owned() }
+}
+
+fn arguments(container: &ContainerSpec, image: &ImageConfig) -> Result<Vec<String>, LaunchError> {
+    let command = if container.args.is_empty() { &image.command } else { &container.args };
+    let arguments: Vec<String> = image.entrypoint.iter().chain(command).cloned().collect();
+    match arguments.first() {
+        Some(program) if !program.is_empty() => Ok(arguments),
+        _ => Err(LaunchError::NoCommand(container.image.reference.clone())),
+    }
+}
+
+fn stop_signal(container: &ContainerSpec, image: &ImageConfig) -> Result<i32, LaunchError> {
+    match container.stop_signal.as_str() {
+        "" => Ok(image.stop_signal.map_or(SIGTERM, StopSignal::number)),
+        value => value.parse::<StopSignal>().map(StopSignal::number).map_err(|error| LaunchError::StopSignal {
+            value: value.to_owned(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// Defaults, then the image's, then the service's; a later one takes an earlier one's place. A service's
+/// entry without `=` removes the variable, as Docker has it.
+fn environment(image: &[String], service: &[String], hostname: &str) -> Vec<String> {
+    let defaults = [format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={hostname}")];
+    let mut entries: Vec<(&str, Option<&str>)> = Vec::new();
+    for entry in defaults.iter().chain(image).chain(service) {
+        let (name, value) = entry.split_once('=').map_or((entry.as_str(), None), |(name, value)| (name, Some(value)));
+        match entries.iter_mut().find(|(known, _)| *known == name) {
+            Some(known) => known.1 = value,
+            None => entries.push((name, value)),
+        }
+    }
+    entries.iter().filter_map(|(name, value)| value.map(|value| format!("{name}={value}"))).collect()
+}
+
+fn labels(assignment: &Assignment, container: &ContainerSpec, stop_signal: i32) -> BTreeMap<String, String> {
+    let mut labels = container.labels.clone();
+    let own = [
+        (LABEL_TASK, assignment.id.to_string()),
+        (LABEL_SERVICE, assignment.service.to_string()),
+        (LABEL_SERVICE_NAME, assignment.service_name.clone()),
+        (LABEL_STOP_SIGNAL, stop_signal.to_string()),
+        (LABEL_STOP_GRACE, container.stop_grace.as_millis().to_string()),
+    ];
+    labels.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    labels
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_model::digest::Digest;
+use coracle_model::id::ServiceId;
+use coracle_model::resources::Resources;
+use coracle_model::restart::RestartPolicy;
+use coracle_model::service::{PinnedImage, Placement};
+use coracle_model::task::Slot;
+
+use super::*;
+
+fn spec() -> TaskSpec {
+    TaskSpec {
+        container: ContainerSpec {
+            image: PinnedImage { reference: "web:1".into(), digest: Digest::from_bytes([1; 32]) },
+            args: vec![],
+            env: vec![],
+            workdir: String::new(),
+            user: String::new(),
+            hostname: String::new(),
+            labels: BTreeMap::new(),
+            mounts: vec![],
+            read_only: false,
+            stop_grace: Duration::from_secs(10),
+            stop_signal: String::new(),
+        },
+        reservations: Resources::default(),
+        limits: Limits::default(),
+        restart: RestartPolicy::default(),
+        placement: Placement::default(),
+        network: NetworkMode::None,
+        force_update: 0,
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn made(spec: &TaskSpec, image: &ImageConfig) -> Result<Launch, LaunchError> {
+    let assignment = Assignment {
+        id: TaskId::from_bits(u128::MAX / 3),
+        service: ServiceId::from_bits(1),
+        service_name: "web".into(),
+        slot: Slot::Number(1),
+        spec: Ok(Arc::new(spec.clone())),
+    };
+    launch(&assignment, spec, image, vec![], PathBuf::from("/logs"))
+}
+
+#[test]
+fn arguments_replace_the_command_and_follow_the_entry_point() {
+    let cases = [
+        // entry point, command, arguments of the service, result
+        ("", "sh", "", "sh"),
+        ("", "sh", "ls -l", "ls -l"),
+        ("/init", "", "", "/init"),
+        ("/init", "serve --all", "", "/init serve --all"),
+        ("/init -v", "serve", "check", "/init -v check"),
+    ];
+    for (entrypoint, command, args, expected) in cases {
+        let image = ImageConfig { entrypoint: words(entrypoint), command: words(command), ..ImageConfig::default() };
+        let mut spec = spec();
+        spec.container.args = words(args);
+        assert_eq!(made(&spec, &image).unwrap().arguments, words(expected), "{entrypoint}|{command}|{args}");
+    }
+    let error = made(&spec(), &ImageConfig::default()).unwrap_err();
+    assert!(error.to_string().contains("web:1"), "{error}");
+}
+
+#[test]
+fn variables_are_combined_by_name() {
+    let image = words("PATH=/app A=1 B=2");
+    let service = words("B=3 C=4=5 A D=");
+    let combined = environment(&image, &service, "host");
+    assert_eq!(combined, ["PATH=/app", "HOSTNAME=host", "B=3", "C=4=5", "D="]);
+    assert_eq!(environment(&[], &[], "h"), [format!("PATH={DEFAULT_PATH}"), "HOSTNAME=h".into()]);
+    assert_eq!(environment(&[], &words("HOSTNAME=mine"), "h")[1], "HOSTNAME=mine");
+}
+
+#[test]
+fn what_the_service_leaves_empty_is_the_images() {
+    let image = ImageConfig {
+        command: words("sh"),
+        working_directory: Some("/srv".into()),
+        user: Some("app:web".into()),
+        stop_signal: Some("SIGQUIT".parse().unwrap()),
+        ..ImageConfig::default()
+    };
+    let of_image = made(&spec(), &image).unwrap();
+    assert_eq!((of_image.working_directory.as_str(), of_image.user.as_str(), of_image.stop_signal), ("/srv", "app:web", 3));
+    let mut own = spec();
+    own.container.workdir = "/data".into();
+    own.container.user = "5".into();
+    own.container.stop_signal = "usr1".into();
+    own.container.hostname = "box".into();
+    let own = made(&own, &image).unwrap();
+    assert_eq!((own.working_directory.as_str(), own.user.as_str(), own.stop_signal), ("/data", "5", 10));
+    assert_eq!(own.hostname, "box");
+    let bare = made(&spec(), &ImageConfig { command: words("sh"), ..ImageConfig::default() }).unwrap();
+    assert_eq!((bare.working_directory.as_str(), bare.user.as_str(), bare.stop_signal), ("/", "", SIGTERM));
+    assert_eq!(bare.hostname, bare.task.to_string()[..12]);
+}
+
+#[test]
+fn an_unknown_signal_is_refused_by_name() {
+    let mut spec = spec();
+    spec.container.stop_signal = "SIGNOPE".into();
+    let error = made(&spec, &ImageConfig { command: words("sh"), ..ImageConfig::default() }).unwrap_err();
+    assert!(error.to_string().contains("SIGNOPE"), "{error}");
+}
+
+#[test]
+fn our_labels_cannot_be_forged_by_the_services() {
+    let mut spec = spec();
+    spec.container.labels = [("a", "b"), (LABEL_TASK, "other")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let launch = made(&spec, &ImageConfig { command: words("sh"), ..ImageConfig::default() }).unwrap();
+    assert_eq!(launch.labels["a"], "b");
+    assert_eq!(launch.labels[LABEL_TASK], launch.task.to_string());
+    assert_eq!(launch.labels[LABEL_STOP_GRACE], "10000");
+}

@@ -1,0 +1,55 @@
+//! The session with the leader: [`connect`] finds it, [`stream`] holds it.
+//!
+//! One task, which is never waited for by anything that works on containers. It is woken by the manager's messages,
+//! by statuses, by changes of the images held and by its heartbeat; it tells the desk what the manager says. When the
+//! manager is gone it looks for another one, at once and then with growing waits.
+
+mod connect;
+mod stream;
+
+use std::sync::Arc;
+
+use coracle_image::ImageStore;
+use coracle_pki::SwappableIdentity;
+use coracle_proto::v1;
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::transport::Channel;
+
+use crate::adapters::containers::Containers;
+use crate::desk::Event;
+use crate::outbox::Outgoing;
+
+pub(crate) use connect::keep_session;
+
+/// What a session needs of the agent.
+#[derive(Clone)]
+pub(crate) struct Links {
+    pub(crate) identity: SwappableIdentity,
+    pub(crate) description: v1::NodeDescription,
+    pub(crate) advertise_address: String,
+    pub(crate) desk: mpsc::Sender<Event>,
+    pub(crate) outgoing: Arc<Outgoing>,
+    pub(crate) images: Arc<ImageStore>,
+    pub(crate) containers: Arc<dyn Containers>,
+    /// Counts changes of the images held.
+    pub(crate) held: watch::Receiver<u64>,
+    pub(crate) managers: watch::Receiver<Vec<String>>,
+    /// The manager of the open session, for other calls.
+    pub(crate) manager: Arc<watch::Sender<Option<Channel>>>,
+    /// Its address.
+    pub(crate) session_with: Arc<watch::Sender<Option<String>>>,
+}
+
+impl Links {
+    /// Asks the desk; nothing when it is gone, which means that the daemon ends.
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.desk.send(event(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Tells the desk; one that is gone needs to know nothing.
+    async fn tell(&self, event: Event) {
+        let _ = self.desk.send(event).await;
+    }
+}

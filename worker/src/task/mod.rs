@@ -1,0 +1,5 @@
+//! One task: what to do next ([`fsm`]), whether to start it again here ([`restart`]), and doing it ([`runner`]).
+
+pub(crate) mod fsm;
+pub(crate) mod restart;
+pub(crate) mod runner;

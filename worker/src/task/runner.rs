@@ -1,0 +1,317 @@
+//! Does what the machine says for one task.
+//!
+//! One per task. Owns the machine; is woken by its wish (what the desk wants of it), by the answer to the one job
+//! under way, by the end of the container and by its timer; publishes statuses to the desk. When the desk is gone the
+//! daemon ends: the runner ends too, and the container goes on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_daemon::Clock;
+use coracle_daemon::ErrorChain;
+use coracle_image::ImageStore;
+use coracle_model::id::TaskId;
+use coracle_model::service::TaskSpec;
+use coracle_model::task::DesiredState;
+use coracle_model::time::Timestamp;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tracing::{Instrument as _, debug, info, warn};
+
+use super::fsm::{Action, Input, Machine};
+use crate::adapters::containers::Containers;
+use crate::assignments::Assignment;
+use crate::desk::{Event, StatusEvent};
+use crate::launch::launch;
+use crate::transfer::fetch::Fetcher;
+
+/// Wait before a container that could not be deleted is tried again.
+const DELETE_AGAIN: Duration = Duration::from_secs(5);
+/// Tries to delete a container before it is left for the next start of the agent.
+const DELETE_TRIES: u32 = 3;
+
+/// What all runners share.
+pub(crate) struct Workshop {
+    pub(crate) containers: Arc<dyn Containers>,
+    pub(crate) images: Arc<ImageStore>,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Containers made or started at a time.
+    pub(crate) creations: Arc<Semaphore>,
+    pub(crate) log_directory: PathBuf,
+    pub(crate) events: mpsc::Sender<Event>,
+}
+
+impl std::fmt::Debug for Workshop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workshop").field("log_directory", &self.log_directory).finish_non_exhaustive()
+    }
+}
+
+impl Workshop {
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.clock.now())
+    }
+
+    pub(crate) fn log_directory(&self, task: TaskId) -> PathBuf {
+        self.log_directory.join(task.to_string())
+    }
+}
+
+/// What the desk wants of a task: always the latest, never a queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) desired: DesiredState,
+    pub(crate) offline: bool,
+    /// The managers have the terminal status that began at this time.
+    pub(crate) acknowledged: Option<Timestamp>,
+    pub(crate) dropped: bool,
+}
+
+/// Runs one task until it is gone.
+pub(crate) struct Runner {
+    workshop: Arc<Workshop>,
+    assignment: Arc<Assignment>,
+    machine: Machine,
+    wish: watch::Receiver<Wish>,
+    seen: Wish,
+    job: Option<BoxFuture<'static, Input>>,
+    progress: Option<watch::Receiver<String>>,
+    exit: Option<BoxFuture<'static, Input>>,
+    timer: Option<BoxFuture<'static, Input>>,
+    gone: bool,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        workshop: Arc<Workshop>,
+        assignment: Arc<Assignment>,
+        machine: Machine,
+        wish: watch::Receiver<Wish>,
+    ) -> Self {
+        let seen = Wish { desired: DesiredState::Ready, ..Wish::default() };
+        Self {
+            workshop,
+            assignment,
+            machine,
+            wish,
+            seen,
+            job: None,
+            progress: None,
+            exit: None,
+            timer: None,
+            gone: false,
+        }
+    }
+
+    pub(crate) async fn run(self) {
+        let span = tracing::info_span!("task", task = %self.assignment.id, service = %self.assignment.service_name);
+        self.go_on().instrument(span).await;
+    }
+
+    async fn go_on(mut self) {
+        let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
+        let Some(reality) = blocking(move || containers.inspect(task)).await else { return };
+        self.take(Input::Begin(reality)).await;
+        self.wish.mark_changed();
+        while !self.gone {
+            let Some(inputs) = self.next().await else { return };
+            for input in inputs {
+                self.take(input).await;
+            }
+        }
+    }
+
+    /// Waits for whatever happens next; nothing when the desk is gone.
+    async fn next(&mut self) -> Option<Vec<Input>> {
+        // Each arm is cancel-safe: the futures stay where they are until they are done.
+        tokio::select! {
+            biased;
+            changed = self.wish.changed() => {
+                changed.ok()?;
+                Some(self.wishes())
+            }
+            input = pending_or(&mut self.exit) => Some(vec![input]),
+            input = pending_or(&mut self.job) => {
+                self.progress = None;
+                Some(vec![input])
+            }
+            message = progress(&mut self.progress) => Some(message.map(Input::Progress).into_iter().collect()),
+            input = pending_or(&mut self.timer) => Some(vec![input]),
+        }
+    }
+
+    fn wishes(&mut self) -> Vec<Input> {
+        let wish = self.wish.borrow_and_update().clone();
+        let mut inputs = Vec::new();
+        if wish.acknowledged != self.seen.acknowledged && wish.acknowledged == Some(self.machine.status().since) {
+            inputs.push(Input::Acknowledged);
+        }
+        if wish.offline != self.seen.offline {
+            inputs.push(Input::Offline(wish.offline));
+        }
+        if wish.desired != self.seen.desired {
+            inputs.push(Input::Desired(wish.desired));
+        }
+        if wish.dropped && !self.seen.dropped {
+            inputs.push(Input::Dropped);
+        }
+        self.seen = wish;
+        inputs
+    }
+
+    async fn take(&mut self, input: Input) {
+        debug!(?input, "task");
+        for action in self.machine.step(self.workshop.now(), input) {
+            self.perform(action).await;
+        }
+    }
+
+    async fn perform(&mut self, action: Action) {
+        match action {
+            Action::Report => self.report().await,
+            Action::Fetch => self.fetch(),
+            Action::CancelFetch => {
+                self.job = None;
+                self.progress = None;
+            }
+            Action::Create { leftovers } => self.job = Some(self.create(leftovers)),
+            Action::Start => self.job = Some(self.start()),
+            Action::Watch => self.exit = Some(self.workshop.containers.wait(self.assignment.id).map(Input::Exited).boxed()),
+            Action::Signal => self.signal().await,
+            Action::Kill => self.kill().await,
+            Action::Timer(after) => {
+                let timer = tokio::time::sleep(after);
+                self.timer = Some(timer.map(|()| Input::Timer).boxed());
+            }
+            Action::CancelTimer => self.timer = None,
+            Action::Delete => self.delete().await,
+            Action::Gone => {
+                self.gone = true;
+                self.send(Event::Gone(self.assignment.id)).await;
+            }
+        }
+    }
+
+    async fn report(&mut self) {
+        let status = self.machine.status().clone();
+        if status.state.is_terminal() || status.state == coracle_model::task::TaskState::Running {
+            info!(state = %status.state, error = %status.error, pid = status.pid, "task is {}", status.message);
+        }
+        let history = self.machine.history().clone();
+        self.send(Event::Status(StatusEvent { task: self.assignment.id, status, history })).await;
+    }
+
+    /// A desk that is gone needs to know nothing.
+    async fn send(&mut self, event: Event) {
+        let _ = self.workshop.events.send(event).await;
+    }
+
+    fn fetch(&mut self) {
+        let spec = match &self.assignment.spec {
+            Ok(spec) => spec,
+            Err(problem) => {
+                let problem = problem.clone();
+                self.job = Some(async move { Input::Fetched(Err(problem)) }.boxed());
+                return;
+            }
+        };
+        let fetch = self.workshop.fetcher.ensure(spec.container.image.digest);
+        self.progress = Some(fetch.progress);
+        self.job = Some(fetch.done.map(Input::Fetched).boxed());
+    }
+
+    fn create(&self, leftovers: bool) -> BoxFuture<'static, Input> {
+        let (workshop, assignment) = (Arc::clone(&self.workshop), Arc::clone(&self.assignment));
+        async move {
+            // The semaphore is never closed.
+            let _permit = Arc::clone(&workshop.creations).acquire_owned().await;
+            let made = blocking(move || make(&workshop, &assignment, leftovers)).await;
+            Input::Created(made.unwrap_or_else(|| Err(PANICKED.to_owned())))
+        }
+        .boxed()
+    }
+
+    fn start(&self) -> BoxFuture<'static, Input> {
+        let (workshop, task) = (Arc::clone(&self.workshop), self.assignment.id);
+        async move {
+            let _permit = Arc::clone(&workshop.creations).acquire_owned().await;
+            let started = blocking(move || workshop.containers.start(task)).await;
+            Input::Started(match started {
+                Some(Ok(pid)) => Ok(pid),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Err(PANICKED.to_owned()),
+            })
+        }
+        .boxed()
+    }
+
+    async fn signal(&mut self) {
+        let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
+        if let Some(Err(error)) = blocking(move || containers.ask_to_stop(task)).await {
+            warn!(error = %ErrorChain(&error), "container was not asked to stop");
+        }
+    }
+
+    async fn kill(&mut self) {
+        let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
+        if let Some(Err(error)) = blocking(move || containers.kill(task)).await {
+            warn!(error = %ErrorChain(&error), "container was not killed");
+        }
+    }
+
+    async fn delete(&mut self) {
+        for attempt in 1..=DELETE_TRIES {
+            let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
+            match blocking(move || containers.delete(task)).await {
+                Some(Ok(())) | None => return,
+                Some(Err(error)) => warn!(error = %ErrorChain(&error), attempt, "container was not deleted whole"),
+            }
+            if attempt < DELETE_TRIES {
+                tokio::time::sleep(DELETE_AGAIN).await;
+            }
+        }
+    }
+}
+
+const PANICKED: &str = "agent panicked over this, which is a bug: its log says where";
+
+/// Makes the container from the image, both of which are this node's by now.
+fn make(workshop: &Workshop, assignment: &Assignment, leftovers: bool) -> Result<(), String> {
+    let spec: &TaskSpec = assignment.spec.as_ref().map_err(Clone::clone)?;
+    if leftovers {
+        workshop.containers.delete(assignment.id).map_err(|error| error.to_string())?;
+    }
+    let prepared = workshop.images.prepare(spec.container.image.digest).map_err(|error| ErrorChain(&error).to_string())?;
+    let log = workshop.log_directory(assignment.id);
+    let launch = launch(assignment, spec, &prepared.config, prepared.lower_dirs, log).map_err(|error| error.to_string())?;
+    workshop.containers.create(&launch).map_err(|error| error.to_string())
+}
+
+/// Runs what may block on a thread for that; nothing if it panicked.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+async fn pending_or(slot: &mut Option<BoxFuture<'static, Input>>) -> Input {
+    match slot {
+        Some(future) => {
+            let input = future.await;
+            *slot = None;
+            input
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The next message; none when there will be no more, which is told once.
+async fn progress(slot: &mut Option<watch::Receiver<String>>) -> Option<String> {
+    let Some(receiver) = slot else { return std::future::pending().await };
+    if receiver.changed().await.is_ok() {
+        return Some(receiver.borrow_and_update().clone());
+    }
+    *slot = None;
+    None
+}

@@ -1,0 +1,1 @@
+//! The whole agent against a manager that a test plays.

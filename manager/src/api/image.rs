@@ -1,0 +1,236 @@
+//! Images: archives are taken into this manager's store, their names into the replicated table.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use coracle_image::{ErrorClass, ImageError, ImageRecord, ImageStore};
+use coracle_manager_core::{Change, State};
+use coracle_model::image::ImageEntry;
+use coracle_model::image_ref::ImageReference;
+use coracle_model::node::Platform;
+use coracle_model::version::Version;
+use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::v1;
+use coracle_proto::v1::images_server::Images;
+use coracle_proto::v1::load_image_request::Part;
+use prost::bytes::{Buf, Bytes};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::info;
+
+use super::actor;
+use crate::dispatcher::Dispatcher;
+use crate::manager::ImagesChanged;
+use crate::rpc::forward::{self, Destination};
+use crate::rpc::peers::Peers;
+use crate::store::{Store, Write, now};
+
+/// Pieces of an archive between the network and the disk.
+const PIECES: usize = 16;
+
+/// The API over images.
+#[derive(Debug, Clone)]
+pub struct ImagesApi {
+    store: Store,
+    dispatcher: Arc<Dispatcher>,
+    images: Arc<ImageStore>,
+    changed: ImagesChanged,
+    peers: Peers,
+}
+
+impl ImagesApi {
+    /// The API over this state and this node's store.
+    #[must_use]
+    pub const fn new(
+        store: Store,
+        dispatcher: Arc<Dispatcher>,
+        images: Arc<ImageStore>,
+        changed: ImagesChanged,
+        peers: Peers,
+    ) -> Self {
+        Self { store, dispatcher, images, changed, peers }
+    }
+
+    /// Writes names to the table, through the leader if that is another manager.
+    async fn register(&self, actor: String, images: Vec<v1::ImageEntry>) -> Result<Vec<v1::ImageEntry>, ApiError> {
+        match forward::destination(self.store.raft()).await? {
+            Destination::Here => self.write(actor, images).await,
+            Destination::Leader(address) => {
+                let mut client = v1::images_client::ImagesClient::new(self.peers.kept(&address)?);
+                let request = v1::RegisterImagesRequest { images, actor };
+                let response = client.register(request).await.map_err(|status| ApiError::from_status(&status))?;
+                Ok(response.into_inner().images)
+            }
+        }
+    }
+
+    async fn write(&self, actor: String, images: Vec<v1::ImageEntry>) -> Result<Vec<v1::ImageEntry>, ApiError> {
+        let entries: Vec<ImageEntry> =
+            images.into_iter().map(ImageEntry::try_from).collect::<Result<_, _>>().map_err(ApiError::from)?;
+        let changes = entries.iter().cloned().map(Change::PutImage).collect();
+        self.store.propose(Write { changes, actor, reason: "image load", idempotency: None, term: 0 }).await?;
+        let view = self.store.view();
+        let written = |entry: &ImageEntry| view.image(&entry.name).map(|entry| (&**entry).into());
+        Ok(entries.iter().filter_map(written).collect())
+    }
+}
+
+fn entries(records: &[ImageRecord]) -> Vec<v1::ImageEntry> {
+    let entry = |record: &ImageRecord, name: &ImageReference| ImageEntry {
+        name: name.without_digest().canonical(),
+        version: Version::default(),
+        digest: record.manifest,
+        size: record.size,
+        platform: Platform { os: record.platform.os.clone(), architecture: record.platform.architecture.clone() },
+        created_at: now(),
+    };
+    records.iter().flat_map(|record| record.names.iter().map(move |name| (&entry(record, name)).into())).collect()
+}
+
+fn image_error(error: &ImageError) -> ApiError {
+    let reason = match error.class() {
+        ErrorClass::BadInput => Reason::Invalid,
+        ErrorClass::Absent => Reason::NotFound,
+        ErrorClass::Input => Reason::Unavailable,
+        ErrorClass::NoSpace => Reason::Exhausted,
+        ErrorClass::Busy | ErrorClass::Io => Reason::Internal,
+    };
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message.push_str(": ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    ApiError::new(reason, message)
+}
+
+/// An archive as it arrives, for a reader that blocks.
+struct Arriving {
+    pieces: mpsc::Receiver<Result<Bytes, Status>>,
+    piece: Bytes,
+}
+
+impl Read for Arriving {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                None => return Ok(0),
+                Some(Ok(piece)) => self.piece = piece,
+                Some(Err(status)) => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, status.message().to_owned())),
+            }
+        }
+        let count = self.piece.len().min(buffer.len());
+        self.piece.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// Passes the pieces of the request on, until it ends or nobody reads any more.
+async fn pump(mut stream: Streaming<v1::LoadImageRequest>, pieces: mpsc::Sender<Result<Bytes, Status>>) {
+    loop {
+        let piece = match stream.message().await {
+            Ok(Some(v1::LoadImageRequest { part: Some(Part::Data(data)) })) => Ok(data),
+            Ok(Some(_)) => Err(Status::invalid_argument("a header after the beginning")),
+            Ok(None) => return,
+            Err(status) => Err(status),
+        };
+        let last = piece.is_err();
+        if pieces.send(piece).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+fn take(images: &ImageStore, import_as: Option<ImageReference>, archive: Arriving) -> Result<Vec<ImageRecord>, ApiError> {
+    let taken = match import_as {
+        None => images.load_archive(archive),
+        Some(name) => images.import_rootfs(archive, &name, &[]).map(|record| vec![record]),
+    };
+    taken.map_err(|error| image_error(&error))
+}
+
+fn item(view: &State, dispatcher: &Dispatcher, entry: &ImageEntry) -> v1::ImageListItem {
+    let holders = dispatcher.term().map_or(0, |term| term.registry.holders(entry.digest).len());
+    v1::ImageListItem {
+        image: Some(entry.into()),
+        holders: u32::try_from(holders).unwrap_or(u32::MAX),
+        in_use: view.is_image_used(entry.digest),
+    }
+}
+
+#[tonic::async_trait]
+impl Images for ImagesApi {
+    async fn load(
+        &self,
+        request: Request<Streaming<v1::LoadImageRequest>>,
+    ) -> Result<Response<v1::LoadImageResponse>, Status> {
+        let actor = actor(&request);
+        let mut stream = request.into_inner();
+        let header = match stream.message().await? {
+            Some(v1::LoadImageRequest { part: Some(Part::Header(header)) }) => header,
+            _ => return Err(ApiError::new(Reason::Invalid, "the request does not begin with a header").into()),
+        };
+        let import_as = match header.import_as.as_str() {
+            "" => None,
+            text => Some(
+                ImageReference::parse_tagged(text)
+                    .map_err(|error| ApiError::new(Reason::Invalid, format!("name: {error}")))?,
+            ),
+        };
+        let (sender, pieces) = mpsc::channel(PIECES);
+        tokio::spawn(pump(stream, sender));
+        let images = Arc::clone(&self.images);
+        let archive = Arriving { pieces, piece: Bytes::new() };
+        let records = tokio::task::spawn_blocking(move || take(&images, import_as, archive))
+            .await
+            .map_err(|error| ApiError::new(Reason::Internal, format!("taking the archive failed: {error}")))??;
+        (self.changed.0)();
+        let entries = entries(&records);
+        if entries.is_empty() {
+            let message = "the archive names no image";
+            let hint = "save it with a name (docker save NAME:TAG), or import a root file system with `coracle image import`";
+            return Err(ApiError::new(Reason::Invalid, message).with_hint(hint).into());
+        }
+        for entry in &entries {
+            info!(name = entry.name, digest = entry.digest, "image loaded");
+        }
+        let images = self.register(actor, entries).await?;
+        Ok(Response::new(v1::LoadImageResponse { images }))
+    }
+
+    async fn register(
+        &self,
+        request: Request<v1::RegisterImagesRequest>,
+    ) -> Result<Response<v1::RegisterImagesResponse>, Status> {
+        let v1::RegisterImagesRequest { images, actor } = request.into_inner();
+        let images = self.write(actor, images).await?;
+        Ok(Response::new(v1::RegisterImagesResponse { images }))
+    }
+
+    async fn list(&self, _: Request<v1::ListImagesRequest>) -> Result<Response<v1::ListImagesResponse>, Status> {
+        let view = self.store.barrier().await?;
+        let images = view.images().map(|entry| item(&view, &self.dispatcher, entry)).collect();
+        Ok(Response::new(v1::ListImagesResponse { images }))
+    }
+
+    async fn remove(&self, request: Request<v1::RemoveImageRequest>) -> Result<Response<v1::RemoveImageResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let view = self.store.barrier().await?;
+        let reference: ImageReference =
+            request.name.parse().map_err(|error| ApiError::new(Reason::Invalid, format!("image: {error}")))?;
+        let entry = view
+            .image(&reference.canonical())
+            .cloned()
+            .ok_or_else(|| ApiError::new(Reason::NotFound, format!("no image {:?}", request.name)))?;
+        if view.is_image_used(entry.digest) && !request.force {
+            let message = format!("image {:?} is used by a service", request.name);
+            let hint = "remove or update the service first, or use --force: running tasks keep the image";
+            return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint).into());
+        }
+        let changes = vec![Change::RemoveImage { name: entry.name.clone() }];
+        self.store.propose(Write { changes, actor, reason: "image rm", idempotency: None, term: 0 }).await?;
+        Ok(Response::new(v1::RemoveImageResponse { name: entry.name.clone(), digest: entry.digest.to_string() }))
+    }
+}

@@ -1,0 +1,156 @@
+//! Nodes.
+
+use std::sync::Arc;
+
+use coracle_manager_core::change::Change;
+use coracle_manager_core::state::State;
+use coracle_model::id::NodeId;
+use coracle_model::node::{Availability, Node, NodeState};
+use coracle_model::role::Role;
+use coracle_model::validate;
+use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::v1;
+use coracle_proto::v1::nodes_server::Nodes;
+use coracle_rpc::caller::PassedOnBy;
+use tonic::{Request, Response, Status};
+
+use super::{actor, resolve};
+use crate::dispatcher::Dispatcher;
+use crate::membership::keeps_quorum;
+use crate::raft::RaftStatus;
+use crate::store::{Store, Write};
+
+/// The API over nodes.
+#[derive(Debug, Clone)]
+pub struct NodesApi {
+    store: Store,
+    dispatcher: Arc<Dispatcher>,
+    own: NodeId,
+}
+
+impl NodesApi {
+    /// The API over this state, on this node.
+    #[must_use]
+    pub const fn new(store: Store, dispatcher: Arc<Dispatcher>, own: NodeId) -> Self {
+        Self { store, dispatcher, own }
+    }
+
+    fn item(&self, node: &Node, raft: &RaftStatus, asked: NodeId) -> v1::NodeListItem {
+        let raft_id = node.manager.as_ref().map(|manager| manager.raft_id);
+        let connected = self.dispatcher.term().is_some_and(|term| term.liveness.is_connected(node.id));
+        v1::NodeListItem {
+            node: Some(node.into()),
+            leader: raft_id.is_some() && raft_id == raft.leader.as_ref().map(|leader| leader.raft_id),
+            reachable: node.id == self.own || connected,
+            self_: node.id == asked,
+            voter: raft_id.is_some_and(|id| raft.members.voters.contains_key(&id)),
+        }
+    }
+
+    /// The node whose socket the operator used: the one that passed the call on, or this one.
+    fn asked<T>(&self, request: &Request<T>) -> NodeId {
+        request.extensions().get::<PassedOnBy>().map_or(self.own, |by| by.0)
+    }
+}
+
+fn find(state: &State, reference: &str, asked: NodeId) -> Result<Arc<Node>, ApiError> {
+    if reference == "self" {
+        return state
+            .node(asked)
+            .cloned()
+            .ok_or_else(|| ApiError::new(Reason::NotFound, "this node is not a member (any more)".to_owned()));
+    }
+    resolve::node(state, reference)
+}
+
+#[tonic::async_trait]
+impl Nodes for NodesApi {
+    async fn list(&self, request: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesResponse>, Status> {
+        let asked = self.asked(&request);
+        let view = self.store.barrier().await?;
+        let raft = self.store.raft().status().borrow().clone();
+        let nodes = view.nodes().map(|node| self.item(node, &raft, asked)).collect();
+        Ok(Response::new(v1::ListNodesResponse { nodes }))
+    }
+
+    async fn get(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::GetNodeResponse>, Status> {
+        let asked = self.asked(&request);
+        let view = self.store.barrier().await?;
+        let node = find(&view, &request.get_ref().node, asked)?;
+        let raft = self.store.raft().status().borrow().clone();
+        Ok(Response::new(v1::GetNodeResponse { node: Some(self.item(&node, &raft, asked)) }))
+    }
+
+    async fn update(&self, request: Request<v1::UpdateNodeRequest>) -> Result<Response<v1::UpdateNodeResponse>, Status> {
+        let (actor, asked) = (actor(&request), self.asked(&request));
+        let request = request.into_inner();
+        let view = self.store.barrier().await?;
+        let node = find(&view, &request.node, asked)?;
+        let mut spec = node.spec.clone();
+        if let Some(availability) = request.availability {
+            spec.availability = parse_availability(availability)?;
+        }
+        if let Some(role) = request.role {
+            spec.role = parse_role(role)?;
+        }
+        for key in &request.labels_removed {
+            if spec.labels.remove(key).is_none() {
+                let message = format!("label-rm: invalid value {key:?}: node {} has no such label", node.description.hostname);
+                return Err(ApiError::new(Reason::Invalid, message).into());
+            }
+        }
+        spec.labels.extend(request.labels_set);
+        validate::labels("label", &spec.labels).map_err(ApiError::from)?;
+        if spec.role == Role::Worker && node.spec.role == Role::Manager {
+            keeps_quorum(&view, &self.dispatcher, node.id)?;
+        }
+        let version = if spec == node.spec {
+            node.version.index()
+        } else {
+            let change = Change::UpdateNodeSpec { node: node.id, expected: node.version, spec };
+            let write = Write { changes: vec![change], actor, reason: "node update", idempotency: None, term: 0 };
+            self.store.propose(write).await?.index()
+        };
+        let written = self.store.view().node(node.id).map(|node| (&**node).into());
+        Ok(Response::new(v1::UpdateNodeResponse { node: written, version }))
+    }
+
+    async fn remove(&self, request: Request<v1::RemoveNodeRequest>) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+        let (actor, asked) = (actor(&request), self.asked(&request));
+        let request = request.into_inner();
+        let view = self.store.barrier().await?;
+        let node = find(&view, &request.node, asked)?;
+        let host = &node.description.hostname;
+        if node.manager.is_some() || node.spec.role == Role::Manager {
+            let message = format!("node {host} is a manager");
+            let hint = format!("demote it first with `coracle node demote {}`", node.id);
+            return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint).into());
+        }
+        if node.status.state == NodeState::Ready && !request.force {
+            let message = format!("node {host} is ready; only a node that is down can be removed");
+            let hint = "stop it or let it leave with `coracle swarm leave`, or use --force";
+            return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint).into());
+        }
+        let change = Change::RemoveNode { node: node.id, expected: node.version };
+        let write = Write { changes: vec![change], actor, reason: "node rm", idempotency: None, term: 0 };
+        let version = self.store.propose(write).await?.index();
+        if let Some(connected) = self.dispatcher.term().and_then(|term| term.registry.get(node.id)) {
+            connected.close.cancel();
+        }
+        Ok(Response::new(v1::RemoveNodeResponse { id: node.id.to_string(), version }))
+    }
+}
+
+fn parse_availability(number: i32) -> Result<Availability, ApiError> {
+    v1::Availability::try_from(number)
+        .ok()
+        .and_then(|availability| Availability::try_from(availability).ok())
+        .ok_or_else(|| ApiError::new(Reason::Invalid, format!("availability: invalid value {number}")))
+}
+
+fn parse_role(number: i32) -> Result<Role, ApiError> {
+    v1::NodeRole::try_from(number)
+        .ok()
+        .and_then(|role| Role::try_from(role).ok())
+        .ok_or_else(|| ApiError::new(Reason::Invalid, format!("role: invalid value {number}: use worker or manager")))
+}

@@ -1,0 +1,110 @@
+//! References of operators: a whole id, then a whole name, then a prefix of an id that only one object has.
+
+use std::sync::Arc;
+
+use coracle_manager_core::state::State;
+use coracle_model::node::Node;
+use coracle_model::service::Service;
+use coracle_model::task::Task;
+use coracle_proto::status::{ApiError, Reason};
+
+/// Candidates that an ambiguous reference lists.
+const CANDIDATES: usize = 5;
+
+struct Candidate<T> {
+    id: String,
+    name: String,
+    object: T,
+}
+
+fn choose<T>(kind: &str, reference: &str, candidates: impl Iterator<Item = Candidate<T>>) -> Result<T, ApiError> {
+    if reference.is_empty() {
+        return Err(ApiError::new(Reason::Invalid, format!("{kind}: invalid value \"\": give an id or a name")));
+    }
+    let (mut named, mut prefixed) = (Vec::new(), Vec::new());
+    for candidate in candidates {
+        if candidate.id == reference {
+            return Ok(candidate.object);
+        }
+        if candidate.name == reference {
+            named.push(candidate);
+        } else if candidate.id.starts_with(reference) {
+            prefixed.push(candidate);
+        }
+    }
+    let mut matching = if named.is_empty() { prefixed } else { named };
+    match matching.len() {
+        0 => Err(ApiError::new(Reason::NotFound, format!("no {kind} {reference:?}"))),
+        1 => Ok(matching.remove(0).object),
+        count => {
+            let listed: Vec<_> = matching.iter().take(CANDIDATES).map(|c| format!("{} ({})", c.id, c.name)).collect();
+            let more = if count > CANDIDATES { ", …" } else { "" };
+            let message = format!("{kind} {reference:?} is ambiguous: it stands for {}{more}", listed.join(", "));
+            Err(ApiError::new(Reason::Invalid, message).with_hint("use more characters of the id"))
+        }
+    }
+}
+
+/// The service that a reference stands for.
+///
+/// # Errors
+/// If there is none, or more than one.
+pub fn service(state: &State, reference: &str) -> Result<Arc<Service>, ApiError> {
+    let candidates = state.services().map(|service| Candidate {
+        id: service.id.to_string(),
+        name: service.spec.name.to_string(),
+        object: Arc::clone(service),
+    });
+    choose("service", reference, candidates)
+}
+
+/// The node that a reference stands for; host names count as names.
+///
+/// # Errors
+/// If there is none, or more than one.
+pub fn node(state: &State, reference: &str) -> Result<Arc<Node>, ApiError> {
+    let candidates = state.nodes().map(|node| Candidate {
+        id: node.id.to_string(),
+        name: node.description.hostname.clone(),
+        object: Arc::clone(node),
+    });
+    choose("node", reference, candidates)
+}
+
+/// The task that a reference stands for.
+///
+/// # Errors
+/// If there is none, or more than one.
+pub fn task(state: &State, reference: &str) -> Result<Arc<Task>, ApiError> {
+    let candidates = state.tasks().map(|task| {
+        let service = state.service(task.service).map_or_else(|| task.service.to_string(), |s| s.spec.name.to_string());
+        Candidate { id: task.id.to_string(), name: format!("{service}.{}.{}", task.slot, task.id), object: Arc::clone(task) }
+    });
+    choose("task", reference, candidates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pick(reference: &str) -> String {
+        let all = [("abc1", "web"), ("abd2", "db"), ("xyz", "abc")];
+        let candidates =
+            all.iter().map(|(id, name)| Candidate { id: (*id).to_owned(), name: (*name).to_owned(), object: *id });
+        choose("service", reference, candidates).map_or_else(|error| error.message, str::to_owned)
+    }
+
+    #[test]
+    fn ids_come_before_names_and_names_before_prefixes() {
+        assert_eq!(pick("abc1"), "abc1");
+        assert_eq!(pick("abc"), "xyz");
+        assert_eq!(pick("abd"), "abd2");
+    }
+
+    #[test]
+    fn what_is_not_there_or_not_clear_is_refused() {
+        assert_eq!(pick("q"), "no service \"q\"");
+        assert_eq!(pick("ab"), "service \"ab\" is ambiguous: it stands for abc1 (web), abd2 (db)");
+        assert_eq!(pick(""), "service: invalid value \"\": give an id or a name");
+    }
+}

@@ -1,0 +1,231 @@
+//! Services.
+
+use std::sync::Arc;
+
+use coracle_manager_core::change::Change;
+use coracle_manager_core::counts;
+use coracle_manager_core::state::{State, View};
+use coracle_model::digest::Digest;
+use coracle_model::id::ServiceId;
+use coracle_model::image_ref::ImageReference;
+use coracle_model::name::ServiceName;
+use coracle_model::service::{Service, ServiceSpec};
+use coracle_model::validate;
+use coracle_model::version::Version;
+use coracle_proto::convert::service::draft;
+use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::v1;
+use coracle_proto::v1::services_server::Services;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{actor, idempotency, logs, progress, resolve};
+use crate::dispatcher::Dispatcher;
+use crate::store::{Store, Write, now};
+
+/// Progress messages on their way to a watcher.
+const PROGRESS: usize = 8;
+
+/// The service over services.
+#[derive(Debug, Clone)]
+pub struct ServicesApi {
+    store: Store,
+    dispatcher: Arc<Dispatcher>,
+}
+
+impl ServicesApi {
+    /// The API over this state.
+    #[must_use]
+    pub const fn new(store: Store, dispatcher: Arc<Dispatcher>) -> Self {
+        Self { store, dispatcher }
+    }
+
+    fn get_written(&self, id: ServiceId) -> Result<v1::Service, ApiError> {
+        let view = self.store.view();
+        let service = view
+            .service(id)
+            .ok_or_else(|| ApiError::new(Reason::NotFound, format!("service {id} was removed meanwhile")))?;
+        Ok((&**service).into())
+    }
+}
+
+/// Reads a specification as an operator sends it: the image is a name that the image table resolves.
+fn specification(view: &View, spec: Option<v1::ServiceSpec>) -> Result<ServiceSpec, ApiError> {
+    let spec = spec.ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
+    let mut draft = draft(spec)?;
+    if draft.name().is_none() {
+        draft = draft.with_name(free_name(view)?);
+    }
+    let digest = resolve_image(view, draft.image_reference())?;
+    let spec = draft.pin(digest)?;
+    validate::service(&spec)?;
+    Ok(spec)
+}
+
+/// The digest that an image name stands for at present.
+fn resolve_image(view: &State, text: &str) -> Result<Digest, ApiError> {
+    let reference: ImageReference =
+        text.parse().map_err(|error| ApiError::new(Reason::Invalid, format!("image: {error}")))?;
+    let unknown = || {
+        ApiError::new(Reason::NotFound, format!("image: unknown image {text:?}: the cluster has no image of this name"))
+            .with_hint("load it once on a manager with `coracle image load -i FILE`; see `coracle image ls`")
+    };
+    if let Some(digest) = reference.digest() {
+        return view.images().any(|image| image.digest == digest).then_some(digest).ok_or_else(unknown);
+    }
+    view.image(&reference.canonical()).map(|image| image.digest).ok_or_else(unknown)
+}
+
+/// A name for a service that was given none: two words, and a number if they are taken.
+fn free_name(view: &State) -> Result<ServiceName, ApiError> {
+    const FIRST: [&str; 16] = [
+        "amber", "brisk", "calm", "dapper", "eager", "fleet", "gentle", "hardy", "jolly", "keen", "lively", "mellow",
+        "nimble", "proud", "quiet", "steady",
+    ];
+    const SECOND: [&str; 16] = [
+        "anchor", "beacon", "compass", "dinghy", "estuary", "ferry", "gull", "harbour", "island", "jetty", "keel",
+        "lagoon", "mast", "oar", "paddle", "reef",
+    ];
+    loop {
+        let name = format!("{}_{}", FIRST[rand::random_range(0..16)], SECOND[rand::random_range(0..16)]);
+        let name = if view.services().any(|s| s.spec.name.as_str() == name) {
+            format!("{name}{}", rand::random_range(2..10_000))
+        } else {
+            name
+        };
+        if view.services().all(|s| s.spec.name.as_str() != name) {
+            return name.parse().map_err(|error| ApiError::new(Reason::Internal, format!("{error}")));
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Services for ServicesApi {
+    type WatchStream = ReceiverStream<Result<v1::ServiceProgress, Status>>;
+    type LogsStream = ReceiverStream<Result<v1::ServiceLogChunk, Status>>;
+
+    async fn create(
+        &self,
+        request: Request<v1::CreateServiceRequest>,
+    ) -> Result<Response<v1::CreateServiceResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let key = idempotency(&request.idempotency_key)?;
+        let view = self.store.view();
+        let spec = specification(&view, request.spec)?;
+        let name = spec.name.clone();
+        let at = now();
+        let service = Service {
+            // The same key gives the same id, so that a retry finds what the first try made.
+            id: ServiceId::from_bits(key.map_or_else(rand::random, |key| key.bits())),
+            version: Version::default(),
+            spec_version: Version::default(),
+            created_at: at,
+            updated_at: at,
+            spec,
+            previous_spec: None,
+            update: None,
+        };
+        let id = service.id;
+        let write = Write {
+            changes: vec![Change::CreateService(service)],
+            actor,
+            reason: "service create",
+            idempotency: key,
+            term: 0,
+        };
+        self.store.propose(write).await?;
+        tracing::info!(service = %name, %id, "service created");
+        let service = Some(self.get_written(id)?);
+        Ok(Response::new(v1::CreateServiceResponse { service, warnings: Vec::new() }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateServiceRequest>,
+    ) -> Result<Response<v1::UpdateServiceResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let key = idempotency(&request.idempotency_key)?;
+        let view = self.store.view();
+        let service = resolve::service(&view, &request.service)?;
+        let spec = keep_pin(&view, &service, request.spec)?;
+        if spec.name != service.spec.name {
+            let message = format!("name: invalid value {:?}: a service cannot be renamed", spec.name.as_str());
+            return Err(ApiError::new(Reason::Invalid, message).into());
+        }
+        if std::mem::discriminant(&spec.mode) != std::mem::discriminant(&service.spec.mode) {
+            let message = format!("mode: invalid value {:?}: the mode of a service cannot change", spec.mode.as_str());
+            return Err(ApiError::new(Reason::Invalid, message).into());
+        }
+        let change =
+            Change::UpdateService { service: service.id, expected: Version::new(request.version), spec };
+        let write = Write { changes: vec![change], actor, reason: "service update", idempotency: key, term: 0 };
+        self.store.propose(write).await?;
+        let service = Some(self.get_written(service.id)?);
+        Ok(Response::new(v1::UpdateServiceResponse { service, warnings: Vec::new() }))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<v1::RemoveServiceRequest>,
+    ) -> Result<Response<v1::RemoveServiceResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let idempotency = idempotency(&request.idempotency_key)?;
+        let service = resolve::service(&self.store.view(), &request.service)?;
+        let change = Change::RemoveService { service: service.id, expected: Version::default() };
+        let write = Write { changes: vec![change], actor, reason: "service rm", idempotency, term: 0 };
+        let version = self.store.propose(write).await?.index();
+        Ok(Response::new(v1::RemoveServiceResponse { id: service.id.to_string(), version }))
+    }
+
+    async fn get(&self, request: Request<v1::GetServiceRequest>) -> Result<Response<v1::GetServiceResponse>, Status> {
+        let view = self.store.barrier().await?;
+        let service = resolve::service(&view, &request.get_ref().service)?;
+        let counts = Some(progress::counts(&counts::service(&view, service.id)));
+        Ok(Response::new(v1::GetServiceResponse { service: Some((&*service).into()), counts }))
+    }
+
+    async fn list(&self, _: Request<v1::ListServicesRequest>) -> Result<Response<v1::ListServicesResponse>, Status> {
+        let view = self.store.barrier().await?;
+        let item = |service: &Arc<Service>| v1::ServiceListItem {
+            service: Some((&**service).into()),
+            counts: Some(progress::counts(&counts::service(&view, service.id))),
+        };
+        Ok(Response::new(v1::ListServicesResponse { services: view.services().map(item).collect() }))
+    }
+
+    async fn watch(&self, request: Request<v1::WatchServiceRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let view = self.store.barrier().await?;
+        let service = resolve::service(&view, &request.get_ref().service)?.id;
+        let (sender, receiver) = mpsc::channel(PROGRESS);
+        let stop = self.dispatcher.term().map(|term| term.stop).unwrap_or_default();
+        tokio::spawn(progress::run(self.store.clone(), service, sender, stop));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn logs(&self, request: Request<v1::ServiceLogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let term = self
+            .dispatcher
+            .term()
+            .ok_or_else(|| ApiError::new(Reason::NotLeader, "leadership is changing; try again".to_owned()))?;
+        let stream = logs::open(self.store.clone(), term, request.into_inner()).await?;
+        Ok(Response::new(stream))
+    }
+}
+
+/// The specification of an update: the image keeps its digest when its name stays, unless the caller asks for a new
+/// resolution by leaving the digest empty.
+fn keep_pin(view: &View, service: &Service, spec: Option<v1::ServiceSpec>) -> Result<ServiceSpec, ApiError> {
+    let present = &service.spec.task.container.image;
+    let requested = spec.as_ref().and_then(|s| s.task.as_ref()?.container.as_ref()?.image.clone()).unwrap_or_default();
+    if requested.reference == present.reference && requested.digest == present.digest.to_string() {
+        let spec = spec.ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
+        let spec = draft(spec)?.pin(present.digest)?;
+        validate::service(&spec)?;
+        return Ok(spec);
+    }
+    specification(view, spec)
+}

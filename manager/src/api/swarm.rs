@@ -1,0 +1,134 @@
+//! The cluster itself: join tokens, operators' certificates, the control loops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_manager_core::Change;
+use coracle_model::cluster::{Cluster, Secret};
+use coracle_model::role::Role;
+use coracle_pki::csr::CertificateRequest;
+use coracle_pki::issue::Grant;
+use coracle_pki::{OperatorName, Subject};
+use coracle_pki::token::{JoinToken, TokenSecret};
+use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::v1;
+use coracle_proto::v1::swarm_server::Swarm;
+use prost::bytes::Bytes;
+use rustls::pki_types::UnixTime;
+use tonic::{Request, Response, Status};
+
+use super::actor;
+use crate::ca::{authority, token_secrets};
+use crate::dispatcher::session::manager_addresses;
+use crate::reconcile::LoopTable;
+use crate::store::{Store, Write, now};
+
+/// The API over the cluster.
+#[derive(Debug, Clone)]
+pub struct SwarmApi {
+    store: Store,
+    loops: LoopTable,
+}
+
+impl SwarmApi {
+    /// The API over this state.
+    #[must_use]
+    pub const fn new(store: Store, loops: LoopTable) -> Self {
+        Self { store, loops }
+    }
+
+    async fn cluster(&self) -> Result<Arc<Cluster>, ApiError> {
+        let view = self.store.barrier().await?;
+        view.cluster().cloned().ok_or_else(|| ApiError::new(Reason::Unavailable, "there is no cluster yet".to_owned()))
+    }
+
+    async fn rotate(&self, actor: String, cluster: &Cluster, role: Role) -> Result<Arc<Cluster>, ApiError> {
+        let secret = TokenSecret::generate().map_err(|error| ApiError::new(Reason::Internal, error.to_string()))?;
+        let secret = Secret::new(secret.expose().to_vec());
+        let mut next = cluster.clone();
+        if role == Role::Manager {
+            next.manager_token = secret;
+        } else {
+            next.worker_token = secret;
+        }
+        let changes = vec![Change::UpdateCluster { expected: cluster.version, cluster: next }];
+        let write = Write { changes, actor, reason: "join token rotated", idempotency: None, term: 0 };
+        self.store.propose(write).await?;
+        self.cluster().await
+    }
+}
+
+#[tonic::async_trait]
+impl Swarm for SwarmApi {
+    async fn get_join_token(
+        &self,
+        request: Request<v1::GetJoinTokenRequest>,
+    ) -> Result<Response<v1::GetJoinTokenResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let role = Role::try_from(request.role()).map_err(ApiError::from)?;
+        let mut cluster = self.cluster().await?;
+        if request.rotate {
+            cluster = self.rotate(actor, &cluster, role).await?;
+        }
+        let secrets = token_secrets(&cluster)?;
+        let secret = if role == Role::Manager { secrets.manager } else { secrets.worker };
+        let token = JoinToken::new(authority(&cluster)?.root().digest(), secret);
+        let addresses = manager_addresses(&self.store.view());
+        Ok(Response::new(v1::GetJoinTokenResponse { token: token.expose().to_string(), addresses }))
+    }
+
+    async fn issue_operator_certificate(
+        &self,
+        request: Request<v1::IssueOperatorCertificateRequest>,
+    ) -> Result<Response<v1::IssueOperatorCertificateResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let cluster = self.cluster().await?;
+        let name: OperatorName =
+            request.name.parse().map_err(|error| ApiError::new(Reason::Invalid, format!("name: {error}")))?;
+        let csr = CertificateRequest::from_der(&request.csr_der)
+            .map_err(|error| ApiError::new(Reason::Invalid, format!("certificate request: {error}")))?;
+        let validity = match request.validity {
+            0 => cluster.spec.certificate_validity,
+            nanos => Duration::from_nanos(nanos),
+        };
+        let now = UnixTime::since_unix_epoch(Duration::from_nanos(now().as_nanos()));
+        let authority = authority(&cluster)?;
+        let certificate = authority
+            .issue(&csr, &Grant { subject: Subject::Operator(name.clone()), validity, now })
+            .map_err(|error| ApiError::new(Reason::Invalid, format!("validity: {error}")))?;
+        tracing::info!(operator = %name, by = actor, "operator certificate issued");
+        Ok(Response::new(v1::IssueOperatorCertificateResponse {
+            certificate_der: Bytes::copy_from_slice(&certificate),
+            root_certificate_der: Bytes::copy_from_slice(authority.root().der()),
+            managers: manager_addresses(&self.store.view()),
+        }))
+    }
+
+    async fn get_cluster(
+        &self,
+        _: Request<v1::GetClusterRequest>,
+    ) -> Result<Response<v1::GetClusterResponse>, Status> {
+        let cluster = self.cluster().await?;
+        Ok(Response::new(v1::GetClusterResponse {
+            id: cluster.id.to_string(),
+            created_at: cluster.created_at.as_nanos(),
+            spec: Some((&cluster.spec).into()),
+            root_certificate: cluster.root_certificate.clone(),
+            version: cluster.version.index(),
+        }))
+    }
+
+    async fn list_loops(&self, _: Request<v1::ListLoopsRequest>) -> Result<Response<v1::ListLoopsResponse>, Status> {
+        let row = |(name, status): (&'static str, crate::reconcile::LoopStatus)| v1::LoopStatus {
+            name: name.to_owned(),
+            runs: status.runs,
+            changes: status.changes,
+            refused: status.refused,
+            last_run: status.last_run.as_nanos(),
+            queued: 0,
+        };
+        Ok(Response::new(v1::ListLoopsResponse { loops: self.loops.rows().into_iter().map(row).collect() }))
+    }
+}

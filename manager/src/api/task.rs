@@ -1,0 +1,72 @@
+//! Tasks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use coracle_manager_core::schedule;
+use coracle_manager_core::state::State;
+use coracle_model::id::{NodeId, ServiceId, TaskId};
+use coracle_model::task::{DesiredState, Task};
+use coracle_proto::status::ApiError;
+use coracle_proto::v1;
+use coracle_proto::v1::tasks_server::Tasks;
+use tonic::{Request, Response, Status};
+
+use super::resolve;
+use crate::store::Store;
+
+/// The API over tasks.
+#[derive(Debug, Clone)]
+pub struct TasksApi(pub Store);
+
+struct Selection {
+    services: BTreeSet<ServiceId>,
+    nodes: BTreeSet<NodeId>,
+    tasks: BTreeSet<TaskId>,
+    only_wanted: bool,
+}
+
+impl Selection {
+    fn parse(state: &State, request: &v1::ListTasksRequest) -> Result<Self, ApiError> {
+        Ok(Self {
+            services: request.services.iter().map(|r| Ok(resolve::service(state, r)?.id)).collect::<Result<_, ApiError>>()?,
+            nodes: request.nodes.iter().map(|r| Ok(resolve::node(state, r)?.id)).collect::<Result<_, ApiError>>()?,
+            tasks: request.tasks.iter().map(|r| Ok(resolve::task(state, r)?.id)).collect::<Result<_, ApiError>>()?,
+            only_wanted: request.only_wanted,
+        })
+    }
+
+    fn takes(&self, task: &Task) -> bool {
+        (self.services.is_empty() || self.services.contains(&task.service))
+            && (self.nodes.is_empty() || task.node.is_some_and(|node| self.nodes.contains(&node)))
+            && (self.tasks.is_empty() || self.tasks.contains(&task.id))
+            && (!self.only_wanted || task.desired <= DesiredState::Running)
+    }
+}
+
+fn render(state: &State, task: &Arc<Task>) -> v1::TaskListItem {
+    let service = state.service(task.service);
+    let image = state.task_spec(task.service, task.spec_version).map(|spec| spec.container.image.reference.clone());
+    v1::TaskListItem {
+        task: Some((&**task).into()),
+        service_name: service.map_or_else(|| task.service.to_string(), |service| service.spec.name.to_string()),
+        node_hostname: task.node.and_then(|n| state.node(n)).map(|n| n.description.hostname.clone()).unwrap_or_default(),
+        image: image.unwrap_or_default(),
+        waiting: if task.node.is_none() { schedule::explain(state, task.id).unwrap_or_default() } else { String::new() },
+    }
+}
+
+#[tonic::async_trait]
+impl Tasks for TasksApi {
+    async fn list(&self, request: Request<v1::ListTasksRequest>) -> Result<Response<v1::ListTasksResponse>, Status> {
+        let view = self.0.barrier().await?;
+        let selection = Selection::parse(&view, request.get_ref())?;
+        let candidates: Vec<&Arc<Task>> = if selection.services.is_empty() {
+            view.tasks().collect()
+        } else {
+            selection.services.iter().flat_map(|service| view.tasks_of_service(*service)).collect()
+        };
+        let tasks = candidates.into_iter().filter(|task| selection.takes(task)).map(|task| render(&view, task)).collect();
+        Ok(Response::new(v1::ListTasksResponse { tasks }))
+    }
+}

@@ -1,0 +1,224 @@
+//! Gives certificates: a first one for a token, a new one for a node that has one.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use coracle_manager_core::change::Change;
+use coracle_manager_core::state::View;
+use coracle_model::cluster::Cluster;
+use coracle_model::id::NodeId;
+use coracle_model::node::{Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus};
+use coracle_model::role::Role;
+use coracle_model::time::Timestamp;
+use coracle_model::version::Version;
+use coracle_pki::csr::CertificateRequest;
+use coracle_pki::issue::{Authority, Grant};
+use coracle_pki::Subject;
+use coracle_pki::root::{RootCertificate, RootKey};
+use coracle_pki::token::{TokenSecret, TokenSecrets};
+use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::v1;
+use coracle_proto::v1::certificate_authority_server::CertificateAuthority;
+use coracle_rpc::caller::Caller;
+use coracle_rpc::connect::parse_address;
+use prost::bytes::Bytes;
+use rustls::pki_types::UnixTime;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+
+use crate::dispatcher::session::manager_addresses;
+use crate::store::{Store, Write, now};
+
+/// First certificates that may be asked for in a burst, and how fast the allowance grows back: joining 500 machines takes under
+/// half a minute, guessing tokens takes longer than the universe has.
+const BURST: f64 = 50.0;
+const PER_SECOND: f64 = 20.0;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct CaApi {
+    store: Store,
+    allowance: Arc<Mutex<Allowance>>,
+}
+
+#[derive(Debug)]
+struct Allowance {
+    left: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn take(&mut self, at: Instant) -> bool {
+        let grown = at.duration_since(self.at).as_secs_f64() * PER_SECOND;
+        (self.left, self.at) = ((self.left + grown).min(BURST), at);
+        let enough = self.left >= 1.0;
+        if enough {
+            self.left -= 1.0;
+        }
+        enough
+    }
+}
+
+/// The authority of the cluster, from its replicated object.
+///
+/// # Errors
+/// If the root cannot be read.
+pub fn authority(cluster: &Cluster) -> Result<Authority, ApiError> {
+    let unusable = |error: String| ApiError::new(Reason::Internal, format!("the root of the cluster cannot be used: {error}"));
+    let root = RootCertificate::from_pem(cluster.root_certificate.as_bytes()).map_err(|e| unusable(e.to_string()))?;
+    let key = RootKey::from_pem(cluster.root_key.reveal()).map_err(|e| unusable(e.to_string()))?;
+    Authority::new(root, key).map_err(|e| unusable(e.to_string()))
+}
+
+/// Both join tokens' secrets.
+///
+/// # Errors
+/// If the stored bytes have a wrong length.
+pub fn token_secrets(cluster: &Cluster) -> Result<TokenSecrets, ApiError> {
+    let read = |bytes: &[u8]| {
+        let bytes = bytes.try_into().map_err(|_| ApiError::new(Reason::Internal, "a stored join token is damaged".to_owned()))?;
+        Ok::<_, ApiError>(TokenSecret::from_bytes(bytes))
+    };
+    Ok(TokenSecrets { worker: read(cluster.worker_token.reveal())?, manager: read(cluster.manager_token.reveal())? })
+}
+
+fn unix_time(time: Timestamp) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_nanos(time.as_nanos()))
+}
+
+impl CaApi {
+    /// The service over this state.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        let allowance = Allowance { left: BURST, at: Instant::now() };
+        Self { store, allowance: Arc::new(Mutex::new(allowance)) }
+    }
+
+    fn cluster(view: &View) -> Result<Arc<Cluster>, ApiError> {
+        view.cluster().cloned().ok_or_else(|| {
+            ApiError::new(Reason::Unavailable, "this manager has not received the cluster's state yet; try again".to_owned())
+        })
+    }
+
+    fn sign(cluster: &Cluster, csr: &[u8], subject: Subject) -> Result<(Bytes, Bytes), ApiError> {
+        let authority = authority(cluster)?;
+        let request = CertificateRequest::from_der(csr)
+            .map_err(|error| ApiError::new(Reason::Invalid, format!("certificate request: {error}")))?;
+        let grant = Grant { subject, validity: cluster.spec.certificate_validity, now: unix_time(now()) };
+        let certificate = authority
+            .issue(&request, &grant)
+            .map_err(|error| ApiError::new(Reason::Internal, format!("cannot issue a certificate: {error}")))?;
+        let root = Bytes::copy_from_slice(authority.root().der());
+        Ok((Bytes::copy_from_slice(&certificate), root))
+    }
+
+    fn admit(&self) -> Result<(), ApiError> {
+        let admitted = self.allowance.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        if admitted {
+            return Ok(());
+        }
+        Err(ApiError::new(Reason::Exhausted, "too many machines try to join at once; try again in a moment".to_owned()))
+    }
+
+    async fn issue_first(&self, request: v1::IssueRequest, peer: Option<IpAddr>) -> Result<v1::IssueResponse, ApiError> {
+        self.admit()?;
+        let view = self.store.view();
+        let cluster = Self::cluster(&view)?;
+        let Some(role) = presented_role(&cluster, &request.token_secret)? else {
+            warn!(?peer, "a machine tried to join with a wrong token");
+            return Err(ApiError::new(Reason::Unauthenticated, "the join token is not valid (any more)".to_owned())
+                .with_hint("get the present one with `coracle swarm join-token worker` on a manager"));
+        };
+        let node = new_node(&request, role)?;
+        let id = node.id;
+        let subject = Subject::node_with_role(id, role)
+            .ok_or_else(|| ApiError::new(Reason::Internal, "a token for no node's role".to_owned()))?;
+        let (certificate_der, root_certificate_der) = Self::sign(&cluster, &request.csr_der, subject)?;
+        info!(node = %id, %role, hostname = node.description.hostname, address = node.status.address, "a machine joins");
+        self.store.propose(Write::internal("join", vec![Change::CreateNode(node)])).await?;
+        Ok(v1::IssueResponse {
+            node_id: id.to_string(),
+            cluster_id: cluster.id.to_string(),
+            role: v1::NodeRole::from(role).into(),
+            certificate_der,
+            root_certificate_der,
+            managers: manager_addresses(&self.store.view()),
+        })
+    }
+
+    fn renew_for(&self, node: NodeId, request: &v1::RenewRequest) -> Result<v1::IssueResponse, ApiError> {
+        let view = self.store.view();
+        let cluster = Self::cluster(&view)?;
+        let known = view
+            .node(node)
+            .ok_or_else(|| ApiError::new(Reason::Unauthenticated, format!("node {node} is not a member (any more)")))?;
+        // A manager that is to become a worker leaves Raft first.
+        let role = if known.manager.is_some() { Role::Manager } else { known.spec.role };
+        let subject = Subject::node_with_role(node, role)
+            .ok_or_else(|| ApiError::new(Reason::Internal, "a node with no node's role".to_owned()))?;
+        let (certificate_der, root_certificate_der) = Self::sign(&cluster, &request.csr_der, subject)?;
+        info!(%node, %role, "certificate renewed");
+        Ok(v1::IssueResponse {
+            node_id: node.to_string(),
+            cluster_id: cluster.id.to_string(),
+            role: v1::NodeRole::from(role).into(),
+            certificate_der,
+            root_certificate_der,
+            managers: manager_addresses(&view),
+        })
+    }
+}
+
+fn presented_role(cluster: &Cluster, secret: &[u8]) -> Result<Option<Role>, ApiError> {
+    let Ok(bytes) = secret.try_into() else { return Ok(None) };
+    Ok(token_secrets(cluster)?.role_of(&TokenSecret::from_bytes(bytes)))
+}
+
+fn new_node(request: &v1::IssueRequest, role: Role) -> Result<Node, ApiError> {
+    parse_address(&request.address)
+        .map_err(|error| ApiError::new(Reason::Invalid, format!("advertise-addr: {error}")))?;
+    Ok(Node {
+        id: NodeId::from_bits(rand::random()),
+        version: Version::default(),
+        created_at: now(),
+        spec: NodeSpec {
+            role,
+            availability: Availability::from(request.availability()),
+            labels: std::collections::BTreeMap::new(),
+        },
+        description: NodeDescription::from(request.description.clone().unwrap_or_default()),
+        status: NodeStatus {
+            state: NodeState::Unknown,
+            since: now(),
+            message: "joined; not heard yet".to_owned(),
+            address: request.address.clone(),
+        },
+        manager: None,
+    })
+}
+
+#[tonic::async_trait]
+impl CertificateAuthority for CaApi {
+    async fn get_root(&self, _: Request<v1::GetRootRequest>) -> Result<Response<v1::GetRootResponse>, Status> {
+        let view = self.store.view();
+        let cluster = Self::cluster(&view)?;
+        let root = RootCertificate::from_pem(cluster.root_certificate.as_bytes())
+            .map_err(|error| ApiError::new(Reason::Internal, format!("the root of the cluster cannot be read: {error}")))?;
+        Ok(Response::new(v1::GetRootResponse { root_certificate_der: Bytes::copy_from_slice(root.der()) }))
+    }
+
+    async fn issue(&self, request: Request<v1::IssueRequest>) -> Result<Response<v1::IssueResponse>, Status> {
+        let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+        Ok(Response::new(self.issue_first(request.into_inner(), peer).await?))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::IssueResponse>, Status> {
+        let node = request
+            .extensions()
+            .get::<Caller>()
+            .and_then(Caller::node)
+            .ok_or_else(|| ApiError::new(Reason::Unauthenticated, "only nodes renew certificates".to_owned()))?;
+        Ok(Response::new(self.renew_for(node, request.get_ref())?))
+    }
+}

@@ -1,0 +1,85 @@
+//! Sessions of agents, held by the leader.
+//!
+//! - [`session`]: one agent's stream.
+//! - [`registry`]: who is connected, what each holds; wakes only the sessions that a change concerns.
+//! - [`liveness`]: the shell around the core's state machine of heartbeats.
+//! - [`statuses`]: reports of all agents, written together.
+//! - [`logs`]: log lines that operators asked for.
+//! - [`service`]: the gRPC service.
+
+pub mod liveness;
+pub mod logs;
+pub mod registry;
+pub mod service;
+pub mod session;
+pub mod statuses;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::store::Store;
+
+pub use liveness::LivenessHandle;
+pub use logs::LogBroker;
+pub use registry::Registry;
+pub use statuses::StatusWriter;
+
+/// Everything about agents that one term of leadership has.
+#[derive(Debug, Clone)]
+pub struct Term {
+    /// The number of the term.
+    pub number: u64,
+    /// Ends with the leadership.
+    pub stop: CancellationToken,
+    /// Who is connected.
+    pub registry: Arc<Registry>,
+    /// Who is alive.
+    pub liveness: LivenessHandle,
+    /// Where reports go.
+    pub statuses: StatusWriter,
+    /// Where log lines go.
+    pub logs: Arc<LogBroker>,
+}
+
+/// The dispatcher: empty while this manager follows.
+#[derive(Debug)]
+pub struct Dispatcher {
+    store: Store,
+    term: Mutex<Option<Term>>,
+}
+
+impl Dispatcher {
+    /// A dispatcher over this state.
+    #[must_use]
+    pub const fn new(store: Store) -> Self {
+        Self { store, term: Mutex::new(None) }
+    }
+
+    /// The replicated state.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The present term, while this manager leads.
+    #[must_use]
+    pub fn term(&self) -> Option<Term> {
+        let term = self.term.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        term.filter(|term| !term.stop.is_cancelled())
+    }
+
+    /// Begins a term of leadership.
+    pub fn lead(&self, number: u64, stop: &CancellationToken, tracker: &TaskTracker) {
+        let registry = Arc::new(Registry::default());
+        let (liveness, run_liveness) = liveness::start(self.store.clone(), number, stop.clone());
+        let (statuses, run_statuses) = statuses::start(self.store.clone(), number, stop.clone());
+        let logs = Arc::new(LogBroker::new(self.store.clone(), Arc::clone(&registry)));
+        tracker.spawn(run_liveness);
+        tracker.spawn(run_statuses);
+        tracker.spawn(registry::run_fan_out(self.store.clone(), Arc::clone(&registry), stop.clone()));
+        let term = Term { number, stop: stop.clone(), registry, liveness, statuses, logs };
+        *self.term.lock().unwrap_or_else(PoisonError::into_inner) = Some(term);
+    }
+}

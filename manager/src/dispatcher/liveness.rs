@@ -1,0 +1,135 @@
+//! The shell around the core's state machine of heartbeats: gives it time, writes its verdicts.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use coracle_manager_core::change::Change;
+use coracle_manager_core::session::{Liveness, Settings, Verdict};
+use coracle_model::cluster::ClusterSpec;
+use coracle_model::id::{NodeId, SessionId};
+use coracle_model::node::NodeState;
+use coracle_model::time::Timestamp;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::store::{Store, Wake, Write, now};
+
+/// Longest sleep: nodes that were added meanwhile are noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Wait before verdicts that could not be written are tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+struct Shared {
+    machine: Mutex<Liveness>,
+    changed: Notify,
+}
+
+/// Where sessions tell of signs of life; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LivenessHandle(Arc<Shared>);
+
+impl LivenessHandle {
+    fn with<T>(&self, action: impl FnOnce(&mut Liveness, Timestamp) -> T) -> T {
+        action(&mut self.0.machine.lock().unwrap_or_else(PoisonError::into_inner), now())
+    }
+
+    fn tell(&self, action: impl FnOnce(&mut Liveness, Timestamp)) {
+        self.with(action);
+        self.0.changed.notify_one();
+    }
+
+    /// A session began.
+    pub fn opened(&self, node: NodeId, session: SessionId) {
+        self.tell(|machine, now| machine.opened(node, session, now));
+    }
+
+    /// The agent has stopped what it should not run; its node can be used.
+    pub fn synced(&self, node: NodeId, session: SessionId) {
+        self.tell(|machine, now| machine.synced(node, session, now));
+    }
+
+    /// A sign of life. No notification: it only moves a deadline into the future.
+    pub fn heard(&self, node: NodeId, session: SessionId) {
+        self.with(|machine, now| machine.heard(node, session, now));
+    }
+
+    /// The session's connection ended.
+    pub fn closed(&self, node: NodeId, session: SessionId) {
+        self.tell(|machine, now| machine.closed(node, session, now));
+    }
+
+    /// The period that agents are told.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.with(|machine, _| machine.period())
+    }
+
+    /// When the node was last heard, if it has a session.
+    #[must_use]
+    pub fn is_connected(&self, node: NodeId) -> bool {
+        self.with(|machine, _| machine.is_connected(node))
+    }
+}
+
+/// The handle and the task behind it.
+pub fn start(store: Store, term: u64, stop: CancellationToken) -> (LivenessHandle, impl Future<Output = ()>) {
+    let view = store.view();
+    let spec = view.cluster().map_or_else(ClusterSpec::default, |cluster| cluster.spec.clone());
+    let settings = Settings { heartbeat_period: spec.heartbeat_period, grace: spec.node_grace };
+    let nodes = view.nodes().map(|node| (node.id, node.status.state));
+    let machine = Mutex::new(Liveness::new_leader(now(), nodes, settings));
+    let handle = LivenessHandle(Arc::new(Shared { machine, changed: Notify::new() }));
+    (handle.clone(), run(store, term, handle, stop))
+}
+
+async fn run(store: Store, term: u64, handle: LivenessHandle, stop: CancellationToken) {
+    let mut feed = store.watch();
+    loop {
+        let verdicts = handle.with(|machine, now| {
+            let view = store.view();
+            machine.reconcile(view.nodes().map(|node| (node.id, node.status.state)), now);
+            machine.tick(now)
+        });
+        if !verdicts.is_empty() {
+            write(&store, term, verdicts).await;
+        }
+        let next = handle.with(|machine, now| machine.next_deadline().map(|at| at.since(now)));
+        let sleep = next.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(1), LONGEST_SLEEP);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = handle.0.changed.notified() => {}
+            () = wait_for_nodes(&mut feed) => {}
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+}
+
+/// Waits until a node object was touched.
+async fn wait_for_nodes(feed: &mut crate::store::TouchedReceiver) {
+    loop {
+        match feed.next().await {
+            Wake::Touched(touched) if touched.nodes.is_empty() => {}
+            Wake::Touched(_) | Wake::Resync => return,
+            Wake::Closed => return std::future::pending().await,
+        }
+    }
+}
+
+async fn write(store: &Store, term: u64, verdicts: Vec<Verdict>) {
+    for verdict in &verdicts {
+        match verdict.state {
+            NodeState::Down => warn!(node = %verdict.node, reason = verdict.message, "node is down"),
+            _ => info!(node = %verdict.node, state = %verdict.state, "node"),
+        }
+    }
+    let change = |v: Verdict| Change::SetNodeStatus { node: v.node, state: v.state, message: v.message };
+    let changes = verdicts.into_iter().map(change).collect();
+    if let Err(error) = store.propose(Write { term, ..Write::internal("node liveness", changes) }).await {
+        // `reconcile` compares with the store, so that what was not written is judged again.
+        warn!(%error, "the state of nodes could not be written; trying again");
+        tokio::time::sleep(RETRY).await;
+    }
+}

@@ -1,0 +1,100 @@
+//! Who is connected.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coracle_model::digest::Digest;
+use coracle_model::id::{NodeId, SessionId};
+use coracle_proto::v1;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{Store, Wake};
+
+/// One connected agent.
+#[derive(Debug, Clone)]
+pub struct Connected {
+    /// Its session.
+    pub session: SessionId,
+    /// Wakes the session to look at the view again.
+    pub wake: Arc<Notify>,
+    /// Messages for the agent besides assignments (log subscriptions).
+    pub messages: mpsc::Sender<v1::manager_message::Message>,
+    /// Ends the session: a newer one of the same node took its place, or the node was removed.
+    pub close: CancellationToken,
+    /// Manifests that the node holds.
+    pub images: BTreeSet<Digest>,
+}
+
+/// Who is connected.
+#[derive(Debug, Default)]
+pub struct Registry(Mutex<BTreeMap<NodeId, Connected>>);
+
+impl Registry {
+    fn with<T>(&self, action: impl FnOnce(&mut BTreeMap<NodeId, Connected>) -> T) -> T {
+        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds an agent; an older session of the same node is closed.
+    pub fn enter(&self, node: NodeId, connected: Connected) {
+        if let Some(old) = self.with(|all| all.insert(node, connected)) {
+            old.close.cancel();
+        }
+    }
+
+    /// Takes an agent out, unless a newer session has taken its place.
+    pub fn leave(&self, node: NodeId, session: SessionId) {
+        self.with(|all| {
+            if all.get(&node).is_some_and(|connected| connected.session == session) {
+                all.remove(&node);
+            }
+        });
+    }
+
+    /// The connected agent of a node.
+    #[must_use]
+    pub fn get(&self, node: NodeId) -> Option<Connected> {
+        self.with(|all| all.get(&node).cloned())
+    }
+
+    /// Notes what a node holds.
+    pub fn set_images(&self, node: NodeId, session: SessionId, images: BTreeSet<Digest>) {
+        self.with(|all| {
+            if let Some(connected) = all.get_mut(&node).filter(|connected| connected.session == session) {
+                connected.images = images;
+            }
+        });
+    }
+
+    /// Connected nodes that hold an image.
+    #[must_use]
+    pub fn holders(&self, digest: Digest) -> Vec<NodeId> {
+        self.with(|all| all.iter().filter(|(_, c)| c.images.contains(&digest)).map(|(node, _)| *node).collect())
+    }
+
+    fn wake(&self, nodes: &BTreeSet<NodeId>) {
+        self.with(|all| nodes.iter().filter_map(|node| all.get(node)).for_each(|connected| connected.wake.notify_one()));
+    }
+
+    fn wake_all(&self) {
+        self.with(|all| all.values().for_each(|connected| connected.wake.notify_one()));
+    }
+}
+
+/// Wakes the sessions that a change concerns, until `stop`.
+pub async fn run_fan_out(store: Store, registry: Arc<Registry>, stop: CancellationToken) {
+    let mut feed = store.watch();
+    loop {
+        let wake = tokio::select! {
+            () = stop.cancelled() => return,
+            wake = feed.next() => wake,
+        };
+        match wake {
+            // The list of managers and the keys are in every session.
+            Wake::Touched(touched) if touched.cluster => registry.wake_all(),
+            Wake::Touched(touched) => registry.wake(&touched.nodes),
+            Wake::Resync => registry.wake_all(),
+            Wake::Closed => return,
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! One agent's stream.
+//!
+//! Owns: what the agent has been sent. Woken by: the agent's messages, changes of its node's tasks, log subscriptions. Ends when the
+//! stream does, when a newer session of the node begins, or when leadership ends; the agent then looks for the leader again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use coracle_manager_core::assign::{self, Assigned};
+use coracle_manager_core::change::Change;
+use coracle_manager_core::state::View;
+use coracle_model::digest::Digest;
+use coracle_model::id::{NodeId, SessionId, TaskId};
+use coracle_model::node::NodeDescription;
+use coracle_model::role::Role;
+use coracle_model::task::TaskStatus;
+use coracle_pki::ticket::TicketKey;
+use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::v1::{self, agent_message, manager_message};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use prost::bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::{debug, info};
+
+use super::Term;
+use super::registry::Connected;
+use crate::store::{Store, Write};
+
+/// Messages that wait for a slow agent; a full queue makes the session wait, which the agent's heartbeats outlast.
+pub const OUTBOX: usize = 64;
+/// Tasks that one node can hold; more in one message are refused.
+const TASKS_OF_ONE_NODE: usize = 10_000;
+
+/// What goes to the agent.
+pub type Outbox = mpsc::Sender<Result<v1::ManagerMessage, Status>>;
+
+/// A session that was admitted.
+#[derive(Debug)]
+pub struct Session {
+    store: Store,
+    term: Term,
+    node: NodeId,
+    id: SessionId,
+    outbox: Outbox,
+    sent: BTreeMap<TaskId, Assigned>,
+    sequence: u64,
+    told: Told,
+}
+
+/// What the agent was last told besides tasks, so that it is told again only when it changes.
+#[derive(Debug, Default, PartialEq, Clone)]
+struct Told {
+    node: Option<v1::NodeUpdate>,
+    managers: Vec<String>,
+}
+
+impl Session {
+    /// A session of `node` in this term.
+    #[must_use]
+    pub fn new(store: Store, term: Term, node: NodeId, outbox: Outbox) -> Self {
+        let id = SessionId::from_bits(rand::random());
+        Self { store, term, node, id, outbox, sent: BTreeMap::new(), sequence: 0, told: Told::default() }
+    }
+
+    /// Serves the agent until either side ends it.
+    pub async fn run(mut self, mut inbound: Streaming<v1::AgentMessage>) {
+        let close = self.term.stop.child_token();
+        let ended = tokio::select! {
+            () = close.cancelled() => Ok(()),
+            ended = self.serve(&mut inbound, close.clone()) => ended,
+        };
+        close.cancel();
+        self.term.registry.leave(self.node, self.id);
+        self.term.liveness.closed(self.node, self.id);
+        match ended {
+            Ok(()) => debug!(node = %self.node, "session ended"),
+            Err(error) => {
+                info!(node = %self.node, %error, "session ended");
+                let _ = self.outbox.send(Err(error.into())).await;
+            }
+        }
+    }
+
+    async fn serve(&mut self, inbound: &mut Streaming<v1::AgentMessage>, close: CancellationToken) -> Result<(), ApiError> {
+        let hello = match first(inbound).await? {
+            Some(hello) => hello,
+            None => return Ok(()),
+        };
+        let (wake, messages) = (Arc::new(Notify::new()), mpsc::channel(OUTBOX));
+        let images = held_images(hello.images.clone().unwrap_or_default())?;
+        self.term.registry.enter(
+            self.node,
+            Connected { session: self.id, wake: Arc::clone(&wake), messages: messages.0, close: close.clone(), images },
+        );
+        self.term.liveness.opened(self.node, self.id);
+        self.describe(&hello).await?;
+        let mut acknowledgements = FuturesUnordered::new();
+        if !hello.tasks.is_empty() {
+            let reports = reports(hello.tasks)?;
+            // What the agent holds is written before its assignments are computed, so that ended tasks are not sent back.
+            if self.term.statuses.report(self.node, reports).await.await.is_err() {
+                return Ok(());
+            }
+        }
+        self.welcome().await?;
+        self.send_assignments().await?;
+        self.converse(inbound, &close, &wake, messages.1, &mut acknowledgements).await
+    }
+
+    async fn converse(
+        &mut self,
+        inbound: &mut Streaming<v1::AgentMessage>,
+        close: &CancellationToken,
+        wake: &Notify,
+        mut messages: mpsc::Receiver<manager_message::Message>,
+        acknowledgements: &mut FuturesUnordered<BoxFuture<'static, Option<u64>>>,
+    ) -> Result<(), ApiError> {
+        loop {
+            tokio::select! {
+                () = close.cancelled() => return Ok(()),
+                message = inbound.message() => match message {
+                    Ok(Some(message)) => self.handle(message, acknowledgements).await?,
+                    Ok(None) => return Ok(()),
+                    Err(status) => {
+                        debug!(node = %self.node, %status, "session lost");
+                        return Ok(());
+                    }
+                },
+                () = wake.notified() => self.catch_up().await?,
+                Some(message) = messages.recv() => self.send(message).await?,
+                Some(sequence) = acknowledgements.next(), if !acknowledgements.is_empty() => match sequence {
+                    Some(sequence) => self.send(manager_message::Message::StatusAck(v1::StatusAck { sequence })).await?,
+                    // Not written: the agent sends everything again on its next session.
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        message: v1::AgentMessage,
+        acknowledgements: &mut FuturesUnordered<BoxFuture<'static, Option<u64>>>,
+    ) -> Result<(), ApiError> {
+        self.term.liveness.heard(self.node, self.id);
+        match message.message {
+            Some(agent_message::Message::Heartbeat(_)) => {
+                self.send(manager_message::Message::HeartbeatAck(v1::HeartbeatAck {})).await?;
+            }
+            Some(agent_message::Message::Statuses(report)) => {
+                let sequence = report.sequence;
+                let written = self.term.statuses.report(self.node, reports(report.tasks)?).await;
+                acknowledgements.push(Box::pin(async move { written.await.ok().map(|()| sequence) }));
+            }
+            Some(agent_message::Message::Synced(synced)) => {
+                if synced.sequence <= self.sequence {
+                    self.term.liveness.synced(self.node, self.id);
+                }
+            }
+            Some(agent_message::Message::Images(images)) => {
+                self.term.registry.set_images(self.node, self.id, held_images(images)?);
+            }
+            Some(agent_message::Message::Hello(_)) => return Err(protocol("a second hello in one session")),
+            None => debug!(node = %self.node, "a message of a newer agent is ignored"),
+        }
+        Ok(())
+    }
+
+    /// Writes what the agent says of its node, if that is news.
+    async fn describe(&self, hello: &v1::Hello) -> Result<(), ApiError> {
+        let description = hello.description.clone().ok_or_else(|| protocol("hello without a description"))?;
+        let description = NodeDescription::from(description);
+        let view = self.store.view();
+        let known = view.node(self.node).ok_or_else(|| protocol("the node was removed"))?;
+        if known.description == description && known.status.address == hello.address {
+            return Ok(());
+        }
+        let change = Change::DescribeNode { node: self.node, description, address: hello.address.clone() };
+        self.store.propose(Write { term: self.term.number, ..Write::internal("node description", vec![change]) }).await?;
+        Ok(())
+    }
+
+    async fn welcome(&mut self) -> Result<(), ApiError> {
+        let view = self.store.view();
+        let told = self.tell(&view)?;
+        let welcome = v1::Welcome {
+            session_id: self.id.to_string(),
+            heartbeat_period: u64::try_from(self.term.liveness.period().as_nanos()).unwrap_or(u64::MAX),
+            node: told.node,
+            managers: Some(v1::ManagerList { addresses: told.managers.clone() }),
+            ticket_public_key: ticket_public_key(&view)?,
+        };
+        self.told = told;
+        self.send(manager_message::Message::Welcome(welcome)).await
+    }
+
+    fn tell(&self, view: &View) -> Result<Told, ApiError> {
+        let node = view.node(self.node).ok_or_else(|| protocol("the node was removed"))?;
+        // A manager that is to become a worker leaves Raft first.
+        let role = if node.manager.is_some() { Role::Manager } else { node.spec.role };
+        let update = v1::NodeUpdate {
+            role: v1::NodeRole::from(role).into(),
+            availability: v1::Availability::from(node.spec.availability).into(),
+        };
+        Ok(Told { node: Some(update), managers: manager_addresses(view) })
+    }
+
+    async fn catch_up(&mut self) -> Result<(), ApiError> {
+        let told = self.tell(&self.store.view())?;
+        if told != self.told {
+            if told.node != self.told.node
+                && let Some(update) = told.node
+            {
+                self.send(manager_message::Message::Node(update)).await?;
+            }
+            if told.managers != self.told.managers {
+                let addresses = told.managers.clone();
+                self.send(manager_message::Message::Managers(v1::ManagerList { addresses })).await?;
+            }
+            self.told = told;
+        }
+        self.send_assignments().await
+    }
+
+    /// Sends what changed since the last message: everything, if this is the first.
+    async fn send_assignments(&mut self) -> Result<(), ApiError> {
+        let view = self.store.view();
+        let wanted = assign::assignments(&view, self.node);
+        let difference = assign::difference(&self.sent, &wanted);
+        let complete = self.sequence == 0;
+        if !complete && difference.set.is_empty() && difference.removed.is_empty() {
+            return Ok(());
+        }
+        self.sequence += 1;
+        let message = v1::Assignments {
+            complete,
+            sequence: self.sequence,
+            set: difference.set.iter().filter_map(|task| wanted.get(task)).map(assigned_task).collect(),
+            removed: difference.removed.iter().map(ToString::to_string).collect(),
+            checksum: assign::checksum(&wanted),
+        };
+        self.sent = wanted;
+        self.send(manager_message::Message::Assignments(message)).await
+    }
+
+    async fn send(&self, message: manager_message::Message) -> Result<(), ApiError> {
+        let message = v1::ManagerMessage { message: Some(message) };
+        self.outbox.send(Ok(message)).await.map_err(|_| protocol("the agent is gone"))
+    }
+}
+
+async fn first(inbound: &mut Streaming<v1::AgentMessage>) -> Result<Option<v1::Hello>, ApiError> {
+    match inbound.message().await {
+        Ok(Some(v1::AgentMessage { message: Some(agent_message::Message::Hello(hello)) })) => Ok(Some(hello)),
+        Ok(Some(_)) => Err(protocol("a session begins with hello")),
+        Ok(None) | Err(_) => Ok(None),
+    }
+}
+
+fn protocol(problem: &str) -> ApiError {
+    ApiError::new(Reason::Invalid, problem.to_owned())
+}
+
+fn reports(tasks: Vec<v1::TaskReport>) -> Result<Vec<(TaskId, TaskStatus)>, ApiError> {
+    if tasks.len() > TASKS_OF_ONE_NODE {
+        return Err(ApiError::new(Reason::TooLarge, format!("a report of {} tasks", tasks.len())));
+    }
+    let report = |report: v1::TaskReport| {
+        let task = report.task.parse().map_err(|error| protocol(&format!("report: {error}")))?;
+        Ok((task, TaskStatus::try_from(report.status.unwrap_or_default())?))
+    };
+    tasks.into_iter().map(report).collect()
+}
+
+fn held_images(images: v1::HeldImages) -> Result<BTreeSet<Digest>, ApiError> {
+    let parse = |text: String| text.parse().map_err(|error| protocol(&format!("held images: {error}")));
+    images.digests.into_iter().map(parse).collect()
+}
+
+/// `IP:PORT` of all managers.
+#[must_use]
+pub fn manager_addresses(view: &View) -> Vec<String> {
+    view.nodes().filter_map(|node| node.manager.as_ref().map(|manager| manager.address.clone())).collect()
+}
+
+/// The key that signs image tickets.
+///
+/// # Errors
+/// If there is no cluster yet or its key cannot be read.
+pub fn ticket_key(view: &View) -> Result<TicketKey, ApiError> {
+    let unusable = |what: String| ApiError::new(Reason::Internal, format!("the key of image tickets cannot be used: {what}"));
+    let cluster = view.cluster().ok_or_else(|| unusable("no cluster".to_owned()))?;
+    let seed = cluster.ticket_key.reveal().try_into().map_err(|_| unusable("its length is wrong".to_owned()))?;
+    TicketKey::from_seed(seed).map_err(|error| unusable(error.to_string()))
+}
+
+fn ticket_public_key(view: &View) -> Result<Bytes, ApiError> {
+    let public = ticket_key(view)?.public().map_err(|error| ApiError::new(Reason::Internal, error.to_string()))?;
+    Ok(Bytes::copy_from_slice(&public.0))
+}
+
+/// Everything that an agent needs of one task.
+fn assigned_task(assigned: &Assigned) -> v1::AssignedTask {
+    let task = &assigned.task;
+    v1::AssignedTask {
+        id: task.id.to_string(),
+        service_id: task.service.to_string(),
+        service_name: assigned.service_name.to_string(),
+        service_labels: assigned.service_labels.clone().into_iter().collect(),
+        spec_version: task.spec_version.index(),
+        slot: Some((&task.slot).into()),
+        spec: Some((&*assigned.spec).into()),
+        desired: u32::from(task.desired.number()),
+    }
+}

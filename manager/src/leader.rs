@@ -1,0 +1,84 @@
+//! What runs only while this manager leads.
+//!
+//! Gaining leadership starts everything in [`run_term`], losing it cancels a token and waits until all have ended. No loop knows
+//! about leadership: their writes carry the term, so that a write of a deposed leader is refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::dispatcher::Dispatcher;
+use crate::membership;
+use crate::reconcile::{self, LoopTable};
+use crate::rpc::peers::Peers;
+use crate::store::Store;
+
+/// Wait before a new leader tries again to see its own state.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What the leader's work needs.
+#[derive(Debug, Clone)]
+pub struct Leading {
+    /// The replicated state.
+    pub store: Store,
+    /// Sessions of agents.
+    pub dispatcher: Arc<Dispatcher>,
+    /// What the loops did.
+    pub loops: LoopTable,
+    /// Channels to other managers.
+    pub peers: Peers,
+}
+
+/// Follows leadership until `stop`.
+pub async fn run(leading: Leading, stop: CancellationToken) {
+    let mut status = leading.store.raft().status();
+    let mut term: Option<(u64, CancellationToken, TaskTracker)> = None;
+    loop {
+        let now = status.borrow_and_update().clone();
+        let wanted = now.is_leader().then_some(now.term);
+        if term.as_ref().map(|(term, ..)| *term) != wanted {
+            if let Some((number, token, tracker)) = term.take() {
+                info!(term = number, "no longer leading");
+                token.cancel();
+                tracker.wait().await;
+            }
+            if let Some(number) = wanted {
+                info!(term = number, "leading");
+                let (token, tracker) = (stop.child_token(), TaskTracker::new());
+                tracker.spawn(run_term(leading.clone(), number, token.clone(), tracker.clone()));
+                tracker.close();
+                term = Some((number, token, tracker));
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = status.changed() => if changed.is_err() { break },
+        }
+    }
+    if let Some((_, token, tracker)) = term {
+        token.cancel();
+        tracker.wait().await;
+    }
+}
+
+/// Starts everything that a leader does, once it has applied what its predecessors acknowledged.
+async fn run_term(leading: Leading, term: u64, stop: CancellationToken, tracker: TaskTracker) {
+    let Leading { store, dispatcher, loops, peers } = leading;
+    loop {
+        let barrier = tokio::select! {
+            () = stop.cancelled() => return,
+            barrier = store.barrier() => barrier,
+        };
+        match barrier {
+            Ok(_) => break,
+            Err(error) => warn!(%error, "a new leader cannot confirm its leadership yet"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    dispatcher.lead(term, &stop, &tracker);
+    tracker.spawn(reconcile::run(store.clone(), term, loops, stop.clone()));
+    tracker.spawn(membership::run_role_loop(store, peers, dispatcher, term, stop));
+}

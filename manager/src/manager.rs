@@ -1,0 +1,363 @@
+//! The assembly of a manager: Raft, the state, the leader's work, and the services that the node's listener serves.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_image::ImageStore;
+use coracle_manager_core::Change;
+use coracle_model::cluster::Cluster;
+use coracle_model::id::NodeId;
+use coracle_model::node::Node;
+use coracle_pki::tls::SwappableIdentity;
+use coracle_proto::access;
+use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::v1;
+use coracle_proto::v1::membership_client::MembershipClient;
+use coracle_rpc::caller::Caller;
+use coracle_seal::{KeyRing, read_sealed_file, write_sealed_file};
+use http::{Request, Response};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::ServiceExt;
+use tracing::{info, warn};
+
+use crate::api::image::ImagesApi;
+use crate::api::node::NodesApi;
+use crate::api::service::ServicesApi;
+use crate::api::swarm::SwarmApi;
+use crate::api::task::TasksApi;
+use crate::ca::CaApi;
+use crate::dispatcher::Dispatcher;
+use crate::dispatcher::service::DispatcherApi;
+use crate::leader::{self, Leading};
+use crate::membership::MembershipApi;
+use crate::raft::{RaftConfig, RaftNode, RaftStatus, Timing};
+use crate::reconcile::LoopTable;
+use crate::rpc::forward::{self, Destination};
+use crate::rpc::member;
+use crate::rpc::peers::Peers;
+use crate::store::{Replicated, Store, Write, now};
+
+/// Bytes of one message at most: a service's specification, a batch of reports.
+const MESSAGE_LIMIT: usize = 4 << 20;
+/// Wait before asking another manager for a place again.
+const JOIN_RETRY: Duration = Duration::from_millis(500);
+/// How long handing leadership over may take.
+const HAND_OVER: Duration = Duration::from_secs(5);
+/// The Raft id of a cluster's first manager.
+const FIRST_RAFT_ID: u64 = 1;
+
+/// Whom to tell that this node holds other images than before.
+#[derive(Clone)]
+pub struct ImagesChanged(pub Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for ImagesChanged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ImagesChanged")
+    }
+}
+
+/// What a manager is made of.
+#[derive(Debug, Clone)]
+pub struct ManagerConfig {
+    /// Where the log and snapshots are.
+    pub directory: PathBuf,
+    /// Who this node is.
+    pub identity: SwappableIdentity,
+    /// Seals everything stored.
+    pub keyring: Arc<KeyRing>,
+    /// Images of this node.
+    pub images: Arc<ImageStore>,
+    /// Told when images were added to them.
+    pub images_changed: ImagesChanged,
+    /// `IP:PORT` at which the others reach this node.
+    pub address: String,
+    /// Timings of Raft.
+    pub timing: Timing,
+}
+
+/// How a manager begins.
+#[derive(Debug)]
+pub enum Start {
+    /// As the first of a new cluster.
+    Bootstrap {
+        /// The cluster.
+        cluster: Box<Cluster>,
+        /// This node.
+        node: Box<Node>,
+    },
+    /// As one more of a cluster, or again after a restart; asks these for its place if it has none yet.
+    Member {
+        /// `IP:PORT` of managers.
+        managers: Vec<String>,
+    },
+}
+
+/// A running manager.
+#[derive(Debug)]
+pub struct Manager {
+    own: NodeId,
+    raft_id: u64,
+    store: Store,
+    peers: Peers,
+    routes: Routes,
+    leading: Leading,
+    address: String,
+    managers: Vec<String>,
+}
+
+impl Manager {
+    /// Starts Raft and everything on it.
+    ///
+    /// # Errors
+    /// If the log cannot be read, or if no manager gives this one an id.
+    pub async fn start(config: ManagerConfig, start: Start) -> Result<Self, ApiError> {
+        let own = config.identity.current().identity().node();
+        let own = own.ok_or_else(|| ApiError::new(Reason::Internal, "the identity is not a node's"))?;
+        let peers = Peers::new(config.identity.clone());
+        let managers = match &start {
+            Start::Bootstrap { .. } => Vec::new(),
+            Start::Member { managers } => managers.clone(),
+        };
+        let raft_id = match &start {
+            Start::Bootstrap { .. } => remember_raft_id(&config, FIRST_RAFT_ID)?,
+            Start::Member { managers } => match known_raft_id(&config)? {
+                Some(raft_id) => raft_id,
+                None => remember_raft_id(&config, reserve(&peers, managers, &config.address).await?)?,
+            },
+        };
+        let replicated = Arc::new(Replicated::default());
+        let cluster = config.identity.current().identity().cluster().to_string();
+        let raft = RaftNode::start(
+            RaftConfig { timing: config.timing, ..RaftConfig::new(cluster, raft_id, &config.directory) },
+            &config.keyring,
+            Arc::clone(&replicated) as Arc<_>,
+            Arc::new(peers.clone()),
+        )
+        .await
+        .map_err(|error| ApiError::new(Reason::Internal, format!("raft cannot start: {}", chain(&error))))?;
+        let store = Store::new(raft.clone(), replicated);
+        if let Start::Bootstrap { cluster, node } = start {
+            bootstrap(&store, *cluster, *node, &config.address).await?;
+        }
+        let dispatcher = Arc::new(Dispatcher::new(store.clone()));
+        let loops = LoopTable::default();
+        let routes = routes(&config, own, &store, &dispatcher, &loops, &peers);
+        let leading = Leading { store: store.clone(), dispatcher, loops, peers: peers.clone() };
+        Ok(Self { own, raft_id, store, peers, routes, leading, address: config.address, managers })
+    }
+
+    /// Runs until `stop`, then hands leadership over and ends Raft.
+    pub async fn run(&self, stop: CancellationToken) {
+        let work = stop.child_token();
+        tokio::select! {
+            () = leader::run(self.leading.clone(), work.clone()) => {}
+            () = self.take_place() => std::future::pending().await,
+        }
+        work.cancel();
+        if self.store.raft().status().borrow().is_leader()
+            && let Err(error) = self.store.raft().transfer_leader(HAND_OVER).await
+        {
+            info!(%error, "leadership was not handed over");
+        }
+        self.store.raft().shutdown().await;
+    }
+
+    /// Asks for a place in Raft until this manager has a vote.
+    async fn take_place(&self) {
+        loop {
+            if self.status().members.voters.contains_key(&self.raft_id) {
+                return;
+            }
+            let known = crate::dispatcher::session::manager_addresses(&self.store.view());
+            for address in known.iter().chain(&self.managers).filter(|address| **address != self.address) {
+                match self.ask_for_place(address).await {
+                    Ok(()) => return,
+                    Err(error) => warn!(manager = address, %error, "no place in raft yet; asking again"),
+                }
+            }
+            tokio::time::sleep(JOIN_RETRY).await;
+        }
+    }
+
+    async fn ask_for_place(&self, address: &str) -> Result<(), ApiError> {
+        let mut client = MembershipClient::new(self.peers.kept(address)?);
+        let request = v1::MembershipJoinRequest { raft_id: self.raft_id, address: self.address.clone() };
+        client.join(request).await.map_err(|status| ApiError::from_status(&status))?;
+        Ok(())
+    }
+
+    /// Takes this manager out of Raft by asking the leader.
+    ///
+    /// # Errors
+    /// If the rest would have no quorum.
+    pub async fn leave(&self, force: bool) -> Result<(), ApiError> {
+        if self.status().members.voters.len() <= 1 {
+            return Ok(());
+        }
+        if self.status().is_leader() {
+            self.store.raft().transfer_leader(HAND_OVER).await.map_err(crate::store::raft_error)?;
+        }
+        let Destination::Leader(address) = forward::destination(self.store.raft()).await? else {
+            return Err(ApiError::new(Reason::Unavailable, "leadership could not be handed over; try again"));
+        };
+        let mut client = MembershipClient::new(self.peers.kept(&address)?);
+        let request = v1::MembershipLeaveRequest { force };
+        client.leave(request).await.map_err(|status| ApiError::from_status(&status))?;
+        Ok(())
+    }
+
+    /// Where Raft stands.
+    #[must_use]
+    pub fn status(&self) -> RaftStatus {
+        self.store.raft().status().borrow().clone()
+    }
+
+    /// The replicated state.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// This manager's node.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.own
+    }
+
+    /// Answers a call that the access table has admitted: checks that the caller is still a member, passes calls for the leader
+    /// on, and gives the rest to its service.
+    pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        match self.answer(request).await {
+            Ok(response) => response,
+            Err(error) => Status::from(error).into_http(),
+        }
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, ApiError> {
+        let path = request.uri().path().to_owned();
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Stranger);
+        member::check(&self.store.view(), &caller, &path)?;
+        if access::method(&path).is_some_and(|method| method.leader)
+            && let Destination::Leader(address) = forward::destination(self.store.raft()).await?
+        {
+            return forward::forward(&self.peers, &address, request).await;
+        }
+        let served = self.routes.clone().oneshot(request).await;
+        served.map_err(|error| ApiError::new(Reason::Internal, error.to_string()))
+    }
+}
+
+fn routes(
+    config: &ManagerConfig,
+    own: NodeId,
+    store: &Store,
+    dispatcher: &Arc<Dispatcher>,
+    loops: &LoopTable,
+    peers: &Peers,
+) -> Routes {
+    macro_rules! limited {
+        ($server:path, $service:expr) => {{
+            use $server as server;
+            server::new($service).max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(16 << 20)
+        }};
+    }
+    let images = ImagesApi::new(
+        store.clone(),
+        Arc::clone(dispatcher),
+        Arc::clone(&config.images),
+        config.images_changed.clone(),
+        peers.clone(),
+    );
+    Routes::default()
+        .add_service(limited!(
+            v1::services_server::ServicesServer,
+            ServicesApi::new(store.clone(), Arc::clone(dispatcher))
+        ))
+        .add_service(limited!(v1::tasks_server::TasksServer, TasksApi(store.clone())))
+        .add_service(limited!(
+            v1::nodes_server::NodesServer,
+            NodesApi::new(store.clone(), Arc::clone(dispatcher), own)
+        ))
+        .add_service(limited!(v1::swarm_server::SwarmServer, SwarmApi::new(store.clone(), loops.clone())))
+        .add_service(limited!(v1::images_server::ImagesServer, images))
+        .add_service(limited!(
+            v1::certificate_authority_server::CertificateAuthorityServer,
+            CaApi::new(store.clone())
+        ))
+        .add_service(limited!(
+            v1::membership_server::MembershipServer,
+            MembershipApi::new(store.clone(), Arc::clone(dispatcher))
+        ))
+        .add_service(limited!(
+            v1::dispatcher_server::DispatcherServer,
+            DispatcherApi(Arc::clone(dispatcher))
+        ))
+        .add_service(store.raft().service().into_server())
+        .prepare()
+}
+
+/// Makes the first entries of a cluster, unless an earlier start got that far.
+async fn bootstrap(store: &Store, cluster: Cluster, node: Node, address: &str) -> Result<(), ApiError> {
+    let raft = store.raft();
+    raft.initialize(address).await.map_err(crate::store::raft_error)?;
+    raft.read_barrier(crate::store::READ_DEADLINE).await.map_err(crate::store::raft_error)?;
+    if store.view().cluster().is_some() {
+        return Ok(());
+    }
+    let id = node.id;
+    let member = coracle_model::node::ManagerMember { raft_id: FIRST_RAFT_ID, address: address.to_owned() };
+    let changes = vec![
+        Change::CreateCluster(Cluster { created_at: now(), next_raft_id: FIRST_RAFT_ID + 1, ..cluster }),
+        Change::CreateNode(node),
+        Change::SetManagerMember { node: id, member: Some(member) },
+    ];
+    store.propose(Write::internal("swarm init", changes)).await?;
+    Ok(())
+}
+
+const RAFT_ID_FILE: &str = "member";
+
+fn known_raft_id(config: &ManagerConfig) -> Result<Option<u64>, ApiError> {
+    let path = config.directory.join(RAFT_ID_FILE);
+    match read_sealed_file(&config.keyring, &path, RAFT_ID_FILE.as_bytes()) {
+        Ok(bytes) => {
+            let bytes = bytes.try_into().map_err(|_| {
+                ApiError::new(Reason::Internal, format!("{} is damaged: restore it from a backup", path.display()))
+            })?;
+            Ok(Some(u64::from_be_bytes(bytes)))
+        }
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(ApiError::new(Reason::Internal, error.to_string())),
+    }
+}
+
+fn remember_raft_id(config: &ManagerConfig, raft_id: u64) -> Result<u64, ApiError> {
+    let internal = |error: String| ApiError::new(Reason::Internal, error);
+    std::fs::create_dir_all(&config.directory)
+        .map_err(|error| internal(format!("creating {}: {error}", config.directory.display())))?;
+    let path = config.directory.join(RAFT_ID_FILE);
+    write_sealed_file(&config.keyring, &path, RAFT_ID_FILE.as_bytes(), &raft_id.to_be_bytes())
+        .map_err(|error| internal(error.to_string()))?;
+    Ok(raft_id)
+}
+
+async fn reserve(peers: &Peers, managers: &[String], address: &str) -> Result<u64, ApiError> {
+    let mut last = ApiError::new(Reason::Unavailable, "no manager is known to ask for a raft id");
+    for manager in managers {
+        let mut client = MembershipClient::new(peers.kept(manager)?);
+        let request = v1::MembershipReserveRequest { address: address.to_owned() };
+        match client.reserve(request).await {
+            Ok(response) => return Ok(response.into_inner().raft_id),
+            Err(status) => last = ApiError::from_status(&status),
+        }
+    }
+    Err(last)
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    coracle_daemon::ErrorChain(error).to_string()
+}

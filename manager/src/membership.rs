@@ -1,0 +1,223 @@
+//! Raft membership: managers ask for their place themselves, and lose it when their node is asked to be a worker.
+//!
+//! The order is what keeps a quorum: a joining manager gets an id, runs, catches up as a learner, and only then counts as a voter.
+//! A demoted one first leaves Raft, then its certificate says worker.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_manager_core::change::Change;
+use coracle_manager_core::state::View;
+use coracle_model::cluster::Cluster;
+use coracle_model::id::NodeId;
+use coracle_model::node::{ManagerMember, Node};
+use coracle_model::role::Role;
+use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::v1;
+use coracle_proto::v1::membership_server::Membership;
+use coracle_rpc::caller::Caller;
+use coracle_rpc::connect::parse_address;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+
+use crate::dispatcher::Dispatcher;
+use crate::rpc::peers::Peers;
+use crate::store::{Store, Wake, Write, raft_error};
+
+/// How long a new manager may take to catch up.
+const CATCH_UP: Duration = Duration::from_secs(120);
+/// How long a change of membership or of leadership may take.
+const CHANGE: Duration = Duration::from_secs(10);
+/// Wait before a membership change that failed is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The service, and the checks that demotion and removal share.
+#[derive(Debug, Clone)]
+pub struct MembershipApi {
+    store: Store,
+    dispatcher: Arc<Dispatcher>,
+    /// Membership changes are made one after another.
+    turn: Arc<Mutex<()>>,
+}
+
+impl MembershipApi {
+    /// The service over this state.
+    #[must_use]
+    pub fn new(store: Store, dispatcher: Arc<Dispatcher>) -> Self {
+        Self { store, dispatcher, turn: Arc::default() }
+    }
+
+    /// Gives the node a Raft id: the one it has, or the next of the cluster.
+    async fn reserve_id(&self, node: NodeId, address: &str) -> Result<u64, ApiError> {
+        parse_address(address).map_err(|error| ApiError::new(Reason::Invalid, error.to_string()))?;
+        let _turn = self.turn.lock().await;
+        let view = self.store.view();
+        let known = view.node(node).ok_or_else(|| not_found(node))?;
+        if known.spec.role != Role::Manager {
+            return Err(ApiError::new(Reason::Forbidden, format!("node {node} is not to be a manager")));
+        }
+        let cluster = view.cluster().ok_or_else(no_cluster)?;
+        let raft_id = cluster.next_raft_id;
+        let next = Cluster { next_raft_id: raft_id + 1, ..Cluster::clone(cluster) };
+        let change = Change::UpdateCluster { expected: next.version, cluster: next };
+        self.store.propose(Write::internal("raft id for a new manager", vec![change])).await?;
+        Ok(raft_id)
+    }
+
+    async fn make_voter(&self, node: NodeId, raft_id: u64, address: &str) -> Result<u64, ApiError> {
+        parse_address(address).map_err(|error| ApiError::new(Reason::Invalid, error.to_string()))?;
+        let _turn = self.turn.lock().await;
+        let view = self.store.view();
+        let known = view.node(node).ok_or_else(|| not_found(node))?;
+        if known.spec.role != Role::Manager {
+            return Err(ApiError::new(Reason::Forbidden, format!("node {node} is not to be a manager")));
+        }
+        check_raft_id(&view, node, raft_id)?;
+        let raft = self.store.raft();
+        raft.add_learner(raft_id, address, CATCH_UP).await.map_err(raft_error)?;
+        let member = Some(ManagerMember { raft_id, address: address.to_owned() });
+        let change = Change::SetManagerMember { node, member };
+        self.store.propose(Write::internal("new manager", vec![change])).await?;
+        raft.promote(raft_id, CHANGE).await.map_err(raft_error)?;
+        info!(%node, raft_id, address, "manager has a vote");
+        Ok(raft.status().borrow().applied.unwrap_or_default())
+    }
+
+    /// Takes a manager out of Raft.
+    ///
+    /// # Errors
+    /// If the rest would have no quorum, or if this manager is the leader and is to go itself: it hands over first.
+    async fn remove(&self, node: NodeId, force: bool) -> Result<(), ApiError> {
+        let _turn = self.turn.lock().await;
+        let view = self.store.view();
+        let Some(member) = view.node(node).and_then(|known| known.manager.clone()) else { return Ok(()) };
+        if !force {
+            keeps_quorum(&view, &self.dispatcher, node)?;
+        }
+        let raft = self.store.raft();
+        let status = raft.status().borrow().clone();
+        if status.raft_id == member.raft_id {
+            raft.transfer_leader(CHANGE).await.map_err(raft_error)?;
+            return Err(ApiError::new(Reason::NotLeader, "leadership was handed over; the new leader goes on".to_owned()));
+        }
+        raft.remove(member.raft_id, CHANGE).await.map_err(raft_error)?;
+        let change = Change::SetManagerMember { node, member: None };
+        self.store.propose(Write::internal("manager left raft", vec![change])).await?;
+        info!(%node, raft_id = member.raft_id, "manager left raft");
+        Ok(())
+    }
+}
+
+fn no_cluster() -> ApiError {
+    ApiError::new(Reason::Unavailable, "this manager has no cluster yet".to_owned())
+}
+
+fn not_found(node: NodeId) -> ApiError {
+    ApiError::new(Reason::NotFound, format!("no node {node}"))
+}
+
+fn check_raft_id(view: &View, node: NodeId, raft_id: u64) -> Result<(), ApiError> {
+    let given = view.cluster().ok_or_else(no_cluster)?.next_raft_id;
+    let other = view.nodes().any(|n| n.id != node && n.manager.as_ref().is_some_and(|m| m.raft_id == raft_id));
+    if raft_id < given && !other {
+        return Ok(());
+    }
+    Err(ApiError::new(Reason::Invalid, format!("raft id: invalid value {raft_id}: it was not given to node {node}")))
+}
+
+/// Checks that the managers that stay when `leaving` goes have a majority among them that can be reached.
+///
+/// # Errors
+/// With the count, if they have not.
+pub fn keeps_quorum(view: &View, dispatcher: &Dispatcher, leaving: NodeId) -> Result<(), ApiError> {
+    let managers: Vec<&Arc<Node>> = view.nodes().filter(|node| node.manager.is_some()).collect();
+    if managers.iter().all(|node| node.id != leaving) {
+        return Ok(());
+    }
+    let staying: Vec<_> = managers.iter().filter(|node| node.id != leaving).collect();
+    if staying.is_empty() {
+        return Err(ApiError::new(Reason::Forbidden, "the last manager cannot leave: the cluster would end".to_owned())
+            .with_hint("promote another node first with `coracle node promote`"));
+    }
+    let term = dispatcher.term();
+    let reachable = staying.iter().filter(|node| term.as_ref().is_some_and(|t| t.liveness.is_connected(node.id))).count();
+    let majority = staying.len() / 2 + 1;
+    if reachable >= majority {
+        return Ok(());
+    }
+    let message = format!(
+        "quorum would be lost: of the {} managers that stay, {reachable} can be reached, and {majority} are needed",
+        staying.len()
+    );
+    Err(ApiError::new(Reason::Forbidden, message).with_hint("bring the managers that are down back first, or promote other nodes"))
+}
+
+/// Takes nodes out of Raft that are asked to be workers, until `stop`.
+pub async fn run_role_loop(
+    store: Store,
+    _peers: Peers,
+    dispatcher: Arc<Dispatcher>,
+    term: u64,
+    stop: CancellationToken,
+) {
+    let api = MembershipApi::new(store.clone(), dispatcher);
+    let mut feed = store.watch();
+    loop {
+        let mut failed = false;
+        for node in demoted(&store.view()) {
+            if let Err(error) = api.remove(node, false).await {
+                failed = true;
+                warn!(%node, term, %error, "a demoted manager is still in raft; trying again");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            wake = feed.next() => if matches!(wake, Wake::Closed) { return },
+            () = tokio::time::sleep(RETRY), if failed => {}
+        }
+    }
+}
+
+fn demoted(view: &View) -> BTreeSet<NodeId> {
+    let to_go = |node: &&Arc<Node>| node.manager.is_some() && node.spec.role != Role::Manager;
+    view.nodes().filter(to_go).map(|node| node.id).collect()
+}
+
+fn caller_node<T>(request: &Request<T>) -> Result<NodeId, ApiError> {
+    let caller = request.extensions().get::<Caller>();
+    caller.and_then(Caller::node).ok_or_else(|| ApiError::new(Reason::Unauthenticated, "only managers call this".to_owned()))
+}
+
+#[tonic::async_trait]
+impl Membership for MembershipApi {
+    async fn join(
+        &self,
+        request: Request<v1::MembershipJoinRequest>,
+    ) -> Result<Response<v1::MembershipJoinResponse>, Status> {
+        let node = caller_node(&request)?;
+        let v1::MembershipJoinRequest { raft_id, address } = request.into_inner();
+        let index = self.make_voter(node, raft_id, &address).await?;
+        Ok(Response::new(v1::MembershipJoinResponse { index }))
+    }
+
+    async fn reserve(
+        &self,
+        request: Request<v1::MembershipReserveRequest>,
+    ) -> Result<Response<v1::MembershipReserveResponse>, Status> {
+        let node = caller_node(&request)?;
+        let raft_id = self.reserve_id(node, &request.into_inner().address).await?;
+        Ok(Response::new(v1::MembershipReserveResponse { raft_id }))
+    }
+
+    async fn leave(
+        &self,
+        request: Request<v1::MembershipLeaveRequest>,
+    ) -> Result<Response<v1::MembershipLeaveResponse>, Status> {
+        let node = caller_node(&request)?;
+        self.remove(node, request.into_inner().force).await?;
+        Ok(Response::new(v1::MembershipLeaveResponse {}))
+    }
+}

@@ -1,0 +1,139 @@
+//! The one driver of all planners.
+//!
+//! Owns: the queue of keys. Woken by: touched keys, due times, ends of proposals, a periodic sweep. One plan of a key is under
+//! way at a time; plans of different keys are proposed at once and share the log's syncs. A refused plan is planned again from a
+//! newer view. When leadership ends the driver is dropped: whatever it had under way is decided by the log.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use coracle_manager_core::orchestrate::{plan_node, plan_reap, plan_service};
+use coracle_manager_core::plan::{IdSource, Plan, PlanContext};
+use coracle_manager_core::schedule::plan_schedule;
+use coracle_manager_core::state::View;
+use coracle_model::time::Timestamp;
+use coracle_proto::status::{ApiError, Reason};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::queue::{Key, Queue};
+use super::status::LoopTable;
+use crate::store::{Store, Wake, Write, now};
+
+/// Every key is looked at this often even if nothing touched it.
+const SWEEP: Duration = Duration::from_secs(30);
+/// Wait before a key is planned again after a failure that is not a refusal.
+const RETRY: Duration = Duration::from_millis(200);
+/// Changes in one entry.
+const CHANGES_OF_ONE_ENTRY: usize = 500;
+
+/// Identifiers from the system's randomness.
+#[derive(Debug)]
+struct RandomIds;
+
+impl IdSource for RandomIds {
+    fn next(&mut self) -> u128 {
+        rand::random()
+    }
+}
+
+struct Finished {
+    key: Key,
+    changes: u64,
+    wake_at: Option<Timestamp>,
+    result: Result<(), ApiError>,
+}
+
+/// Drives all planners until `stop`.
+pub async fn run(store: Store, term: u64, table: LoopTable, stop: CancellationToken) {
+    let mut feed = store.watch();
+    let mut queue = Queue::default();
+    queue.push_everything(&store.view());
+    let mut under_way = BTreeSet::new();
+    let mut proposals: FuturesUnordered<BoxFuture<'static, Finished>> = FuturesUnordered::new();
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        while let Some(key) = queue.pop(now(), &under_way) {
+            let plan = plan(&store.view(), key);
+            table.update(key.loop_name(), |status| {
+                status.runs += 1;
+                status.last_run = now();
+            });
+            if plan.changes.is_empty() {
+                queue.set_wake(key, plan.wake_at);
+            } else {
+                under_way.insert(key);
+                proposals.push(Box::pin(propose(store.clone(), term, key, plan)));
+            }
+        }
+        let wait = queue.next_wake().map_or(SWEEP, |at| at.since(now()));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            wake = feed.next() => match wake {
+                Wake::Touched(touched) => queue.push_touched(&touched, &store.view()),
+                Wake::Resync => queue.push_everything(&store.view()),
+                Wake::Closed => return,
+            },
+            Some(finished) = proposals.next(), if !proposals.is_empty() => {
+                under_way.remove(&finished.key);
+                settle(&mut queue, &table, finished);
+            }
+            () = tokio::time::sleep(wait) => {}
+            _ = sweep.tick() => queue.push_everything(&store.view()),
+        }
+    }
+}
+
+fn plan(view: &View, key: Key) -> Plan {
+    let mut ids = RandomIds;
+    let mut context = PlanContext { now: now(), ids: &mut ids };
+    match key {
+        Key::Node(node) => plan_node(view, node, &mut context),
+        Key::Service(service) => plan_service(view, service, &mut context),
+        Key::Schedule => plan_schedule(view, &mut context),
+        Key::Reap(service) => plan_reap(view, service, &mut context),
+    }
+}
+
+/// Proposes a plan, in several entries when it is large: each is whole in itself, and what a refused one leaves
+/// open is planned again.
+async fn propose(store: Store, term: u64, key: Key, plan: Plan) -> Finished {
+    let mut changes = 0;
+    let mut result = Ok(());
+    let wake_at = plan.wake_at;
+    for part in plan.into_batches(CHANGES_OF_ONE_ENTRY) {
+        let count = part.len() as u64;
+        let write = Write { term, ..Write::internal(key.loop_name(), part) };
+        match store.propose(write).await {
+            Ok(_) => changes += count,
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    Finished { key, changes, wake_at, result }
+}
+
+fn settle(queue: &mut Queue, table: &LoopTable, finished: Finished) {
+    let Finished { key, changes, wake_at, result } = finished;
+    table.update(key.loop_name(), |status| status.changes += changes);
+    match result {
+        Ok(()) => {
+            queue.set_wake(key, wake_at);
+            queue.push(key);
+        }
+        Err(error) if matches!(error.reason, Reason::Stale | Reason::NotFound | Reason::Exists | Reason::Forbidden) => {
+            debug!(?key, %error, "plan refused; planning again");
+            table.update(key.loop_name(), |status| status.refused += 1);
+            queue.set_wake(key, Some(now().after(Duration::from_millis(5))));
+        }
+        Err(error) => {
+            warn!(?key, %error, "plan could not be proposed; trying again");
+            queue.set_wake(key, Some(now().after(RETRY)));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Which keys are to be planned, and when.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coracle_manager_core::Touched;
+use coracle_manager_core::state::State;
+use coracle_model::id::{NodeId, ServiceId};
+use coracle_model::service::ServiceMode;
+use coracle_model::time::Timestamp;
+
+/// A unit of planning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// What a node's condition means for its tasks. First: it gives up tasks that services then replace.
+    Node(NodeId),
+    /// A service's slots.
+    Service(ServiceId),
+    /// All tasks without a node.
+    Schedule,
+    /// A service's records that are no longer needed.
+    Reap(ServiceId),
+}
+
+impl Key {
+    /// The loop that it belongs to.
+    #[must_use]
+    pub const fn loop_name(self) -> &'static str {
+        match self {
+            Self::Node(_) => "node",
+            Self::Service(_) => "service",
+            Self::Schedule => "scheduler",
+            Self::Reap(_) => "reaper",
+        }
+    }
+}
+
+/// Keys to plan now, and keys to plan later.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    now: BTreeSet<Key>,
+    later: BTreeSet<(Timestamp, Key)>,
+    wake: BTreeMap<Key, Timestamp>,
+}
+
+impl Queue {
+    /// Plans `key` as soon as possible.
+    pub(super) fn push(&mut self, key: Key) {
+        self.now.insert(key);
+    }
+
+    /// Plans `key` at `time`; the last word on a key counts.
+    pub(super) fn set_wake(&mut self, key: Key, time: Option<Timestamp>) {
+        if let Some(old) = self.wake.remove(&key) {
+            self.later.remove(&(old, key));
+        }
+        if let Some(time) = time {
+            self.wake.insert(key, time);
+            self.later.insert((time, key));
+        }
+    }
+
+    /// The next key that may be planned: one that is not under way.
+    pub(super) fn pop(&mut self, now: Timestamp, under_way: &BTreeSet<Key>) -> Option<Key> {
+        while let Some((time, key)) = self.later.first().copied()
+            && time <= now
+        {
+            self.later.remove(&(time, key));
+            self.wake.remove(&key);
+            self.now.insert(key);
+        }
+        let key = self.now.iter().find(|key| !under_way.contains(key)).copied()?;
+        self.now.remove(&key);
+        Some(key)
+    }
+
+    /// When the first of the keys for later is due.
+    #[must_use]
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        self.later.first().map(|(time, _)| *time)
+    }
+
+    /// Queues what a batch of changes may have made necessary.
+    pub(super) fn push_touched(&mut self, touched: &Touched, state: &State) {
+        for service in &touched.services {
+            self.push(Key::Service(*service));
+            self.push(Key::Reap(*service));
+        }
+        for node in &touched.nodes {
+            self.push(Key::Node(*node));
+            let services: BTreeSet<_> = state.tasks_on_node(*node).map(|task| task.service).collect();
+            services.into_iter().for_each(|service| self.push(Key::Service(service)));
+        }
+        if !touched.nodes.is_empty() {
+            let global = state.services().filter(|service| service.spec.mode == ServiceMode::Global);
+            global.for_each(|service| self.push(Key::Service(service.id)));
+        }
+        if touched.pending || touched.images || !touched.nodes.is_empty() || !touched.tasks.is_empty() {
+            self.push(Key::Schedule);
+        }
+    }
+
+    /// Queues every key there is: after a change of leader, after a gap in the feed, and now and then.
+    pub(super) fn push_everything(&mut self, state: &State) {
+        state.nodes().for_each(|node| self.push(Key::Node(node.id)));
+        let services: BTreeSet<_> =
+            state.services().map(|service| service.id).chain(state.tasks().map(|task| task.service)).collect();
+        for service in services {
+            self.push(Key::Service(service));
+            self.push(Key::Reap(service));
+        }
+        self.push(Key::Schedule);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(bits: u128) -> Key {
+        Key::Service(ServiceId::from_bits(bits))
+    }
+
+    #[test]
+    fn a_key_under_way_waits_and_is_not_forgotten() {
+        let mut queue = Queue::default();
+        queue.push(service(1));
+        let under_way = BTreeSet::from([service(1)]);
+        assert_eq!(queue.pop(Timestamp::EPOCH, &under_way), None);
+        assert_eq!(queue.pop(Timestamp::EPOCH, &BTreeSet::new()), Some(service(1)));
+    }
+
+    #[test]
+    fn the_last_word_on_a_wake_counts() {
+        let mut queue = Queue::default();
+        queue.set_wake(service(1), Some(Timestamp::from_secs(5)));
+        queue.set_wake(service(1), Some(Timestamp::from_secs(9)));
+        assert_eq!(queue.pop(Timestamp::from_secs(6), &BTreeSet::new()), None);
+        assert_eq!(queue.next_wake(), Some(Timestamp::from_secs(9)));
+        assert_eq!(queue.pop(Timestamp::from_secs(9), &BTreeSet::new()), Some(service(1)));
+        assert_eq!(queue.next_wake(), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! Whether a caller's certificate still stands for what it says: removal and demotion act at once, not when the
+//! certificate ends.
+
+use std::time::Duration;
+
+use coracle_manager_core::state::State;
+use coracle_model::id::NodeId;
+use coracle_model::role::Role;
+use coracle_pki::identity::PeerIdentity;
+use coracle_proto::access;
+use coracle_proto::status::{ApiError, Reason};
+use coracle_rpc::caller::Caller;
+
+/// Certificates are back-dated by an hour; clocks of managers may differ by some minutes.
+const ISSUED_AFTER_START: Duration = Duration::from_secs(3600 + 600);
+
+const RAFT: &str = "/coracle.v1.RaftTransport/";
+
+/// Checks a caller against the replicated node objects.
+///
+/// # Errors
+/// If the node was removed, belongs to another cluster, or lost the role that the method needs.
+pub fn check(state: &State, caller: &Caller, path: &str) -> Result<(), ApiError> {
+    let Some(cluster) = state.cluster() else { return Ok(()) };
+    if let Caller::Member(identity) = caller
+        && identity.cluster() != cluster.id
+    {
+        return Err(ApiError::new(Reason::Unauthenticated, "the certificate is of another cluster".to_owned()));
+    }
+    let Some(node) = caller.node() else { return Ok(()) };
+    if path.starts_with(RAFT) {
+        return match caller {
+            Caller::Member(identity) => raft(state, node, identity),
+            _ => Err(gone(node)),
+        };
+    }
+    let Some(known) = state.node(node) else { return Err(gone(node)) };
+    // A node that is being demoted keeps a manager's certificate for a moment; what counts is what it should be.
+    let counts_as = match known.spec.role {
+        Role::Manager if caller.roles().contains(&access::Caller::Manager) => access::Caller::Manager,
+        _ if known.manager.is_some() => access::Caller::Manager,
+        _ => access::Caller::Worker,
+    };
+    if access::allows(path, &[counts_as]) || access::allows(path, &[access::Caller::Anyone]) {
+        Ok(())
+    } else {
+        Err(ApiError::new(Reason::Forbidden, format!("node {node} is no longer a manager")))
+    }
+}
+
+/// Raft itself must not be kept from a manager whose promotion this one has yet to learn of: a node is turned away only when
+/// this state is newer than its certificate and does not know it as a manager.
+fn raft(state: &State, node: NodeId, identity: &PeerIdentity) -> Result<(), ApiError> {
+    let issued_before = identity.not_before().as_secs() + ISSUED_AFTER_START.as_secs();
+    let manager = state.node(node).is_some_and(|node| node.spec.role == Role::Manager || node.manager.is_some());
+    if manager || state.time().as_secs() < issued_before { Ok(()) } else { Err(gone(node)) }
+}
+
+fn gone(node: NodeId) -> ApiError {
+    ApiError::new(Reason::Unauthenticated, format!("node {node} is not a member of this cluster (any more)"))
+}

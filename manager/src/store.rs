@@ -1,0 +1,155 @@
+//! How everybody reads and writes the replicated state.
+//!
+//! - [`Store::view`] is an immutable snapshot: what this manager has applied.
+//! - [`Store::barrier`] makes the next view at least as new as every write acknowledged before the call.
+//! - [`Store::propose`] writes: all changes or none, answered when a majority has synced and this manager applied it.
+//! - [`Store::watch`] tells which keys were touched; whoever is too slow is told to look at everything.
+
+mod replicated;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_manager_core::{Change, Outcome, Proposal, Refusal, RefusalKind};
+use coracle_manager_core::state::View;
+use coracle_model::id::IdempotencyKey;
+use coracle_model::time::Timestamp;
+use coracle_model::version::Version;
+use coracle_proto::status::{ApiError, Reason};
+
+pub use replicated::{Replicated, TouchedReceiver, Wake};
+
+use crate::codec;
+use crate::raft::{RaftError, RaftNode};
+
+/// Longest wait for a write, after which its outcome is unknown to the caller.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest wait for the confirmation that this manager still leads.
+pub const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// Most bytes of one entry; larger work is split by whoever proposes it.
+pub const ENTRY_LIMIT: usize = 3 << 19;
+
+/// A handle on the replicated state; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    raft: RaftNode,
+    replicated: Arc<Replicated>,
+}
+
+/// A write that is to be made.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// What changes.
+    pub changes: Vec<Change>,
+    /// Who asked.
+    pub actor: String,
+    /// Why, for the event log.
+    pub reason: &'static str,
+    /// So that a retry is recognised.
+    pub idempotency: Option<IdempotencyKey>,
+    /// The term in which this was decided; zero when it does not matter who leads.
+    pub term: u64,
+}
+
+impl Write {
+    /// A write of the control plane itself.
+    #[must_use]
+    pub fn internal(reason: &'static str, changes: Vec<Change>) -> Self {
+        Self { changes, actor: "manager".to_owned(), reason, idempotency: None, term: 0 }
+    }
+}
+
+impl Store {
+    /// Joins a Raft node and the state that it applies to.
+    #[must_use]
+    pub const fn new(raft: RaftNode, replicated: Arc<Replicated>) -> Self {
+        Self { raft, replicated }
+    }
+
+    /// What this manager has applied.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.replicated.view()
+    }
+
+    /// The Raft node below.
+    #[must_use]
+    pub const fn raft(&self) -> &RaftNode {
+        &self.raft
+    }
+
+    /// Touched keys from now on.
+    #[must_use]
+    pub fn watch(&self) -> TouchedReceiver {
+        self.replicated.watch()
+    }
+
+    /// Waits until this manager, which must lead, has applied every write acknowledged so far.
+    ///
+    /// # Errors
+    /// If it does not lead or cannot reach a majority.
+    pub async fn barrier(&self) -> Result<View, ApiError> {
+        self.raft.read_barrier(READ_DEADLINE).await.map_err(raft_error)?;
+        Ok(self.view())
+    }
+
+    /// Writes.
+    ///
+    /// # Errors
+    /// If a rule refuses it, if this manager does not lead, or if the outcome is unknown.
+    pub async fn propose(&self, write: Write) -> Result<Version, ApiError> {
+        let proposal = Proposal {
+            changes: write.changes,
+            actor: write.actor,
+            reason: write.reason.to_owned(),
+            time: now(),
+            idempotency: write.idempotency,
+            term: write.term,
+        };
+        let entry = codec::encode_proposal(&proposal);
+        if entry.len() > ENTRY_LIMIT {
+            return Err(ApiError::new(
+                Reason::TooLarge,
+                format!("the write has {} bytes; at most {ENTRY_LIMIT} are possible", entry.len()),
+            ));
+        }
+        let committed = self.raft.propose(entry.into(), WRITE_DEADLINE).await.map_err(raft_error)?;
+        match codec::decode_outcome(&committed.reply) {
+            Ok(Outcome::Applied(version)) => Ok(version),
+            Ok(Outcome::Refused(refusal)) => Err(refused(refusal)),
+            Err(error) => Err(ApiError::new(Reason::Internal, format!("the outcome of the write cannot be read: {error}"))),
+        }
+    }
+}
+
+/// The present time by this machine's clock.
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn refused(refusal: Refusal) -> ApiError {
+    let reason = match refusal.kind {
+        RefusalKind::NotFound => Reason::NotFound,
+        RefusalKind::Stale => Reason::Stale,
+        RefusalKind::Exists => Reason::Exists,
+        RefusalKind::Forbidden => Reason::Forbidden,
+        RefusalKind::NotLeader => Reason::NotLeader,
+        RefusalKind::Malformed => Reason::Internal,
+    };
+    ApiError::new(reason, refusal.message)
+}
+
+/// What a caller is told when Raft could not take a write or a read.
+#[must_use]
+pub fn raft_error(error: RaftError) -> ApiError {
+    let reason = match &error {
+        RaftError::NotLeader { .. } => Reason::NotLeader,
+        RaftError::Unavailable { .. } => Reason::Unavailable,
+        RaftError::OutcomeUnknown { .. } => Reason::OutcomeUnknown,
+        RaftError::TooLarge { .. } => Reason::TooLarge,
+        RaftError::Refused { .. } => Reason::Forbidden,
+    };
+    ApiError::new(reason, error.to_string())
+}

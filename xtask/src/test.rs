@@ -60,11 +60,19 @@ pub(crate) fn build_lab() -> Result<()> {
     })
 }
 
-/// Builds and runs a program of the integration crate as root.
+/// Builds and runs a program of the integration crate as root, with the same profile as what it runs.
 pub(crate) fn lab_program(name: &str, arguments: &[String]) -> Result<()> {
-    step::run(&mut step::cargo(["build", "--quiet", "--package", "coracle-integration", "--bin", name]))?;
+    step::run(&mut step::cargo([
+        "build",
+        "--profile",
+        "lab",
+        "--package",
+        "coracle-integration",
+        "--bin",
+        name,
+    ]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| step::root().join("target"), Into::into);
-    let folder = target.join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH)).join("debug");
+    let folder = target.join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH)).join("lab");
     let program = folder.join(name);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     step::run(&mut privilege::command(&program.to_string_lossy(), &arguments))

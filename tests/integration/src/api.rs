@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::view::{Task, View};
 
 /// How long one answer may take before another manager is asked.
-pub const CALL_DEADLINE: Duration = Duration::from_secs(3);
+pub const CALL_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A small runtime for clients, shared by all of a lab.
 ///

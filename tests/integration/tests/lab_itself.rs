@@ -1,5 +1,5 @@
 //! The lab without the product: hosts reach each other, cuts cut, healing heals, and nothing is left.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use std::net::UdpSocket;
 use std::path::Path;

@@ -1,0 +1,101 @@
+//! Writes per second through the API: services without tasks are made and removed.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use coracle_proto::v1;
+use coracle_proto::v1::services_client::ServicesClient;
+use tonic::transport::{Channel, Endpoint};
+
+use super::report::{Report, quantile};
+use crate::lab::Lab;
+
+/// Clients at the same time, with the writes per second that are wanted.
+const CLIENTS: [(usize, f64); 3] = [(1, 1600.0), (8, 4000.0), (64, 12_000.0)];
+/// How long each number of clients writes.
+const LENGTH: Duration = Duration::from_secs(5);
+/// Wanted latencies with 64 clients, in milliseconds: half of all, and 99 of 100.
+const LATENCY: (f64, f64) = (5.0, 15.0);
+
+pub(super) fn measure(lab: &mut Lab, repetitions: u32, report: &mut Report) -> Result<()> {
+    let leader = lab.leader()?;
+    let socket = lab.get(leader)?.folders().socket();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    for round in 0..repetitions {
+        for (clients, target) in CLIENTS {
+            let start = Instant::now();
+            let mut latencies = runtime.block_on(all(&socket, clients, round))?;
+            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 writes")]
+            let rate = latencies.len() as f64 / start.elapsed().as_secs_f64();
+            latencies.sort_by(f64::total_cmp);
+            let wanted = (clients == 64).then_some(LATENCY);
+            report.add(&format!("writes, {clients} clients"), "1/s", target, rate);
+            let (half, most) = (quantile(&latencies, 0.5), quantile(&latencies, 0.99));
+            report.add(
+                &format!("write latency, {clients} clients, p50"),
+                "ms",
+                wanted.map(|both| both.0),
+                half,
+            );
+            report.add(
+                &format!("write latency, {clients} clients, p99"),
+                "ms",
+                wanted.map(|both| both.1),
+                most,
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Runs all clients; gives the latency of every write in milliseconds.
+async fn all(socket: &std::path::Path, clients: usize, round: u32) -> Result<Vec<f64>> {
+    let handles = (0..clients).map(|client| {
+        let name = format!("load-{round}-{clients}-{client}");
+        tokio::spawn(one(socket.to_owned(), name))
+    });
+    // Collected first: an iterator alone would start one after the other.
+    let handles: Vec<_> = handles.collect();
+    let mut latencies = Vec::new();
+    for handle in handles {
+        latencies.extend(handle.await.context("a client panicked")??);
+    }
+    Ok(latencies)
+}
+
+/// Makes and removes a service again and again, over a connection of its own.
+async fn one(socket: PathBuf, name: String) -> Result<Vec<f64>> {
+    let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))?;
+    let mut services = ServicesClient::new(endpoint.connect().await.context("connect to the leader")?);
+    let end = Instant::now() + LENGTH;
+    let mut latencies = Vec::new();
+    while Instant::now() < end {
+        latencies.push(create(&mut services, &name).await?);
+        latencies.push(remove(&mut services, &name).await?);
+    }
+    Ok(latencies)
+}
+
+async fn create(services: &mut ServicesClient<Channel>, name: &str) -> Result<f64> {
+    let container = v1::ContainerSpec {
+        image: Some(v1::PinnedImage { reference: crate::image::RESPONDER.to_owned(), digest: String::new() }),
+        ..v1::ContainerSpec::default()
+    };
+    let spec = v1::ServiceSpec {
+        name: name.to_owned(),
+        mode: Some(v1::service_spec::Mode::Replicated(v1::Replicated { replicas: 0 })),
+        task: Some(v1::TaskSpec { container: Some(container), ..v1::TaskSpec::default() }),
+        ..v1::ServiceSpec::default()
+    };
+    let start = Instant::now();
+    services.create(v1::CreateServiceRequest { spec: Some(spec), idempotency_key: String::new() }).await?;
+    Ok(start.elapsed().as_secs_f64() * 1e3)
+}
+
+async fn remove(services: &mut ServicesClient<Channel>, name: &str) -> Result<f64> {
+    let start = Instant::now();
+    let request = v1::RemoveServiceRequest { service: name.to_owned(), idempotency_key: String::new() };
+    services.remove(request).await?;
+    Ok(start.elapsed().as_secs_f64() * 1e3)
+}

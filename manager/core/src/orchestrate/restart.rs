@@ -49,12 +49,8 @@ pub(super) fn refusal(
         _ => {}
     }
     let made = attempts(state, service, slot, ended, now);
-    (policy.max_attempts > 0 && made >= policy.max_attempts).then(|| {
-        format!(
-            "it was started again {made} times and ended each time; restart-max-attempts is {}",
-            policy.max_attempts
-        )
-    })
+    (policy.max_attempts > 0 && made >= policy.max_attempts)
+        .then(|| format!("restart-max-attempts ({}) is reached", policy.max_attempts))
 }
 
 /// Whether the slot stays as it is because its task ended and the policy wants no other.

@@ -34,6 +34,9 @@ pub fn plan_service(state: &State, id: ServiceId, context: &mut PlanContext<'_>)
     }
 }
 
+/// How long the scheduler has to place a task before an update goes on without it.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
 /// What a slot needs.
 #[derive(Debug, Clone)]
 pub(super) enum Verdict {
@@ -109,7 +112,7 @@ fn judge_ended(
     }
 }
 
-/// Carries out what every mode does alike; tells whether the slot is being updated right now.
+/// Carries out what every mode does alike.
 pub(super) fn carry_out(
     state: &State,
     service: &Service,
@@ -139,14 +142,29 @@ pub(super) fn carry_out(
 ///
 /// Only slots count whose task took the place of one that had a node: a slot that is new, or that never
 /// found a node, makes nobody wait.
-pub(super) fn is_in_flight(state: &State, slot: &SlotTasks, verdict: &Verdict) -> bool {
+pub(super) fn is_in_flight(
+    state: &State,
+    service: &Service,
+    slot: &SlotTasks,
+    verdict: &Verdict,
+    now: Timestamp,
+) -> bool {
     match verdict {
         Verdict::Fine | Verdict::Delayed(_) | Verdict::Start(_) => {
-            !slot.is_running(state) && slot.live_has_predecessor()
+            !slot.is_running(state)
+                && slot.predecessor().is_some()
+                && stuck_at(state, service, slot).is_none_or(|at| at > now)
         }
         Verdict::Refill(_, _) => slot.tasks.iter().any(|task| task.node.is_some()),
         Verdict::Ended(_, _) | Verdict::Outdated(_) => false,
     }
+}
+
+/// From when on a slot that finds no node makes nobody wait, if it did not run before the update either.
+pub(super) fn stuck_at(state: &State, service: &Service, slot: &SlotTasks) -> Option<Timestamp> {
+    let (live, before) = (slot.live()?, slot.predecessor()?);
+    let failed_before = restart::ended_by_itself(before) && !restart::is_up_to_date(state, service, before);
+    (live.node.is_none() && failed_before).then(|| live.created_at.after(STUCK_AFTER))
 }
 
 /// Whether a task is on its way up: wanted, and not running yet.

@@ -71,10 +71,10 @@ impl SlotTasks {
             .any(|other| other.may_run() && other.node.is_some_and(|node| !state.is_node_lost(node)))
     }
 
-    /// Whether the live task took the place of one that had a node.
-    pub(super) fn live_has_predecessor(&self) -> bool {
+    /// The newest task before the live one that had a node.
+    pub(super) fn predecessor(&self) -> Option<&Arc<Task>> {
         let live = self.live().map(|task| task.id);
-        self.tasks.iter().any(|task| Some(task.id) != live && task.node.is_some())
+        self.tasks.iter().rev().find(|task| Some(task.id) != live && task.node.is_some())
     }
 
     /// Takes everything out of the slot.

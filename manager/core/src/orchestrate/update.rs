@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use coracle_model::service::{Service, UpdateProgress, UpdateState};
 
-use super::service::{Verdict, is_in_flight, is_starting};
+use super::service::{Verdict, is_in_flight, is_starting, stuck_at};
 use super::slot::SlotTasks;
 use crate::change::Change;
 use crate::plan::{Plan, PlanContext};
@@ -22,7 +22,9 @@ pub(super) fn step(
     context: &mut PlanContext<'_>,
     plan: &mut Plan,
 ) {
-    let in_flight = slots.iter().filter(|(slot, verdict)| is_in_flight(state, slot, verdict)).count();
+    let present = context.present(state);
+    let in_flight =
+        slots.iter().filter(|(slot, verdict)| is_in_flight(state, service, slot, verdict, present)).count();
     let mut outdated: Vec<_> = slots
         .iter()
         .filter_map(|(slot, verdict)| match verdict {
@@ -39,6 +41,9 @@ pub(super) fn step(
     let now = room.min(outdated.len());
     for (slot, task) in &outdated[..now] {
         slot.refill(state, service, Some(task), Duration::ZERO, context, plan);
+    }
+    for at in slots.iter().filter_map(|(slot, _)| stuck_at(state, service, slot)).filter(|at| *at > present) {
+        plan.wake(at);
     }
     let done = outdated.is_empty() && in_flight == 0;
     note_progress(state, service, done, !outdated.is_empty(), context, plan);

@@ -1,0 +1,98 @@
+//! `service …` and `image …`
+
+use coracle_manager_core::{Change, Outcome};
+use coracle_model::digest::Digest;
+use coracle_model::image::ImageEntry;
+use coracle_model::node::Platform;
+use coracle_model::service::{ServiceMode, ServiceSpec};
+use coracle_model::time::Timestamp;
+use coracle_model::version::Version;
+
+use super::{Options, cpus, duration, memory};
+use crate::world::{World, build};
+
+pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> Vec<String> {
+    match verb {
+        "create" => {
+            let mut spec = build::service_spec(name, 1);
+            set(&mut spec, options);
+            if world.services.contains_key(name) && world.state.service(world.services[name]).is_some() {
+                return outcome(world, Change::CreateService(build::service(9999, spec)));
+            }
+            world.add_service(spec);
+            Vec::new()
+        }
+        "update" => {
+            let service = world.state.service(world.services[name]).unwrap();
+            let (id, expected, mut spec) = (service.id, service.version, service.spec.clone());
+            set(&mut spec, options);
+            outcome(world, Change::UpdateService { service: id, expected, spec })
+        }
+        "remove" => {
+            let service = world.services[name];
+            outcome(world, Change::RemoveService { service, expected: Version::default() })
+        }
+        "previous" => {
+            let service = world.state.service(world.services[name]).unwrap();
+            let image = |spec: &Box<ServiceSpec>| spec.task.container.image.reference.clone();
+            vec![service.previous_spec.as_ref().map_or_else(|| "none".to_owned(), image)]
+        }
+        other => panic!("unknown command service {other}"),
+    }
+}
+
+/// Nothing for a change that was applied, the reason for one that was refused.
+pub fn outcome(world: &mut World, change: Change) -> Vec<String> {
+    match world.apply(vec![change]).0 {
+        Outcome::Applied(_) => Vec::new(),
+        Outcome::Refused(refusal) => vec![format!("refused: {:?}: {}", refusal.kind, refusal.message)],
+    }
+}
+
+pub fn put_image(world: &mut World, name: &str, os: &str, architecture: &str) -> Vec<String> {
+    let image = ImageEntry {
+        name: name.to_owned(),
+        version: Version::default(),
+        digest: digest(name),
+        size: 0,
+        platform: Platform { os: os.to_owned(), architecture: architecture.to_owned() },
+        created_at: Timestamp::EPOCH,
+    };
+    outcome(world, Change::PutImage(image))
+}
+
+fn digest(name: &str) -> Digest {
+    let mut bytes = [0; 32];
+    for (byte, from) in bytes.iter_mut().zip(name.bytes()) {
+        *byte = from;
+    }
+    Digest::from_bytes(bytes)
+}
+
+fn set(spec: &mut ServiceSpec, options: &Options<'_>) {
+    for (key, value) in options.iter() {
+        let task = &mut spec.task;
+        match key {
+            "replicas" => spec.mode = ServiceMode::Replicated { replicas: value.parse().unwrap() },
+            "global" => spec.mode = ServiceMode::Global,
+            "image" => {
+                value.clone_into(&mut task.container.image.reference);
+                task.container.image.digest = digest(value);
+            }
+            "env" => task.container.env = vec![value.to_owned()],
+            "force" => task.force_update += 1,
+            "cpu" => task.reservations.cpu.0 = cpus(value),
+            "memory" => task.reservations.memory.0 = memory(value),
+            "delay" => task.restart.delay = duration(value),
+            "condition" => task.restart.condition = value.parse().unwrap(),
+            "attempts" => task.restart.max_attempts = value.parse().unwrap(),
+            "window" => task.restart.window = duration(value),
+            "constraint" => task.placement.constraints = vec![value.parse().unwrap()],
+            "unconstrained" => task.placement.constraints.clear(),
+            "per-node" => task.placement.max_replicas_per_node = value.parse().unwrap(),
+            "parallelism" => spec.update.parallelism = value.parse().unwrap(),
+            "label" => drop(spec.labels.insert(value.to_owned(), String::new())),
+            other => panic!("unknown option {other}"),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Changes and tasks in words.
+
+use std::time::Duration;
+
+use coracle_manager_core::Change;
+use coracle_model::id::TaskId;
+use coracle_model::service::UpdateState;
+use coracle_model::task::Task;
+
+use super::World;
+
+impl World {
+    pub fn task_name(&self, id: TaskId) -> String {
+        self.tasks.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    pub fn change_line(&self, change: &Change) -> String {
+        match change {
+            Change::CreateTask { task, .. } => {
+                let name = self.task_name(task.id);
+                let delay = task.start_after.map(|at| rounded(at.since(self.now))).unwrap_or_default();
+                match task.start_after {
+                    Some(_) if !delay.is_zero() => format!("create {name} {} for {delay:?}", task.desired),
+                    _ => format!("create {name} {}", task.desired),
+                }
+            }
+            Change::AssignTask { task, node, .. } => {
+                format!("assign {} to {}", self.task_name(*task), self.node_name(*node))
+            }
+            Change::RaiseDesired { task, desired } => format!("want {} {desired}", self.task_name(*task)),
+            Change::RemoveTask { task } => format!("delete {}", self.task_name(*task)),
+            Change::SetUpdateProgress { service, progress, .. } => {
+                let word = match progress.state {
+                    UpdateState::Updating => "updating",
+                    UpdateState::Completed => "completed",
+                };
+                format!("update of {} {word}", self.service_name(*service))
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    pub fn task_line(&self, task: &Task) -> String {
+        let node = task.node.map_or_else(|| "-".to_owned(), |node| self.node_name(node));
+        format!("{} on {node}: {}, wanted {}", self.task_name(task.id), task.status.state, task.desired)
+    }
+}
+
+/// To the nearest millisecond: entries applied meanwhile take a nanosecond each.
+pub fn rounded(duration: Duration) -> Duration {
+    Duration::from_millis((duration.as_micros() as u64 + 500) / 1000)
+}

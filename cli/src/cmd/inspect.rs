@@ -1,0 +1,50 @@
+//! What all `inspect` commands share: a JSON array, or a line for each object by a template.
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::output::format::Format;
+use crate::output::{write, write_json};
+
+/// The flags of every `inspect`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InspectArgs {
+    /// json, or a template such as '{{.Spec.Name}}'
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+/// The objects that were found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    objects: std::cell::RefCell<Vec<Value>>,
+}
+
+impl Found {
+    /// Adds an object.
+    ///
+    /// # Errors
+    /// When it has no JSON form.
+    pub(crate) fn push(&self, object: &impl Serialize) -> anyhow::Result<()> {
+        self.objects.borrow_mut().push(serde_json::to_value(object)?);
+        Ok(())
+    }
+
+    /// Writes what was found.
+    ///
+    /// # Errors
+    /// When a template does not fit, or the output cannot be written.
+    pub(crate) fn print(&self, args: &InspectArgs) -> anyhow::Result<()> {
+        let objects = self.objects.borrow();
+        let (Some(Format::Lines(template)) | Some(Format::TableOf(template))) = &args.format else {
+            return write_json(&*objects);
+        };
+        let mut text = String::new();
+        for object in objects.iter() {
+            text.push_str(&template.render(object)?);
+            text.push('\n');
+        }
+        Ok(write(&text)?)
+    }
+}

@@ -1,0 +1,171 @@
+//! `coracle service logs`
+
+use std::collections::HashMap;
+use std::io::{self, Write as _};
+
+use coracle_proto::v1;
+
+use crate::context::Context;
+use crate::error::{self, StdoutError};
+use crate::opt::{FlagError, duration};
+use crate::output::{printable, time, words};
+
+/// The stream number of the standard error.
+const STANDARD_ERROR: u32 = 2;
+/// Longest line that is put together again; a longer one is shown in parts.
+const LINE_LIMIT: usize = 1 << 20;
+
+/// Flags of `service logs`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    follow: bool,
+    /// Last lines of each task, or all
+    #[arg(short = 'n', long, value_name = "LINES", default_value = "all", allow_hyphen_values = true, value_parser = tail)]
+    tail: i64,
+    /// Only lines since a time (2026-01-31T12:00:00Z) or for a time (10m)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<u64>,
+    /// Show the time of each line
+    #[arg(short, long)]
+    timestamps: bool,
+    /// Show the lines only, without the task that wrote them
+    #[arg(long)]
+    raw: bool,
+    /// Leave out the tasks' ids
+    #[arg(long)]
+    no_task_ids: bool,
+    /// Do not shorten the tasks' ids
+    #[arg(long)]
+    no_trunc: bool,
+    /// Id, name or unique prefix of a service, or id of a task
+    #[arg(value_name = "SERVICE|TASK")]
+    target: String,
+}
+
+fn tail(text: &str) -> Result<i64, FlagError> {
+    if text == "all" {
+        return Ok(-1);
+    }
+    let refuse = || FlagError::new("tail", text, "use a number of lines, or all");
+    if text == "-1" { Ok(-1) } else { text.parse::<u32>().map(i64::from).map_err(|_| refuse()) }
+}
+
+fn since(text: &str) -> Result<u64, FlagError> {
+    if let Ok(ago) = duration::parse("since", text) {
+        return Ok(time::now().saturating_sub(coracle_proto::convert::nanos(ago)));
+    }
+    let nanos =
+        text.parse::<jiff::Timestamp>().ok().and_then(|point| u64::try_from(point.as_nanosecond()).ok());
+    let seconds = || text.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(1_000_000_000));
+    nanos.or_else(seconds).ok_or_else(|| {
+        FlagError::new("since", text, "use a time such as 2026-01-31T12:00:00Z, or a duration such as 10m")
+    })
+}
+
+/// Prints the lines until there are no more.
+///
+/// # Errors
+/// What went wrong.
+pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    let request = v1::ServiceLogsRequest {
+        target: args.target.clone(),
+        follow: args.follow,
+        tail: args.tail,
+        since: args.since.unwrap_or(0),
+    };
+    let answer = context.services().logs(request).await.map_err(|status| context.explain(&status))?;
+    let mut chunks = answer.into_inner();
+    let mut lines = Lines::new(&args);
+    while let Some(chunk) = chunks.message().await.map_err(|status| context.explain(&status))? {
+        chunk.missing.iter().for_each(|missing| error::say(&format!("warning: {missing}")));
+        for line in chunk.lines {
+            lines.take(line)?;
+        }
+    }
+    Ok(lines.finish()?)
+}
+
+/// Parts of long lines are put together, so that lines of several tasks do not mix.
+struct Lines<'a> {
+    args: &'a Args,
+    parts: HashMap<(String, u32), v1::ServiceLogLine>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(args: &'a Args) -> Self {
+        Self { args, parts: HashMap::new() }
+    }
+
+    fn take(&mut self, line: v1::ServiceLogLine) -> Result<(), StdoutError> {
+        let key = (line.task.clone(), line.stream);
+        let line = match self.parts.remove(&key) {
+            Some(first) => {
+                let text = [first.text.as_ref(), line.text.as_ref()].concat().into();
+                v1::ServiceLogLine { text, partial: line.partial, ..first }
+            }
+            None => line,
+        };
+        if line.partial && line.text.len() < LINE_LIMIT {
+            self.parts.insert(key, line);
+            return Ok(());
+        }
+        self.write(&line)
+    }
+
+    fn finish(mut self) -> Result<(), StdoutError> {
+        let rest = std::mem::take(&mut self.parts);
+        rest.values().try_for_each(|line| self.write(line))
+    }
+
+    fn write(&self, line: &v1::ServiceLogLine) -> Result<(), StdoutError> {
+        let mut text = self.prefix(line).into_bytes();
+        text.extend_from_slice(&line.text);
+        text.push(b'\n');
+        if line.stream == STANDARD_ERROR {
+            // The container's error stream is data, too; nobody reading it is no failure.
+            let _ = io::stderr().lock().write_all(&text);
+            return Ok(());
+        }
+        crate::output::write_bytes(&text)
+    }
+
+    fn prefix(&self, line: &v1::ServiceLogLine) -> String {
+        let mut prefix = String::new();
+        if self.args.timestamps {
+            prefix.push_str(&time::rfc3339(line.time).unwrap_or_default());
+            prefix.push(' ');
+        }
+        if self.args.raw {
+            return prefix;
+        }
+        prefix.push_str(&format!("{}.{}", line.service_name, words::slot(line.slot.as_ref())));
+        if !self.args.no_task_ids {
+            let shown = if self.args.no_trunc { usize::MAX } else { 12 };
+            prefix.push('.');
+            prefix.extend(line.task.chars().take(shown));
+        }
+        printable(&format!("{prefix}@{} | ", line.node_hostname))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tail_and_since_are_read() {
+        assert_eq!((tail("all"), tail("7"), tail("-1")), (Ok(-1), Ok(7), Ok(-1)));
+        assert!(tail("-2").is_err() && tail("x").is_err());
+        assert_eq!(since("1970-01-01T00:00:02Z"), Ok(2_000_000_000));
+        assert_eq!(since("7"), Ok(7_000_000_000));
+        assert!(since("10m").unwrap() > 0);
+        assert!(
+            since("yesterday")
+                .unwrap_err()
+                .to_string()
+                .starts_with("since: invalid value \"yesterday\": use")
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! `coracle service scale`
+
+use std::str::FromStr;
+
+use coracle_proto::status::{ApiError, Reason};
+
+use super::flags::WaitFlags;
+use super::{get, name_of, update};
+use crate::cmd::each;
+use crate::context::Context;
+use crate::opt::{FlagError, count};
+use crate::{output, progress};
+
+/// How often a service that others change meanwhile is read again: a number of tasks is right on any version.
+const ATTEMPTS: u32 = 5;
+
+/// Flags of `service scale`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    wait: WaitFlags,
+    /// Services with the tasks wanted
+    #[arg(required = true, value_name = "SERVICE=NUMBER")]
+    services: Vec<Wanted>,
+}
+
+/// A service and its number of tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    service: String,
+    replicas: u64,
+}
+
+impl FromStr for Wanted {
+    type Err = FlagError;
+
+    fn from_str(text: &str) -> Result<Self, FlagError> {
+        match text.rsplit_once('=') {
+            Some((service, number)) if !service.is_empty() => {
+                Ok(Self { service: service.to_owned(), replicas: count::replicas(number)? })
+            }
+            _ => Err(FlagError::new("scale", text, "use SERVICE=NUMBER, such as web=3")),
+        }
+    }
+}
+
+/// Changes all of them, then waits for each.
+///
+/// # Errors
+/// What went wrong, after the others were tried.
+pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    let scaled = std::cell::RefCell::new(Vec::new());
+    let names: Vec<String> = args.services.iter().map(|wanted| wanted.service.clone()).collect();
+    let outcome = each(&names, async |name| {
+        let Some(wanted) = args.services.iter().find(|wanted| wanted.service == name) else { return Ok(()) };
+        let (id, service) = scale(context, wanted).await?;
+        output::line(&format!("{name} scaled to {}", wanted.replicas))?;
+        scaled.borrow_mut().push((id, service));
+        Ok(())
+    })
+    .await;
+    for (id, name) in scaled.take() {
+        progress::converge(context, &id, &name, &args.wait).await?;
+    }
+    outcome
+}
+
+async fn scale(context: &Context, wanted: &Wanted) -> anyhow::Result<(String, String)> {
+    let mut attempt = 1;
+    loop {
+        let service = get(context, &wanted.service).await?.service.unwrap_or_default();
+        let (id, name) = (service.id.clone(), name_of(&service));
+        let mut spec = service.spec.unwrap_or_default();
+        spec.mode = Some(update::with_replicas(spec.mode.as_ref(), wanted.replicas)?);
+        match update::write(context, &id, &name, service.version, spec).await {
+            Err(ApiError { reason: Reason::Stale, .. }) if attempt < ATTEMPTS => attempt += 1,
+            outcome => return Ok(outcome.map(|_| (id, name))?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_and_a_number_are_read() {
+        assert_eq!("web=3".parse(), Ok(Wanted { service: "web".to_owned(), replicas: 3 }));
+        for text in ["web", "=3", "web=", "web=-1", "web=x"] {
+            assert!(text.parse::<Wanted>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The JSON forms of objects: stable names, times as RFC 3339, quantities with their unit in the name.
+
+mod image;
+mod node;
+mod service;
+mod system;
+mod task;
+
+pub(crate) use image::Image;
+pub(crate) use node::Node;
+pub(crate) use service::{Service, ServiceRow};
+pub(crate) use system::{Info, Loop, Version};
+pub(crate) use task::Task;

@@ -1,0 +1,133 @@
+//! Tasks.
+
+use coracle_proto::v1;
+use serde::Serialize;
+
+use crate::output::{time, words};
+
+/// `task inspect`, and one line of `service ps` and `node ps`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Task {
+    id: String,
+    name: String,
+    version: u64,
+    created_at: Option<String>,
+    service_id: String,
+    service: String,
+    spec_version: u64,
+    slot: Slot,
+    node_id: Option<String>,
+    node: Option<String>,
+    image: String,
+    desired_state: String,
+    start_after: Option<String>,
+    status: Status,
+    /// Why it has no node yet.
+    waiting: Option<String>,
+}
+
+/// The place in the service.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Slot {
+    /// Of a replicated service.
+    Number {
+        /// From 1 on.
+        number: u64,
+    },
+    /// Of a global service.
+    Node {
+        /// The node's id.
+        node: String,
+    },
+    /// Of a kind that this version does not know.
+    Unknown {},
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    state: String,
+    since: Option<String>,
+    message: String,
+    error: String,
+    exit: Option<Exit>,
+    pid: Option<u32>,
+    local_restarts: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Exit {
+    code: Option<i32>,
+    signal: Option<i32>,
+    out_of_memory: bool,
+    description: String,
+}
+
+fn filled(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+impl From<Option<v1::Slot>> for Slot {
+    fn from(slot: Option<v1::Slot>) -> Self {
+        match slot.and_then(|slot| slot.slot) {
+            Some(v1::slot::Slot::Number(number)) => Self::Number { number },
+            Some(v1::slot::Slot::Node(node)) => Self::Node { node },
+            None => Self::Unknown {},
+        }
+    }
+}
+
+impl From<v1::TaskListItem> for Task {
+    fn from(item: v1::TaskListItem) -> Self {
+        let task = item.task.unwrap_or_default();
+        Self {
+            name: format!("{}.{}", item.service_name, words::slot(task.slot.as_ref())),
+            id: task.id,
+            version: task.version,
+            created_at: time::rfc3339(task.created_at),
+            service_id: task.service,
+            service: item.service_name,
+            spec_version: task.spec_version,
+            slot: task.slot.into(),
+            node_id: filled(task.node),
+            node: filled(item.node_hostname),
+            image: item.image,
+            desired_state: words::desired_state(task.desired),
+            start_after: task.start_after.and_then(time::rfc3339),
+            status: task.status.unwrap_or_default().into(),
+            waiting: filled(item.waiting),
+        }
+    }
+}
+
+impl From<v1::TaskStatus> for Status {
+    fn from(status: v1::TaskStatus) -> Self {
+        Self {
+            state: words::task_state(status.state),
+            since: time::rfc3339(status.since),
+            message: status.message,
+            error: status.error,
+            exit: status.exit.map(Into::into),
+            pid: (status.pid != 0).then_some(status.pid),
+            local_restarts: status.local_restarts,
+        }
+    }
+}
+
+impl From<v1::Exit> for Exit {
+    fn from(exit: v1::Exit) -> Self {
+        use v1::exit::How;
+        Self {
+            description: words::exit(&exit),
+            code: match exit.how {
+                Some(How::Code(code)) => Some(code),
+                _ => None,
+            },
+            signal: match exit.how {
+                Some(How::Signal(signal)) => Some(signal),
+                _ => None,
+            },
+            out_of_memory: matches!(exit.how, Some(How::OutOfMemory(_))),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Words for what messages carry as numbers. Numbers of a newer version are shown as they are.
+
+use coracle_model::task::{DesiredState, TaskState};
+use coracle_proto::v1;
+
+/// The observed state of a task.
+pub(crate) fn task_state(number: u32) -> String {
+    let known = u16::try_from(number).ok().and_then(TaskState::from_number);
+    known.map_or_else(|| format!("state-{number}"), |state| state.as_str().to_owned())
+}
+
+/// The desired state of a task.
+pub(crate) fn desired_state(number: u32) -> String {
+    let known = u16::try_from(number).ok().and_then(DesiredState::from_number);
+    known.map_or_else(|| format!("state-{number}"), |state| state.as_str().to_owned())
+}
+
+/// The role of a node.
+pub(crate) fn role(number: i32) -> &'static str {
+    match v1::NodeRole::try_from(number) {
+        Ok(v1::NodeRole::Worker) => "worker",
+        Ok(v1::NodeRole::Manager) => "manager",
+        Ok(v1::NodeRole::Unspecified) => "",
+        Err(_) => "unknown",
+    }
+}
+
+/// Whether a node gets and keeps tasks.
+pub(crate) fn availability(number: i32) -> &'static str {
+    match v1::Availability::try_from(number) {
+        Ok(v1::Availability::Active) => "active",
+        Ok(v1::Availability::Pause) => "pause",
+        Ok(v1::Availability::Drain) => "drain",
+        Err(_) => "unknown",
+    }
+}
+
+/// The state of a node.
+pub(crate) fn node_state(number: i32) -> &'static str {
+    match v1::NodeState::try_from(number) {
+        Ok(v1::NodeState::Ready) => "ready",
+        Ok(v1::NodeState::Down) => "down",
+        Ok(v1::NodeState::Unknown) | Err(_) => "unknown",
+    }
+}
+
+/// When tasks are replaced.
+pub(crate) fn restart_condition(number: i32) -> &'static str {
+    match v1::RestartCondition::try_from(number) {
+        Ok(v1::RestartCondition::Any) => "any",
+        Ok(v1::RestartCondition::OnFailure) => "on-failure",
+        Ok(v1::RestartCondition::None) => "none",
+        Err(_) => "unknown",
+    }
+}
+
+/// How containers reach the network.
+pub(crate) fn network(number: i32) -> &'static str {
+    match v1::NetworkMode::try_from(number) {
+        Ok(v1::NetworkMode::None) => "none",
+        Ok(v1::NetworkMode::Host) => "host",
+        Err(_) => "unknown",
+    }
+}
+
+/// Where the replacement of tasks stands.
+pub(crate) fn update_state(number: i32) -> &'static str {
+    match v1::UpdateState::try_from(number) {
+        Ok(v1::UpdateState::Updating) => "updating",
+        Ok(v1::UpdateState::Completed) => "completed",
+        Ok(v1::UpdateState::Unspecified) => "",
+        Err(_) => "unknown",
+    }
+}
+
+/// The kind of a service.
+pub(crate) const fn mode(mode: Option<&v1::service_spec::Mode>) -> &'static str {
+    match mode {
+        Some(v1::service_spec::Mode::Replicated(_)) => "replicated",
+        Some(v1::service_spec::Mode::Global(_)) => "global",
+        None => "unknown",
+    }
+}
+
+/// The place of a task in its service: a number, or the node of a global one.
+pub(crate) fn slot(slot: Option<&v1::Slot>) -> String {
+    match slot.and_then(|slot| slot.slot.as_ref()) {
+        Some(v1::slot::Slot::Number(number)) => number.to_string(),
+        Some(v1::slot::Slot::Node(node)) => node.clone(),
+        None => "?".to_owned(),
+    }
+}
+
+/// How a process ended.
+pub(crate) fn exit(exit: &v1::Exit) -> String {
+    coracle_model::task::Exit::from(*exit).to_string()
+}
+
+/// The word with a capital, as Docker's tables have it.
+pub(crate) fn capital(word: &str) -> String {
+    let mut characters = word.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}

@@ -1,0 +1,166 @@
+//! Waiting until a service has converged, as the managers' watch tells it.
+//!
+//! On a terminal a line for each slot, or one for all when there are many. In a pipe one line at the end; what keeps the
+//! service from converging is told when it has lasted a while, and what went wrong is told once.
+
+mod live;
+mod plain;
+mod summary;
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::v1;
+use tokio::time::{Instant, sleep};
+use tonic::Streaming;
+
+use crate::cmd::service::WaitFlags;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::exit_code::ExitCode;
+
+/// Pause before the watch is opened again, when the manager that served it has gone.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// How long the watch may stay away.
+const RECONNECT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Shows progress somewhere.
+trait Renderer {
+    /// The service is as told now.
+    fn show(&mut self, progress: &v1::ServiceProgress);
+    /// Time has passed.
+    fn tick(&mut self);
+    /// Nothing follows; `converged` tells whether it got there.
+    fn finish(&mut self, converged: bool);
+}
+
+/// Waits until the service has converged, unless the flags say not to.
+///
+/// # Errors
+/// When it is removed meanwhile, does not converge in time, or cannot be watched; when the user interrupts.
+pub(crate) async fn converge(
+    context: &Context,
+    id: &str,
+    name: &str,
+    flags: &WaitFlags,
+) -> anyhow::Result<()> {
+    if flags.detach {
+        return Ok(());
+    }
+    let mut renderer: Box<dyn Renderer> = match (flags.quiet, io::stderr().is_terminal()) {
+        (true, _) => Box::new(plain::Silent),
+        (false, true) => Box::new(live::Live::new(name)),
+        (false, false) => Box::new(plain::Plain::new(name)),
+    };
+    let mut last = None;
+    let outcome = tokio::select! {
+        outcome = watch(context, id, name, renderer.as_mut(), &mut last) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(interrupted(name)),
+        () = elapsed(flags.timeout) => Err(too_late(name, flags.timeout.unwrap_or_default(), last.as_ref())),
+    };
+    outcome
+}
+
+async fn elapsed(timeout: Option<Duration>) {
+    match timeout {
+        Some(timeout) => sleep(timeout).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn watch(
+    context: &Context,
+    id: &str,
+    name: &str,
+    renderer: &mut dyn Renderer,
+    last: &mut Option<v1::ServiceProgress>,
+) -> anyhow::Result<()> {
+    let mut lost_at: Option<Instant> = None;
+    loop {
+        match follow(context, id, name, renderer, last, &mut lost_at).await {
+            Ok(()) => return Ok(()),
+            Err(error) if may_return(&error) => {
+                let since = *lost_at.get_or_insert_with(Instant::now);
+                if since.elapsed() > RECONNECT_LIMIT {
+                    renderer.finish(false);
+                    return Err(error);
+                }
+                sleep(RECONNECT_PAUSE).await;
+            }
+            Err(error) => {
+                renderer.finish(false);
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Follows one stream until the service has converged or the stream ends.
+async fn follow(
+    context: &Context,
+    id: &str,
+    name: &str,
+    renderer: &mut dyn Renderer,
+    last: &mut Option<v1::ServiceProgress>,
+    lost_at: &mut Option<Instant>,
+) -> anyhow::Result<()> {
+    let request = v1::WatchServiceRequest { service: id.to_owned() };
+    let answer = context.services().watch(request).await.map_err(|status| context.explain(&status))?;
+    let mut stream = answer.into_inner();
+    loop {
+        let progress = tokio::select! {
+            progress = next(context, &mut stream) => progress?,
+            () = sleep(Duration::from_millis(250)) => {
+                renderer.tick();
+                continue;
+            }
+        };
+        *lost_at = None;
+        if progress.service.is_none() {
+            return Err(
+                Failure::new(ExitCode::NotFound, format!("service {name:?} was removed meanwhile")).into()
+            );
+        }
+        renderer.show(&progress);
+        let converged = progress.converged;
+        *last = Some(progress);
+        if converged {
+            renderer.finish(true);
+            return Ok(());
+        }
+    }
+}
+
+/// The next message. Cancel-safe: a message that is not returned is not taken either.
+async fn next(
+    context: &Context,
+    stream: &mut Streaming<v1::ServiceProgress>,
+) -> Result<v1::ServiceProgress, ApiError> {
+    let message = stream.message().await.map_err(|status| context.explain(&status))?;
+    message.ok_or_else(|| ApiError::new(Reason::Unavailable, "the manager has ended the watch"))
+}
+
+/// Whether opening the watch again may help: the leader changed, or the daemon restarts.
+fn may_return(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<ApiError>()
+        .is_some_and(|error| error.reason.may_be_repeated() || error.reason == Reason::OutcomeUnknown)
+}
+
+fn interrupted(name: &str) -> anyhow::Error {
+    Failure::new(ExitCode::Interrupted, format!("interrupted: service {name:?} goes on converging"))
+        .with_hint(format!("see how far it is with `coracle service ps {name}`"))
+        .into()
+}
+
+fn too_late(name: &str, timeout: Duration, last: Option<&v1::ServiceProgress>) -> anyhow::Error {
+    let waited = crate::opt::duration::render(coracle_proto::convert::nanos(timeout));
+    let state = last.map_or_else(|| "nothing is known of its tasks".to_owned(), summary::with_reasons);
+    Failure::new(
+        ExitCode::NotConverged,
+        format!("service {name:?} has not converged within {waited}: {state}"),
+    )
+    .with_hint(format!("it goes on converging: see `coracle service ps {name}`"))
+    .into()
+}

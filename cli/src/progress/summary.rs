@@ -1,0 +1,63 @@
+//! A service's progress in one line.
+
+use coracle_model::task::TaskState;
+use coracle_proto::v1;
+
+/// `2/3 tasks running`, and during an update how many are of the present specification.
+pub(crate) fn line(progress: &v1::ServiceProgress) -> String {
+    let counts = progress.counts.unwrap_or_default();
+    let tasks = if counts.desired == 1 { "task" } else { "tasks" };
+    let running = format!("{}/{} {tasks} running", counts.running, counts.desired);
+    if progress.up_to_date < counts.desired && counts.running >= counts.desired {
+        return format!("{running}, {}/{} up to date", progress.up_to_date, counts.desired);
+    }
+    running
+}
+
+/// The same with what it waits for and what went wrong.
+pub(crate) fn with_reasons(progress: &v1::ServiceProgress) -> String {
+    let mut parts = vec![line(progress)];
+    parts.extend(progress.waiting.iter().cloned());
+    parts.extend(errors(progress));
+    parts.join("; ")
+}
+
+/// What went wrong in slots that do not run.
+pub(crate) fn errors(progress: &v1::ServiceProgress) -> Vec<String> {
+    let running = u32::from(TaskState::Running.number());
+    let broken = progress.slots.iter().filter(|slot| !slot.error.is_empty() && slot.state != running);
+    let mut errors: Vec<String> = broken.map(|slot| slot.error.clone()).collect();
+    errors.sort();
+    errors.dedup();
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_counts_tasks() {
+        let progress = |running, desired, up_to_date| v1::ServiceProgress {
+            counts: Some(v1::ServiceCounts { running, desired }),
+            up_to_date,
+            ..Default::default()
+        };
+        assert_eq!(line(&progress(1, 3, 3)), "1/3 tasks running");
+        assert_eq!(line(&progress(1, 1, 1)), "1/1 task running");
+        assert_eq!(line(&progress(3, 3, 1)), "3/3 tasks running, 1/3 up to date");
+    }
+
+    #[test]
+    fn reasons_are_told_once() {
+        let slot =
+            |state, error: &str| v1::SlotProgress { state, error: error.to_owned(), ..Default::default() };
+        let progress = v1::ServiceProgress {
+            counts: Some(v1::ServiceCounts { running: 0, desired: 2 }),
+            slots: vec![slot(64, "exit status 1"), slot(64, "exit status 1"), slot(512, "old")],
+            waiting: vec!["2 nodes: not enough memory".to_owned()],
+            ..Default::default()
+        };
+        assert_eq!(with_reasons(&progress), "0/2 tasks running; 2 nodes: not enough memory; exit status 1");
+    }
+}

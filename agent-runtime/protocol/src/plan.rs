@@ -253,7 +253,9 @@ impl fmt::Display for Step {
                 let verb = if *recursive { "binding the tree" } else { "binding" };
                 write!(f, "{verb} {} to {target} ({attributes})", source.display())
             }
-            Self::Device(node) => write!(f, "making the device {} ({}:{})", node.name, node.major, node.minor),
+            Self::Device(node) => {
+                write!(f, "making the device {} ({}:{})", node.name, node.major, node.minor)
+            }
             Self::Directory { path } => write!(f, "making the directory {path}"),
             Self::SymbolicLink { path, target } => write!(f, "linking {path} to {target}"),
             Self::KernelParameter { name, value } => write!(f, "setting {name} to {value:?}"),

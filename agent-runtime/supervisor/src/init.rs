@@ -1,0 +1,275 @@
+//! Init of the container: carries the plan out and becomes the program.
+
+use crate::error::{CallError, During, InCall};
+use crate::identity::{self, Identity};
+use crate::mount::Mounts;
+use crate::{reaper, restrict, sys};
+use coracle_runtime_protocol::{Failure, FailureKind, Plan, Program, Step};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::io::Errno;
+use rustix::process::Signal;
+use std::ffi::CString;
+use std::fs;
+
+/// Message on the sync socket: set up, waiting for a byte.
+pub(crate) const CREATED: u8 = b'c';
+/// Message on the sync socket: about to execute. If the socket closes without a word after this, that succeeded.
+pub(crate) const EXECUTING: u8 = b'x';
+/// First byte of a message that carries a [`Failure`].
+pub(crate) const FAILED: u8 = b'f';
+
+/// The ends of the pipes and of the socket that init keeps.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    pub(crate) sync: OwnedFd,
+}
+
+/// Never returns; failures go to the supervisor.
+pub(crate) fn run(plan: &Plan, streams: &Streams) -> ! {
+    if let Err(failure) = set_up_and_execute(plan, streams) {
+        tell(streams.sync.as_fd(), &failure);
+    }
+    sys::exit_now(127)
+}
+
+fn tell(sync: BorrowedFd<'_>, failure: &Failure) {
+    let mut message = vec![FAILED];
+    if serde_json::to_writer(&mut message, failure).is_ok() {
+        let _ = rustix::io::write(sync, &message);
+    }
+}
+
+fn set_up_and_execute(plan: &Plan, streams: &Streams) -> Result<(), Failure> {
+    let step = "starting init";
+    die_with_supervisor(streams.sync.as_fd()).during(step)?;
+    rustix::process::umask(Mode::empty());
+    rustix::process::setsid().in_call(|| "setsid()".into()).during(step)?;
+    let mut setup = Setup::default();
+    for action in &plan.steps {
+        if matches!(action, Step::Restrict(_)) {
+            setup.connect_streams(streams).during("connecting the standard streams")?;
+        }
+        setup.perform(action).during(action)?;
+    }
+    if !plan.start_at_once {
+        wait_for_start(streams.sync.as_fd()).during("waiting for the start")?;
+    }
+    // Changing credentials cleared the death signal, and the supervisor may have died before it was set again.
+    die_with_supervisor(streams.sync.as_fd()).during(step)?;
+    execute(&plan.program, setup.identity.as_ref(), streams)
+}
+
+/// Asks the kernel to kill us with our parent; if it is gone already, its end of the socket is too.
+fn die_with_supervisor(sync: BorrowedFd<'_>) -> Result<(), CallError> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .in_call(|| "prctl(PR_SET_PDEATHSIG)".into())?;
+    let mut poll = [rustix::event::PollFd::new(&sync, rustix::event::PollFlags::HUP)];
+    let now = rustix::event::Timespec::default();
+    rustix::event::poll(&mut poll, Some(&now)).in_call(|| "poll(sync socket)".into())?;
+    if poll[0].revents().contains(rustix::event::PollFlags::HUP) {
+        sys::exit_now(127);
+    }
+    Ok(())
+}
+
+fn wait_for_start(sync: BorrowedFd<'_>) -> Result<(), CallError> {
+    rustix::io::write(sync, &[CREATED]).in_call(|| "write(sync socket)".into())?;
+    let mut answer = [0_u8; 1];
+    match rustix::io::retry_on_intr(|| rustix::io::read(sync, &mut answer)) {
+        // The supervisor is gone, so there is nothing to be init of.
+        Ok(0) => sys::exit_now(127),
+        result => result.in_call(|| "read(sync socket)".into()).map(drop),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Setup {
+    mounts: Mounts,
+    identity: Option<Identity>,
+}
+
+impl Setup {
+    /// One line per variant where possible; the plan's order is what matters.
+    fn perform(&mut self, step: &Step) -> Result<(), CallError> {
+        match step {
+            // "0" stands for the writer.
+            Step::JoinCgroup(procs) => fs::write(procs, "0").in_call(|| format!("write({procs:?})")),
+            Step::NewCgroupNamespace => unshare_cgroup(),
+            Step::EnterNetwork(path) => enter_network(path),
+            Step::LoopbackUp => loopback_up(),
+            Step::HostName(name) => {
+                rustix::system::sethostname(name.as_bytes()).in_call(|| format!("sethostname({name:?})"))
+            }
+            Step::PrivatePropagation => rustix::mount::mount_change(
+                "/",
+                rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC,
+            )
+            .in_call(|| "mount(\"/\", MS_REC|MS_PRIVATE)".into()),
+            Step::MountOverlay { directory, options, target } => {
+                self.mounts.overlay(directory, options, target)
+            }
+            Step::ResolveUser { user, group, additional_groups } => {
+                let root = self.mounts.root()?;
+                self.identity = Some(identity::resolve(root, user, group.as_deref(), additional_groups)?);
+                Ok(())
+            }
+            Step::MountFilesystem { filesystem, options, attributes, target, plain_directory } => {
+                self.mounts.filesystem(filesystem, options, *attributes, target, *plain_directory)
+            }
+            Step::Bind { source, target, recursive, attributes, optional } => {
+                self.mounts.bind(source, target, *recursive, *attributes, *optional)
+            }
+            Step::Device(node) => self.mounts.device(node),
+            Step::Directory { path } => self.mounts.directory(path),
+            Step::SymbolicLink { path, target } => self.mounts.symbolic_link(path, target),
+            Step::KernelParameter { name, value } => self.mounts.kernel_parameter(name, value),
+            Step::Mask(path) => self.mounts.mask(path),
+            Step::ReadOnlyPath(path) => self.mounts.read_only_path(path),
+            Step::SealMount(path) => self.mounts.seal(path),
+            Step::PivotRoot => self.mounts.pivot(),
+            Step::ReadOnlyRoot => self.mounts.seal("/"),
+            Step::WorkingDirectory(path) => self.mounts.working_directory(path),
+            Step::SessionKeyring(name) => session_keyring(name),
+            Step::ResourceLimit(limit) => sys::set_resource_limit(limit.resource, limit.soft, limit.hard)
+                .in_call(|| format!("prlimit({}, {}:{})", limit.resource, limit.soft, limit.hard)),
+            Step::Restrict(credentials) => {
+                let identity = self.identity.as_ref().ok_or_else(|| {
+                    CallError::refused(
+                        FailureKind::Other,
+                        "the plan restricts privileges before looking up the user",
+                    )
+                })?;
+                restrict::restrict(credentials, identity)
+            }
+        }
+    }
+
+    /// The program's own user may reopen its streams as /dev/stdout and /dev/stderr.
+    fn connect_streams(&self, streams: &Streams) -> Result<(), CallError> {
+        let null = self.mounts.open_null()?;
+        rustix::stdio::dup2_stdin(&null).in_call(|| "dup2(null, 0)".into())?;
+        if let Some(identity) = &self.identity {
+            let (user, group) = (Uid::from_raw(identity.user), Gid::from_raw(identity.group));
+            for pipe in [&streams.stdout, &streams.stderr] {
+                rustix::fs::fchown(pipe, Some(user), Some(group)).in_call(|| "fchown(output pipe)".into())?;
+            }
+        }
+        rustix::stdio::dup2_stdout(&streams.stdout).in_call(|| "dup2(pipe, 1)".into())?;
+        rustix::stdio::dup2_stderr(&streams.stderr).in_call(|| "dup2(pipe, 2)".into())
+    }
+}
+
+fn unshare_cgroup() -> Result<(), CallError> {
+    sys::unshare(libc::CLONE_NEWCGROUP).in_call(|| "unshare(CLONE_NEWCGROUP)".into())
+}
+
+fn enter_network(path: &std::path::Path) -> Result<(), CallError> {
+    let namespace = fs::File::open(path).in_call(|| format!("open({path:?})"))?;
+    rustix::thread::move_into_link_name_space(
+        namespace.as_fd(),
+        Some(rustix::thread::LinkNameSpaceType::Network),
+    )
+    .in_call(|| format!("setns({path:?}, CLONE_NEWNET)"))
+}
+
+fn loopback_up() -> Result<(), CallError> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .in_call(|| "socket(AF_INET)".into())?;
+    sys::loopback_up(socket.as_fd()).in_call(|| "ioctl(SIOCSIFFLAGS, \"lo\")".into())
+}
+
+fn session_keyring(name: &str) -> Result<(), CallError> {
+    let name = c_string(name)?;
+    match sys::join_session_keyring(&name) {
+        // A kernel without keys has none to share.
+        Err(Errno::NOSYS) => Ok(()),
+        result => result.in_call(|| format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})")),
+    }
+}
+
+fn c_string(text: &str) -> Result<CString, CallError> {
+    CString::new(text)
+        .map_err(|_| CallError::refused(FailureKind::Other, format!("{text:?} contains a NUL byte")))
+}
+
+fn execute(program: &Program, identity: Option<&Identity>, streams: &Streams) -> Result<(), Failure> {
+    let name = program.arguments.first().map_or("", String::as_str);
+    let step = format!("executing {name:?}");
+    let all = |texts: &[String]| texts.iter().map(|text| c_string(text)).collect::<Result<Vec<_>, _>>();
+    let arguments = all(&program.arguments).during(&step)?;
+    let mut environment = all(&program.environment).during(&step)?;
+    if !program.environment.iter().any(|entry| entry.starts_with("HOME=")) {
+        let home = identity.map_or("/", |identity| identity.home.as_str());
+        environment.push(c_string(&format!("HOME={home}")).during(&step)?);
+    }
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    sys::close_descriptors_on_exec().in_call(|| "close_range(3, CLOEXEC)".into()).during(&step)?;
+    rustix::io::write(&streams.sync, &[EXECUTING]).in_call(|| "write(sync socket)".into()).during(&step)?;
+    if program.reaper {
+        reaper::split(streams.sync.as_fd()).during(&step)?;
+    }
+    sys::reset_signals();
+    Err(attempt(&candidates(program, name), &arguments, &environment)).during(&step)
+}
+
+/// Tries each place; what counts in the end is the most telling error, as in execvp(3).
+fn attempt(paths: &[String], arguments: &[CString], environment: &[CString]) -> CallError {
+    let mut worst: Option<(String, Errno)> = None;
+    for path in paths {
+        let Ok(c_path) = CString::new(path.as_str()) else { continue };
+        let errno = sys::execute(&c_path, arguments, environment);
+        let absent = matches!(errno, Errno::NOENT | Errno::NOTDIR);
+        if worst.is_none() || !absent {
+            worst = Some((path.clone(), errno));
+        }
+        if !absent && errno != Errno::ACCESS {
+            break;
+        }
+    }
+    match worst {
+        Some((path, errno)) => CallError {
+            call: format!("execve({path:?})"),
+            errno: errno.raw_os_error(),
+            kind: match errno {
+                Errno::NOENT | Errno::NOTDIR => FailureKind::ProgramNotFound,
+                _ => FailureKind::ProgramNotExecutable,
+            },
+        },
+        None => CallError::refused(FailureKind::ProgramNotFound, "no directory in PATH to look in"),
+    }
+}
+
+/// A name with a slash is a path; others are looked up in the PATH of the program, inside the container.
+fn candidates(program: &Program, name: &str) -> Vec<String> {
+    if name.contains('/') {
+        return vec![name.to_owned()];
+    }
+    let path =
+        program.environment.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
+    path.split(':')
+        .filter(|directory| !directory.is_empty())
+        .map(|directory| format!("{directory}/{name}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_up_in_their_own_path() {
+        let mut program = Program {
+            arguments: vec!["sh".into()],
+            environment: vec!["PATH=/usr/bin::/bin".into()],
+            reaper: false,
+        };
+        assert_eq!(candidates(&program, "sh"), ["/usr/bin/sh", "/bin/sh"]);
+        assert_eq!(candidates(&program, "./sh"), ["./sh"]);
+        program.environment.clear();
+        assert!(candidates(&program, "sh").is_empty());
+    }
+}

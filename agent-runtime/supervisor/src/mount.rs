@@ -1,0 +1,314 @@
+//! Mounts, made detached and then attached to a descriptor, so that no path is looked up twice.
+
+use crate::error::{CallError, InCall};
+use crate::resolve::{self, Missing};
+use crate::sys;
+use coracle_runtime_protocol::{DeviceNode, FailureKind, MountAttributes};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, makedev, mknodat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+use std::path::Path;
+
+/// The descriptors that later steps build on.
+#[derive(Debug, Default)]
+pub(crate) struct Mounts {
+    root: Option<OwnedFd>,
+    /// Root of our own procfs: kernel parameters are written through it, whatever is mounted over its path.
+    proc: Option<OwnedFd>,
+    /// Root of the container's /dev, which only we have written to.
+    dev: Option<OwnedFd>,
+    /// Our own /dev/null, verified when it was made.
+    null: Option<OwnedFd>,
+    /// An empty read-only file system that hides directories.
+    empty: Option<OwnedFd>,
+}
+
+fn out_of_order(what: &str) -> CallError {
+    CallError::refused(FailureKind::Other, format!("the plan uses {what} before mounting it"))
+}
+
+impl Mounts {
+    pub(crate) fn root(&self) -> Result<BorrowedFd<'_>, CallError> {
+        self.root.as_ref().map(AsFd::as_fd).ok_or_else(|| out_of_order("the root file system"))
+    }
+
+    fn dev(&self) -> Result<BorrowedFd<'_>, CallError> {
+        self.dev.as_ref().map(AsFd::as_fd).ok_or_else(|| out_of_order("/dev"))
+    }
+
+    /// mount(2) rather than fsconfig(2): kernels before 6.8 have no `lowerdir+`, and a value of more than 256 bytes
+    /// is refused by fsconfig on every kernel.
+    pub(crate) fn overlay(
+        &mut self,
+        directory: &Path,
+        options: &str,
+        target: &Path,
+    ) -> Result<(), CallError> {
+        rustix::process::chdir(directory).in_call(|| format!("chdir({directory:?})"))?;
+        let data = std::ffi::CString::new(options)
+            .map_err(|_| CallError::refused(FailureKind::Other, "the overlay options contain a NUL byte"))?;
+        rustix::mount::mount(
+            "overlay",
+            target,
+            "overlay",
+            rustix::mount::MountFlags::empty(),
+            Some(data.as_c_str()),
+        )
+        .in_call(|| format!("mount({target:?}, overlay, {options:?})"))?;
+        self.root = Some(resolve::open_root(target).in_call(|| format!("open({target:?})"))?);
+        Ok(())
+    }
+
+    pub(crate) fn filesystem(
+        &mut self,
+        filesystem: &str,
+        options: &[(String, Option<String>)],
+        attributes: MountAttributes,
+        target: &str,
+        plain_directory: bool,
+    ) -> Result<(), CallError> {
+        let mount = make_filesystem(filesystem, options, attributes)?;
+        let place = if plain_directory {
+            resolve::plain_directory(self.root()?, target)?
+        } else {
+            self.place(target, Missing::MakeDirectory)?
+        };
+        attach(mount.as_fd(), place.as_fd(), target)?;
+        match target {
+            "/proc" => self.proc = Some(mount),
+            "/dev" => self.dev = Some(mount),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn bind(
+        &self,
+        source: &Path,
+        target: &str,
+        recursive: bool,
+        attributes: MountAttributes,
+        optional: bool,
+    ) -> Result<(), CallError> {
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        if recursive {
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        let tree = match open_tree(CWD, source, flags) {
+            Err(Errno::NOENT) if optional => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                return Err(CallError::refused(
+                    FailureKind::MissingBindSource,
+                    format!("bind source path {} does not exist on this node", source.display()),
+                ));
+            }
+            result => result.in_call(|| format!("open_tree({source:?})"))?,
+        };
+        set_attributes(tree.as_fd(), attributes, recursive)
+            .in_call(|| format!("mount_setattr({source:?})"))?;
+        let missing = match file_type(tree.as_fd()).in_call(|| format!("fstat({source:?})"))? {
+            FileType::Directory => Missing::MakeDirectory,
+            _ => Missing::MakeFile,
+        };
+        let place = self.place(target, missing)?;
+        attach(tree.as_fd(), place.as_fd(), target)
+    }
+
+    /// The target of a mount that a user asked for.
+    fn place(&self, target: &str, missing: Missing) -> Result<OwnedFd, CallError> {
+        let place = resolve::ensure(self.root()?, target, missing)?;
+        resolve::refuse_kernel_filesystem(place.as_fd(), target)?;
+        Ok(place)
+    }
+
+    pub(crate) fn device(&mut self, node: &DeviceNode) -> Result<(), CallError> {
+        let dev = self.dev()?;
+        let number = makedev(node.major, node.minor);
+        mknodat(dev, node.name.as_str(), FileType::CharacterDevice, Mode::from_raw_mode(0o666), number)
+            .in_call(|| format!("mknodat({:?}, {}:{})", node.name, node.major, node.minor))?;
+        if node.name != "null" {
+            return Ok(());
+        }
+        let null = rustix::fs::openat(
+            dev,
+            node.name.as_str(),
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .in_call(|| "openat(\"null\")".into())?;
+        let stat = fstat(&null).in_call(|| "fstat(\"null\")".into())?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != number {
+            return Err(CallError::refused(FailureKind::Other, "the new /dev/null is not the null device"));
+        }
+        self.null = Some(null);
+        Ok(())
+    }
+
+    pub(crate) fn directory(&self, path: &str) -> Result<(), CallError> {
+        let (parent, name) = self.parent(path)?;
+        rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)).in_call(|| format!("mkdirat({path:?})"))
+    }
+
+    pub(crate) fn symbolic_link(&self, path: &str, target: &str) -> Result<(), CallError> {
+        let (parent, name) = self.parent(path)?;
+        rustix::fs::symlinkat(target, parent, name).in_call(|| format!("symlinkat({target:?}, {path:?})"))
+    }
+
+    fn parent<'a>(&self, path: &'a str) -> Result<(OwnedFd, &'a str), CallError> {
+        let (parent, name) = resolve::split(path);
+        let parent =
+            resolve::existing_plain(self.root()?, parent).in_call(|| format!("openat2({parent:?})"))?;
+        Ok((parent, name))
+    }
+
+    /// Writes below /proc/sys of our own procfs, never through a link or another mount (CVE-2025-52881).
+    pub(crate) fn kernel_parameter(&self, name: &str, value: &str) -> Result<(), CallError> {
+        let proc = self.proc.as_ref().ok_or_else(|| out_of_order("/proc"))?;
+        let path = format!("sys/{}", name.replace('.', "/"));
+        let resolve = rustix::fs::ResolveFlags::BENEATH
+            | rustix::fs::ResolveFlags::NO_XDEV
+            | rustix::fs::ResolveFlags::NO_SYMLINKS;
+        let file = resolve::open_in_root(proc.as_fd(), &path, OFlags::WRONLY, resolve)
+            .in_call(|| format!("openat2({path:?})"))?;
+        rustix::io::write(&file, value.as_bytes()).in_call(|| format!("write({path:?}, {value:?})")).map(drop)
+    }
+
+    pub(crate) fn mask(&mut self, path: &str) -> Result<(), CallError> {
+        let Some(place) = self.existing(path)? else { return Ok(()) };
+        let cover = match file_type(place.as_fd()).in_call(|| format!("fstat({path:?})"))? {
+            FileType::Directory => clone_mount(self.empty()?, false),
+            _ => clone_mount(self.null.as_ref().ok_or_else(|| out_of_order("/dev/null"))?.as_fd(), false),
+        }
+        .in_call(|| format!("open_tree(cover of {path:?})"))?;
+        attach(cover.as_fd(), place.as_fd(), path)
+    }
+
+    fn empty(&mut self) -> Result<BorrowedFd<'_>, CallError> {
+        if self.empty.is_none() {
+            let read_only =
+                MountAttributes { read_only: true, no_set_user_id: true, no_devices: true, no_execute: true };
+            let options = [("size", "0"), ("nr_inodes", "1"), ("mode", "0555")];
+            let options = options.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+            self.empty = Some(make_filesystem("tmpfs", &options, read_only)?);
+        }
+        self.empty.as_ref().map(AsFd::as_fd).ok_or_else(|| out_of_order("the empty directory"))
+    }
+
+    pub(crate) fn read_only_path(&self, path: &str) -> Result<(), CallError> {
+        let Some(place) = self.existing(path)? else { return Ok(()) };
+        let tree = clone_mount(place.as_fd(), true).in_call(|| format!("open_tree({path:?})"))?;
+        let read_only = MountAttributes { read_only: true, ..MountAttributes::default() };
+        set_attributes(tree.as_fd(), read_only, true).in_call(|| format!("mount_setattr({path:?})"))?;
+        attach(tree.as_fd(), place.as_fd(), path)
+    }
+
+    fn existing(&self, path: &str) -> Result<Option<OwnedFd>, CallError> {
+        match resolve::existing_plain(self.root()?, path) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            result => result.map(Some).in_call(|| format!("openat2({path:?})")),
+        }
+    }
+
+    /// `/` is the root file system itself.
+    pub(crate) fn seal(&self, path: &str) -> Result<(), CallError> {
+        let place = resolve::existing_plain(self.root()?, path).in_call(|| format!("openat2({path:?})"))?;
+        let read_only = MountAttributes { read_only: true, ..MountAttributes::default() };
+        set_attributes(place.as_fd(), read_only, false).in_call(|| format!("mount_setattr({path:?})"))
+    }
+
+    /// Never chroot: a process with CAP_SYS_CHROOT leaves one. The old root ends up under the new one in the same
+    /// place, and is detached from there; all its mounts are private, so the host notices nothing.
+    pub(crate) fn pivot(&self) -> Result<(), CallError> {
+        let old = resolve::open_root(Path::new("/")).in_call(|| "open(\"/\")".into())?;
+        rustix::process::fchdir(self.root()?).in_call(|| "fchdir(new root)".into())?;
+        rustix::process::pivot_root(".", ".").in_call(|| "pivot_root(\".\", \".\")".into())?;
+        rustix::process::fchdir(&old).in_call(|| "fchdir(old root)".into())?;
+        rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)
+            .in_call(|| "umount2(old root, MNT_DETACH)".into())?;
+        rustix::process::chdir("/").in_call(|| "chdir(\"/\")".into())
+    }
+
+    pub(crate) fn working_directory(&self, path: &str) -> Result<(), CallError> {
+        let directory = resolve::ensure(self.root()?, path, Missing::MakeDirectory)?;
+        resolve::refuse_kernel_filesystem(directory.as_fd(), path)?;
+        rustix::process::fchdir(&directory).in_call(|| format!("fchdir({path:?})"))?;
+        // The kernel marks a directory outside the root; being in one would be a way out (CVE-2024-21626).
+        let here = rustix::process::getcwd(Vec::new()).in_call(|| "getcwd()".into())?;
+        if here.to_bytes().starts_with(b"/") {
+            Ok(())
+        } else {
+            Err(CallError::refused(
+                FailureKind::RefusedRootfs,
+                format!("{path:?} leads out of the container"),
+            ))
+        }
+    }
+
+    /// The container's own /dev/null, for standard input.
+    pub(crate) fn open_null(&self) -> Result<OwnedFd, CallError> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(self.dev()?, "null", flags, Mode::empty())
+            .in_call(|| "openat(\"/dev/null\")".into())
+    }
+}
+
+fn make_filesystem(
+    filesystem: &str,
+    options: &[(String, Option<String>)],
+    attributes: MountAttributes,
+) -> Result<OwnedFd, CallError> {
+    let context =
+        fsopen(filesystem, FsOpenFlags::FSOPEN_CLOEXEC).in_call(|| format!("fsopen({filesystem:?})"))?;
+    for (key, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(context.as_fd(), key.as_str()),
+        }
+        .in_call(|| format!("fsconfig({filesystem:?}, {key:?}, {value:?})"))?;
+    }
+    fsconfig_create(context.as_fd()).in_call(|| format!("fsconfig({filesystem:?}, FSCONFIG_CMD_CREATE)"))?;
+    let flags = MountAttrFlags::from_bits_retain(bits(attributes));
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)
+        .in_call(|| format!("fsmount({filesystem:?})"))
+}
+
+/// Kernel constants of linux/mount.h, `MOUNT_ATTR_*`.
+fn bits(attributes: MountAttributes) -> u32 {
+    (u32::from(attributes.read_only))
+        | (u32::from(attributes.no_set_user_id) << 1)
+        | (u32::from(attributes.no_devices) << 2)
+        | (u32::from(attributes.no_execute) << 3)
+}
+
+fn set_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: MountAttributes,
+    recursive: bool,
+) -> rustix::io::Result<()> {
+    match bits(attributes) {
+        0 => Ok(()),
+        bits => sys::set_mount_attributes(mount, u64::from(bits), recursive),
+    }
+}
+
+fn clone_mount(place: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(place, "", flags)
+}
+
+fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>, path: &str) -> Result<(), CallError> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", place, "", flags).in_call(|| format!("move_mount({path:?})"))
+}
+
+fn file_type(file: BorrowedFd<'_>) -> rustix::io::Result<FileType> {
+    fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode))
+}

@@ -1,1 +1,48 @@
-//! coracle-agent-runtime.
+//! Runs containers: given prepared layers and a specification, sets up namespaces, mounts, cgroups and filters, and
+//! executes a program under a small supervisor that survives the caller.
+//!
+//! It knows nothing of images, services or clusters. [`Runtime`] is the whole interface; it is synchronous and may be
+//! shared between threads.
+//!
+//! ```text
+//!  Runtime ── plan::build (pure) ──▶ Plan ──memory file──▶ supervisor ──clone3──▶ init ──▶ program
+//!     │                                                        │
+//!     └── cgroups, directories, recovery          log, exit record, control socket
+//! ```
+//!
+//! - Owns: `state_dir` (survives a reboot: writable layer, log, exit record), `run_dir` (does not: lock, socket,
+//!   state) and the cgroups below `cgroup_parent`. No mount of a container is ever visible in the caller's namespace.
+//! - Woken by: calls, and one thread that waits for supervisors to end.
+//! - When the caller dies: nothing happens to containers; [`Runtime::open`] finds them again.
+//! - When a supervisor dies: the container is killed and its exit is recorded as lost.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests"))]
+
+mod capability;
+mod cgroup;
+mod check;
+mod directory;
+mod error;
+mod id;
+pub mod log;
+mod plan;
+mod program;
+mod runtime;
+mod seccomp;
+mod spec;
+mod status;
+#[expect(unsafe_code, reason = "the one module that calls the kernel directly")]
+mod sys;
+mod validate;
+
+pub use capability::{Capabilities, UnknownCapability};
+pub use cgroup::{CgroupVersion, Stats};
+pub use check::{HostFacts, check};
+pub use coracle_runtime_protocol::{Failure, FailureKind};
+pub use error::RuntimeError;
+pub use id::{ContainerId, InvalidContainerId};
+pub use runtime::{ContainerSummary, Runtime, RuntimeConfig};
+pub use spec::{
+    ContainerSpec, LogConfig, Mount, Network, PlacedFiles, ResourceLimit, Resources, Rootfs, User,
+};
+pub use status::{Exit, ExitReason, Status};

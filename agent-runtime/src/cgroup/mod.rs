@@ -1,0 +1,272 @@
+//! Cgroups: limits, membership, devices, numbers and the end of everything in one, on version 1 and 2.
+//!
+//! A container has the cgroup `<parent>/<id>` (in every hierarchy on v1); all supervisors share
+//! `<parent>/supervisors`, so that a restart of the daemon by a service manager leaves them alone. What is written for
+//! a limit is decided by the pure functions in [`v1`] and [`v2`].
+
+mod devices;
+mod host;
+mod kill;
+mod stats;
+mod v1;
+mod v2;
+
+pub use host::CgroupVersion;
+pub use stats::Stats;
+
+pub(crate) use host::{Hierarchy, Host};
+
+use crate::error::{IoContext, RuntimeError};
+use crate::id::ContainerId;
+use crate::spec::Resources;
+use coracle_runtime_protocol::OutOfMemoryCounter;
+use rustix::fd::AsFd;
+use rustix::fs::{Mode, OFlags};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Name of the cgroup of all supervisors.
+pub(crate) const SUPERVISORS: &str = "supervisors";
+/// A cgroup stays busy for a moment after its last process was killed.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One value for one file of a controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Write {
+    /// Controller on v1; on v2 all files are in one directory.
+    pub(crate) controller: &'static str,
+    pub(crate) file: &'static str,
+    pub(crate) value: String,
+    /// Whether a kernel without this file may go on (swap accounting is often off).
+    pub(crate) optional: bool,
+}
+
+impl Write {
+    fn new(controller: &'static str, file: &'static str, value: impl ToString) -> Self {
+        Self { controller, file, value: value.to_string(), optional: false }
+    }
+
+    fn optional(self) -> Self {
+        Self { optional: true, ..self }
+    }
+}
+
+/// What the plan needs to know about a container's cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    pub(crate) version: CgroupVersion,
+    /// `cgroup.procs` files that init joins (v1).
+    pub(crate) join: Vec<PathBuf>,
+    /// Directory to be cloned into (v2).
+    pub(crate) directory: Option<PathBuf>,
+    /// `cgroup.procs` files that the supervisor joins.
+    pub(crate) supervisor: Vec<PathBuf>,
+    pub(crate) out_of_memory: Option<OutOfMemoryCounter>,
+    /// Controllers of each hierarchy that the container sees (v1), as mount options.
+    pub(crate) hierarchies: Vec<Vec<String>>,
+}
+
+/// The cgroups below one parent.
+#[derive(Debug)]
+pub(crate) struct Cgroups {
+    host: Host,
+    parent: PathBuf,
+}
+
+impl Cgroups {
+    /// Makes the parent and the supervisors' cgroup.
+    pub(crate) fn open(host: Host, parent: &str) -> Result<Self, RuntimeError> {
+        let cgroups = Self { host, parent: PathBuf::from(parent.trim_matches('/')) };
+        for hierarchy in &cgroups.host.hierarchies {
+            if cgroups.host.version == CgroupVersion::V2 {
+                cgroups.delegate(hierarchy)?;
+            }
+            let directory = cgroups.directory(hierarchy, SUPERVISORS);
+            fs::create_dir_all(&directory).doing("creating the cgroup", &directory)?;
+        }
+        Ok(cgroups)
+    }
+
+    /// Hands the controllers down to the parent, level by level.
+    fn delegate(&self, hierarchy: &Hierarchy) -> Result<(), RuntimeError> {
+        let mut directory = hierarchy.mount.clone();
+        let levels: Vec<_> = self.parent.components().collect();
+        for level in levels {
+            v2::enable_controllers(&directory);
+            directory.push(level);
+            match fs::create_dir(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => result.doing("creating the cgroup", &directory)?,
+            }
+        }
+        v2::enable_controllers(&directory);
+        let missing = v2::missing_controllers(&directory);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(RuntimeError::Host(format!(
+            "the cgroup controllers {} are not available in {}; start the daemon with Delegate=yes, or move \
+             processes out of the cgroups above it",
+            missing.join(", "),
+            directory.display()
+        )))
+    }
+
+    fn directory(&self, hierarchy: &Hierarchy, name: &str) -> PathBuf {
+        hierarchy.mount.join(&self.parent).join(name)
+    }
+
+    /// Directory in which the files of a controller are.
+    fn controller(&self, id: &ContainerId, controller: &str) -> Option<PathBuf> {
+        let hierarchy = match self.host.version {
+            CgroupVersion::V2 => self.host.hierarchies.first(),
+            CgroupVersion::V1 => self
+                .host
+                .hierarchies
+                .iter()
+                .find(|hierarchy| hierarchy.controllers.iter().any(|c| c == controller)),
+        };
+        hierarchy.map(|hierarchy| self.directory(hierarchy, id.as_str()))
+    }
+
+    /// Makes the container's cgroup with its limits and its device rules.
+    pub(crate) fn create(&self, id: &ContainerId, resources: &Resources) -> Result<Membership, RuntimeError> {
+        for hierarchy in &self.host.hierarchies {
+            let directory = self.directory(hierarchy, id.as_str());
+            fs::create_dir(&directory).doing("creating the cgroup", &directory)?;
+        }
+        let writes = match self.host.version {
+            CgroupVersion::V1 => [v1::writes(resources), v1::device_writes(devices::DEFAULT)].concat(),
+            CgroupVersion::V2 => {
+                self.attach_device_program(id)?;
+                v2::writes(resources)
+            }
+        };
+        for write in &writes {
+            self.apply(id, write)?;
+        }
+        Ok(self.membership(id))
+    }
+
+    fn apply(&self, id: &ContainerId, write: &Write) -> Result<(), RuntimeError> {
+        let Some(directory) = self.controller(id, write.controller) else {
+            return Err(RuntimeError::Host(format!(
+                "the cgroup controller {} is not mounted",
+                write.controller
+            )));
+        };
+        let file = directory.join(write.file);
+        match write_existing(&file, &write.value) {
+            Err(error) if write.optional && error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.doing("writing the cgroup limit", &file),
+        }
+    }
+
+    fn attach_device_program(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let Some(directory) = self.controller(id, "devices") else { return Ok(()) };
+        attach_devices(&directory, devices::DEFAULT)
+    }
+
+    fn membership(&self, id: &ContainerId) -> Membership {
+        let procs = |name: &str| -> Vec<PathBuf> {
+            let directories = self.host.hierarchies.iter().map(|hierarchy| self.directory(hierarchy, name));
+            directories.map(|directory| directory.join("cgroup.procs")).collect()
+        };
+        let version = self.host.version;
+        let (file, v1) = match version {
+            CgroupVersion::V1 => ("memory.oom_control", true),
+            CgroupVersion::V2 => ("memory.events", false),
+        };
+        let memory = self.controller(id, "memory");
+        Membership {
+            version,
+            join: if v1 { procs(id.as_str()) } else { Vec::new() },
+            directory: if v1 { None } else { self.controller(id, "") },
+            supervisor: procs(SUPERVISORS),
+            out_of_memory: memory
+                .map(|directory| OutOfMemoryCounter { file: directory.join(file), key: "oom_kill".into() }),
+            hierarchies: if v1 {
+                self.host.hierarchies.iter().map(|hierarchy| hierarchy.controllers.clone()).collect()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    /// Current use.
+    pub(crate) fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {
+        stats::read(self.host.version, |controller| self.controller(id, controller))
+    }
+
+    /// Kills every process in the container's cgroup and waits until none is left.
+    pub(crate) fn kill(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let Some(directory) = self.controller(id, "pids") else { return Ok(()) };
+        kill::all(&directory).doing("killing all in the cgroup", &directory)
+    }
+
+    /// Removes the container's cgroup in all hierarchies; one that is not there is fine.
+    pub(crate) fn remove(&self, id: &ContainerId, errors: &mut Vec<RuntimeError>) {
+        let deadline = Instant::now() + REMOVAL_PATIENCE;
+        for hierarchy in &self.host.hierarchies {
+            let directory = self.directory(hierarchy, id.as_str());
+            if let Err(error) = remove_tree(&directory, deadline).doing("removing the cgroup", &directory) {
+                errors.push(error);
+            }
+        }
+    }
+
+    /// Removes the supervisors' cgroup and the parent, if nothing else is in them. For tests and uninstallation.
+    pub(crate) fn remove_parent(&self) {
+        for hierarchy in &self.host.hierarchies {
+            let _ = fs::remove_dir(self.directory(hierarchy, SUPERVISORS));
+            let mut directory = hierarchy.mount.join(&self.parent);
+            while directory != hierarchy.mount && fs::remove_dir(&directory).is_ok() {
+                directory.pop();
+            }
+        }
+    }
+}
+
+/// Loads the program for these rules and attaches it to a v2 cgroup.
+fn attach_devices(directory: &Path, rules: &[devices::Rule]) -> Result<(), RuntimeError> {
+    let program = crate::sys::load_device_program(&devices::program(rules))
+        .doing("loading the device program for", directory)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let cgroup = rustix::fs::open(directory, flags, Mode::empty()).doing("opening the cgroup", directory)?;
+    crate::sys::attach_device_program(cgroup.as_fd(), program.as_fd())
+        .doing("attaching the device program to", directory)
+}
+
+/// Cgroup files are never created by us: a missing one is an error.
+fn write_existing(file: &Path, value: &str) -> io::Result<()> {
+    use std::io::Write as _;
+    fs::File::options().write(true).open(file)?.write_all(value.as_bytes())
+}
+
+/// Removes a cgroup and those below it.
+fn remove_tree(directory: &Path, deadline: Instant) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path(), deadline)?;
+        }
+    }
+    loop {
+        match fs::remove_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

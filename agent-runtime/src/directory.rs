@@ -1,0 +1,173 @@
+//! Where a container's files are.
+//!
+//! Durable (`state_dir/<id>`): `container.json`, `exit.json`, `upper/`, `work/`, `rootfs/` (a mount point in the
+//! container's own mount namespace only), `l/` (short links to the layers), `files/`, and the log unless it goes
+//! elsewhere. Until reboot (`run_dir/<id>`): `lock`, `control`, `state.json`.
+
+use crate::error::{IoContext, RuntimeError};
+use crate::id::ContainerId;
+use crate::spec::{ContainerSpec, Network, Rootfs};
+use coracle_runtime_protocol::{EXIT_FILE, ExitRecord, LOCK_FILE, RunState, STATE_FILE};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Name of the file that describes a container.
+const CONTAINER_FILE: &str = "container.json";
+const DEFAULT_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+
+/// What is remembered about a container besides its exit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContainerFile {
+    /// Nanoseconds since the Unix epoch.
+    pub(crate) created_at: u64,
+    /// The host's boot during which it was made.
+    pub(crate) boot_id: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Where its log is.
+    pub(crate) log_directory: PathBuf,
+}
+
+/// The two directories of one container.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerDirectory {
+    pub(crate) state: PathBuf,
+    pub(crate) run: PathBuf,
+}
+
+impl ContainerDirectory {
+    pub(crate) fn new(state_dir: &Path, run_dir: &Path, id: &ContainerId) -> Self {
+        Self { state: state_dir.join(id.as_str()), run: run_dir.join(id.as_str()) }
+    }
+
+    /// Makes both directories with everything that the plan refers to.
+    pub(crate) fn create(&self, spec: &ContainerSpec, file: &ContainerFile) -> Result<(), RuntimeError> {
+        make_private(&self.state)?;
+        self.write_file(file)?;
+        // The writable layer's own mode is that of the container's root.
+        for (name, mode) in
+            [("upper", 0o755), ("work", 0o700), ("rootfs", 0o700), ("l", 0o700), ("files", 0o755)]
+        {
+            let path = self.state.join(name);
+            fs::create_dir(&path).doing("creating", &path)?;
+            fs::set_permissions(&path, Permissions::from_mode(mode)).doing("changing the mode of", &path)?;
+        }
+        let Rootfs::Overlay { lower } = &spec.rootfs;
+        for (index, layer) in lower.iter().enumerate() {
+            let link = self.state.join(format!("l/{index}"));
+            symlink(layer, &link).doing("linking", &link)?;
+        }
+        self.place_files(spec)?;
+        if let Some(directory) = &spec.log.directory {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory).doing("creating", directory)?;
+        }
+        // A run directory may be left from before a crash; it holds nothing of worth without the other.
+        match fs::remove_dir_all(&self.run) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.doing("removing", &self.run)?,
+        }
+        make_private(&self.run)?;
+        let lock = self.lock_path();
+        File::create_new(&lock).doing("creating", &lock).map(drop)
+    }
+
+    fn place_files(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+        let hosts = match (&spec.files.hosts, &spec.network) {
+            (Some(hosts), _) => Some(hosts.as_str()),
+            (None, Network::Host) => None,
+            (None, _) => Some(DEFAULT_HOSTS),
+        };
+        let hostname = spec.hostname.as_ref().map(|name| format!("{name}\n"));
+        for (name, contents) in [
+            ("hostname", hostname.as_deref()),
+            ("hosts", hosts),
+            ("resolv.conf", spec.files.resolv_conf.as_deref()),
+        ] {
+            let Some(contents) = contents else { continue };
+            let path = self.placed(name);
+            fs::write(&path, contents).doing("writing", &path)?;
+            fs::set_permissions(&path, Permissions::from_mode(0o644)).doing("changing the mode of", &path)?;
+        }
+        Ok(())
+    }
+
+    /// A file that is bound into /etc.
+    pub(crate) fn placed(&self, name: &str) -> PathBuf {
+        self.state.join("files").join(name)
+    }
+
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.run.join(LOCK_FILE)
+    }
+
+    fn write_file(&self, file: &ContainerFile) -> Result<(), RuntimeError> {
+        let path = self.state.join(CONTAINER_FILE);
+        let text = serde_json::to_vec(file).map_err(io::Error::from).doing("encoding", &path)?;
+        fs::write(&path, text).doing("writing", &path)
+    }
+
+    /// `None` for a container that was never made completely.
+    pub(crate) fn read_file(&self) -> Option<ContainerFile> {
+        read_json(&self.state.join(CONTAINER_FILE))
+    }
+
+    pub(crate) fn read_exit(&self) -> Option<ExitRecord> {
+        read_json(&self.state.join(EXIT_FILE))
+    }
+
+    pub(crate) fn read_state(&self) -> Option<RunState> {
+        read_json(&self.run.join(STATE_FILE))
+    }
+
+    /// Records an end that no supervisor recorded, durably.
+    pub(crate) fn write_exit(&self, record: &ExitRecord) -> Result<(), RuntimeError> {
+        let path = self.state.join(EXIT_FILE);
+        let text = serde_json::to_vec(record).map_err(io::Error::from).doing("encoding", &path)?;
+        replace_durably(&path, &text).doing("writing", &path)
+    }
+
+    /// Removes both; what is not there is fine.
+    pub(crate) fn remove(&self, errors: &mut Vec<RuntimeError>) {
+        for directory in [&self.run, &self.state] {
+            match fs::remove_dir_all(directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => {
+                    errors.push(RuntimeError::Io { doing: "removing", path: directory.clone(), source });
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+}
+
+fn make_private(directory: &Path) -> Result<(), RuntimeError> {
+    DirBuilder::new().mode(0o700).create(directory).doing("creating", directory)
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a file of a container cannot be read");
+            return None;
+        }
+        Ok(text) => text,
+    };
+    serde_json::from_slice(&text)
+        .inspect_err(
+            |error| tracing::warn!(path = %path.display(), %error, "a file of a container is damaged"),
+        )
+        .ok()
+}
+
+fn replace_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(contents)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}

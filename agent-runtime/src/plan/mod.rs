@@ -1,0 +1,281 @@
+//! From a specification to the steps of init. Pure: the same input gives the same plan, which reads like a trace of
+//! what will be done (see the snapshot in the tests).
+
+mod defaults;
+
+use crate::cgroup::{CgroupVersion, Membership};
+use crate::directory::ContainerDirectory;
+use crate::id::ContainerId;
+use crate::seccomp;
+use crate::spec::{ContainerSpec, Mount, Network, Rootfs};
+use crate::validate::resource_limit_number;
+use coracle_runtime_protocol::{
+    Credentials, DeviceNode, LogPlan, MountAttributes, Plan, Program, ResourceLimit, Step,
+};
+use std::path::PathBuf;
+
+/// Everything the plan depends on.
+#[derive(Debug)]
+pub(crate) struct Input<'a> {
+    pub(crate) id: &'a ContainerId,
+    pub(crate) spec: &'a ContainerSpec,
+    pub(crate) directory: &'a ContainerDirectory,
+    pub(crate) membership: &'a Membership,
+    pub(crate) log_directory: PathBuf,
+    /// Paths to mask that depend on the host's processors.
+    pub(crate) host_masks: &'a [String],
+    pub(crate) start_at_once: bool,
+}
+
+const QUIET: MountAttributes =
+    MountAttributes { read_only: false, no_set_user_id: true, no_devices: true, no_execute: true };
+const QUIET_READ_ONLY: MountAttributes = MountAttributes { read_only: true, ..QUIET };
+
+/// The plan for one container.
+pub(crate) fn build(input: &Input<'_>) -> Plan {
+    let spec = input.spec;
+    Plan {
+        container: input.id.to_string(),
+        state_directory: input.directory.state.clone(),
+        run_directory: input.directory.run.clone(),
+        start_at_once: input.start_at_once,
+        namespaces: namespaces(&spec.network),
+        cgroup_directory: input.membership.directory.clone(),
+        supervisor_cgroups: input.membership.supervisor.clone(),
+        out_of_memory: input.membership.out_of_memory.clone(),
+        log: LogPlan {
+            directory: input.log_directory.clone(),
+            max_size: spec.log.max_size,
+            max_files: spec.log.max_files,
+        },
+        steps: steps(input),
+        program: Program { arguments: spec.args.clone(), environment: environment(input), reaper: spec.init },
+    }
+}
+
+/// The cgroup namespace is missing here: its root is what its maker is a member of, so init joins first.
+fn namespaces(network: &Network) -> u64 {
+    let mut flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    if *network == Network::None {
+        flags |= libc::CLONE_NEWNET;
+    }
+    u64::from(flags.cast_unsigned())
+}
+
+fn hostname(input: &Input<'_>) -> String {
+    input.spec.hostname.clone().unwrap_or_else(|| input.id.as_str().chars().take(12).collect())
+}
+
+fn environment(input: &Input<'_>) -> Vec<String> {
+    let mut environment = input.spec.env.clone();
+    let defaults = [("PATH", defaults::PATH.to_owned()), ("HOSTNAME", hostname(input))];
+    for (name, value) in defaults {
+        if !environment.iter().any(|entry| entry.split('=').next() == Some(name)) {
+            environment.push(format!("{name}={value}"));
+        }
+    }
+    environment
+}
+
+/// The order is the meaning. Memberships come before the namespaces that hide them; kernel file systems before
+/// anything that a user may place; masks after all of them; privileges go last.
+fn steps(input: &Input<'_>) -> Vec<Step> {
+    let mut steps = Vec::with_capacity(96);
+    isolation(input, &mut steps);
+    root(input, &mut steps);
+    kernel_filesystems(input, &mut steps);
+    placed_files(input, &mut steps);
+    user_mounts(input, &mut steps);
+    masks(input, &mut steps);
+    finish(input, &mut steps);
+    steps
+}
+
+fn isolation(input: &Input<'_>, steps: &mut Vec<Step>) {
+    steps.extend(input.membership.join.iter().cloned().map(Step::JoinCgroup));
+    steps.push(Step::NewCgroupNamespace);
+    match &input.spec.network {
+        Network::None => steps.push(Step::LoopbackUp),
+        Network::Path(path) => steps.push(Step::EnterNetwork(path.clone())),
+        Network::Host => {}
+    }
+    steps.push(Step::HostName(hostname(input)));
+    steps.push(Step::PrivatePropagation);
+}
+
+fn root(input: &Input<'_>, steps: &mut Vec<Step>) {
+    let Rootfs::Overlay { lower } = &input.spec.rootfs;
+    let layers: Vec<String> = (0..lower.len()).map(|index| format!("l/{index}")).collect();
+    steps.push(Step::MountOverlay {
+        directory: input.directory.state.clone(),
+        options: format!("lowerdir={},upperdir=upper,workdir=work", layers.join(":")),
+        target: "rootfs".into(),
+    });
+    let user = &input.spec.user;
+    steps.push(Step::ResolveUser {
+        user: user.user.clone(),
+        group: user.group.clone(),
+        additional_groups: user.additional_groups.clone(),
+    });
+}
+
+/// A file system of the runtime's own, whose target the image may not redirect.
+fn own(filesystem: &str, target: &str, attributes: MountAttributes, options: &[(&str, &str)]) -> Step {
+    let value = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+    Step::MountFilesystem {
+        filesystem: filesystem.into(),
+        options: options.iter().map(|(key, text)| ((*key).to_owned(), value(text))).collect(),
+        attributes,
+        target: target.into(),
+        plain_directory: true,
+    }
+}
+
+fn kernel_filesystems(input: &Input<'_>, steps: &mut Vec<Step>) {
+    steps.push(own("proc", "/proc", QUIET, &[]));
+    let parameters = kernel_parameters(input.spec);
+    steps.extend(parameters.into_iter().map(|(name, value)| Step::KernelParameter { name, value }));
+    let dev = MountAttributes { no_devices: false, ..QUIET };
+    steps.push(own("tmpfs", "/dev", dev, &[("mode", "755"), ("size", "65536k")]));
+    for &(name, major, minor) in defaults::DEVICES {
+        steps.push(Step::Device(DeviceNode { name: name.into(), major, minor }));
+    }
+    let terminals = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+    let terminal = MountAttributes { no_devices: false, ..QUIET };
+    steps.push(own("devpts", "/dev/pts", terminal, &terminals));
+    steps.push(own("tmpfs", "/dev/shm", QUIET, &[("mode", "1777"), ("size", "65536k")]));
+    steps.push(own("mqueue", "/dev/mqueue", QUIET, &[]));
+    for &(path, target) in defaults::LINKS {
+        steps.push(Step::SymbolicLink { path: path.into(), target: target.into() });
+    }
+    steps.push(own("sysfs", "/sys", QUIET_READ_ONLY, &[]));
+    cgroup_filesystems(input.membership, steps);
+}
+
+/// The container's own user may listen on low ports and ping: the network is its own. Given values win.
+fn kernel_parameters(spec: &ContainerSpec) -> Vec<(String, String)> {
+    let mut parameters = spec.sysctls.clone();
+    if spec.network != Network::Host {
+        for &(name, value) in defaults::NETWORK_PARAMETERS {
+            parameters.entry(name.into()).or_insert_with(|| value.into());
+        }
+    }
+    parameters.into_iter().collect()
+}
+
+fn cgroup_filesystems(membership: &Membership, steps: &mut Vec<Step>) {
+    const ROOT: &str = "/sys/fs/cgroup";
+    if membership.version == CgroupVersion::V2 {
+        steps.push(own("cgroup2", ROOT, QUIET_READ_ONLY, &[]));
+        return;
+    }
+    steps.push(own("tmpfs", ROOT, QUIET, &[("mode", "755"), ("size", "1m")]));
+    for controllers in &membership.hierarchies {
+        let name = controllers.join(",");
+        let options: Vec<(&str, &str)> =
+            controllers.iter().map(|controller| (controller.as_str(), "")).collect();
+        steps.push(own("cgroup", &format!("{ROOT}/{name}"), QUIET_READ_ONLY, &options));
+        if controllers.len() > 1 {
+            for controller in controllers {
+                steps.push(Step::SymbolicLink { path: format!("{ROOT}/{controller}"), target: name.clone() });
+            }
+        }
+    }
+    steps.push(Step::SealMount(ROOT.into()));
+}
+
+/// Own files, else the host's with the host's network, else what the image has.
+fn placed_files(input: &Input<'_>, steps: &mut Vec<Step>) {
+    let spec = input.spec;
+    let host = spec.network == Network::Host;
+    let files = [
+        ("hostname", spec.hostname.is_some(), false),
+        ("hosts", spec.files.hosts.is_some() || !host, host),
+        ("resolv.conf", spec.files.resolv_conf.is_some(), host),
+    ];
+    for (name, own, host) in files {
+        let (source, optional) = match (own, host) {
+            (true, _) => (input.directory.placed(name), false),
+            (false, true) => (PathBuf::from("/etc").join(name), true),
+            (false, false) => continue,
+        };
+        steps.push(Step::Bind {
+            source,
+            target: format!("/etc/{name}"),
+            recursive: false,
+            attributes: MountAttributes {
+                read_only: optional,
+                no_set_user_id: true,
+                no_devices: true,
+                no_execute: false,
+            },
+            optional,
+        });
+    }
+}
+
+/// Parents before children; otherwise as given.
+fn user_mounts(input: &Input<'_>, steps: &mut Vec<Step>) {
+    let depth = |mount: &&Mount| mount.target().split('/').filter(|part| !part.is_empty()).count();
+    let mut mounts: Vec<&Mount> = input.spec.mounts.iter().collect();
+    mounts.sort_by_key(depth);
+    steps.extend(mounts.into_iter().map(user_mount));
+}
+
+fn user_mount(mount: &Mount) -> Step {
+    match mount {
+        Mount::Bind { source, target, read_only, recursive } => Step::Bind {
+            source: source.clone(),
+            target: target.clone(),
+            recursive: *recursive,
+            attributes: MountAttributes {
+                read_only: *read_only,
+                no_set_user_id: true,
+                no_devices: true,
+                no_execute: false,
+            },
+            optional: false,
+        },
+        Mount::Tmpfs { target, size, mode } => {
+            let mode = ("mode".to_owned(), Some(format!("{:o}", mode.unwrap_or(0o1777))));
+            let size = size.map(|size| ("size".to_owned(), Some(size.to_string())));
+            Step::MountFilesystem {
+                filesystem: "tmpfs".into(),
+                options: [mode].into_iter().chain(size).collect(),
+                attributes: QUIET,
+                target: target.clone(),
+                plain_directory: false,
+            }
+        }
+    }
+}
+
+fn masks(input: &Input<'_>, steps: &mut Vec<Step>) {
+    let masked = defaults::MASKED.iter().map(|&path| path.to_owned()).chain(input.host_masks.iter().cloned());
+    steps.extend(masked.map(Step::Mask));
+    steps.extend(defaults::READ_ONLY.iter().map(|&path| Step::ReadOnlyPath(path.to_owned())));
+}
+
+fn finish(input: &Input<'_>, steps: &mut Vec<Step>) {
+    let spec = input.spec;
+    steps.push(Step::PivotRoot);
+    steps.push(Step::WorkingDirectory(if spec.cwd.is_empty() { "/".into() } else { spec.cwd.clone() }));
+    if spec.read_only_rootfs {
+        steps.push(Step::ReadOnlyRoot);
+    }
+    steps.push(Step::SessionKeyring(format!("_ses.{}", input.id)));
+    for limit in &spec.resource_limits {
+        // Unknown names were refused by the validation.
+        if let Some(resource) = resource_limit_number(&limit.name) {
+            steps.push(Step::ResourceLimit(ResourceLimit { resource, soft: limit.soft, hard: limit.hard }));
+        }
+    }
+    steps.push(Step::Restrict(Credentials {
+        capabilities: spec.capabilities.bits(),
+        no_new_privileges: spec.no_new_privileges,
+        seccomp: spec.seccomp.then(|| seccomp::default_filter(spec.capabilities)),
+    }));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+use super::*;
+use crate::spec::User;
+use std::fmt::Write;
+
+fn plan(spec: &ContainerSpec, version: CgroupVersion) -> Plan {
+    let id = "web.1.abc".parse().unwrap();
+    let v1 = version == CgroupVersion::V1;
+    let membership = Membership {
+        version,
+        join: if v1 { vec!["/cg/memory/p/web.1.abc/cgroup.procs".into()] } else { Vec::new() },
+        directory: (!v1).then(|| "/cg/p/web.1.abc".into()),
+        supervisor: Vec::new(),
+        out_of_memory: None,
+        hierarchies: if v1 {
+            vec![vec!["cpu".into(), "cpuacct".into()], vec!["memory".into()]]
+        } else {
+            Vec::new()
+        },
+    };
+    let directory = ContainerDirectory { state: "/state/web.1.abc".into(), run: "/run/web.1.abc".into() };
+    build(&Input {
+        id: &id,
+        spec,
+        directory: &directory,
+        membership: &membership,
+        log_directory: directory.state.clone(),
+        host_masks: &["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
+        start_at_once: true,
+    })
+}
+
+fn text(plan: &Plan) -> String {
+    plan.steps.iter().fold(String::new(), |mut text, step| {
+        writeln!(text, "{step}").unwrap();
+        text
+    })
+}
+
+#[test]
+fn default_container_on_version_1() {
+    let spec = ContainerSpec::new(vec!["/layers/b".into(), "/layers/a".into()], vec!["sh".into()]);
+    insta::assert_snapshot!(text(&plan(&spec, CgroupVersion::V1)));
+}
+
+#[test]
+fn everything_on_version_2() {
+    let mut spec = ContainerSpec::new(vec!["/layers/a".into()], vec!["sh".into()]);
+    spec.user = User { user: "web".into(), group: Some("log".into()), additional_groups: vec!["7".into()] };
+    spec.network = Network::Host;
+    spec.read_only_rootfs = true;
+    spec.cwd = "/srv".into();
+    spec.hostname = Some("box".into());
+    spec.mounts = vec![
+        Mount::Tmpfs { target: "/data/cache/deep".into(), size: Some(4096), mode: Some(0o700) },
+        Mount::Bind { source: "/srv/data".into(), target: "/data".into(), read_only: true, recursive: true },
+    ];
+    spec.resource_limits = vec![crate::spec::ResourceLimit { name: "nofile".into(), soft: 10, hard: 20 }];
+    spec.sysctls.insert("kernel.shmmax".into(), "1".into());
+    insta::assert_snapshot!(text(&plan(&spec, CgroupVersion::V2)));
+}
+
+#[test]
+fn namespaces_follow_the_network() {
+    let mut spec = ContainerSpec::new(vec!["/layers/a".into()], vec!["sh".into()]);
+    let network = u64::from(libc::CLONE_NEWNET.cast_unsigned());
+    assert_ne!(plan(&spec, CgroupVersion::V1).namespaces & network, 0);
+    for other in [Network::Host, Network::Path("/run/netns/a".into())] {
+        spec.network = other;
+        assert_eq!(plan(&spec, CgroupVersion::V1).namespaces & network, 0);
+    }
+}
+
+#[test]
+fn environment_has_defaults_that_can_be_replaced() {
+    let mut spec = ContainerSpec::new(vec!["/layers/a".into()], vec!["sh".into()]);
+    spec.env = vec!["PATH=/mine".into()];
+    let plan = plan(&spec, CgroupVersion::V1);
+    assert_eq!(plan.program.environment, ["PATH=/mine", "HOSTNAME=web.1.abc"]);
+    let round: Plan = serde_json::from_slice(&serde_json::to_vec(&plan).unwrap()).unwrap();
+    assert_eq!(round, plan);
+}

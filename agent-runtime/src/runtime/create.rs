@@ -1,0 +1,112 @@
+//! Making a container.
+
+use super::{Entry, Runtime, Shared, exists, locked, supervisor};
+use crate::directory::ContainerFile;
+use crate::error::RuntimeError;
+use crate::id::ContainerId;
+use crate::plan;
+use crate::spec::ContainerSpec;
+use crate::status::{self, Status};
+use crate::validate;
+use coracle_runtime_protocol::Report;
+use std::sync::Arc;
+
+impl Runtime {
+    /// Either everything is made, or nothing is left of it.
+    pub(super) fn make(
+        &self,
+        id: &ContainerId,
+        spec: &ContainerSpec,
+        start_at_once: bool,
+    ) -> Result<Status, RuntimeError> {
+        validate::check(spec)?;
+        self.shared.reserve(id, spec)?;
+        let started = self.shared.build(id, spec, start_at_once);
+        match started {
+            Ok(status) => {
+                // The watcher may see the end before the caller sees the start; the status is set, so that is fine.
+                let supervisor =
+                    locked(&self.shared.containers).get(id).and_then(|entry| entry.supervisor.clone());
+                if let Some(supervisor) = supervisor {
+                    self.watcher.add(id, supervisor)?;
+                }
+                Ok(status)
+            }
+            Err(error) => {
+                let mut leftovers = Vec::new();
+                self.shared.remove(id, &mut leftovers);
+                for leftover in &leftovers {
+                    tracing::warn!(container = %id, error = %leftover, "left behind by a container that failed");
+                }
+                if leftovers.is_empty() {
+                    locked(&self.shared.containers).remove(id);
+                }
+                self.shared.changed.notify_all();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Takes the name, so that only one call makes this container.
+    fn reserve(&self, id: &ContainerId, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+        let mut containers = locked(&self.containers);
+        if containers.contains_key(id) || exists(&self.directory(id).state) {
+            return Err(RuntimeError::AlreadyExists(id.clone()));
+        }
+        let entry = Entry {
+            status: Status::Unknown,
+            supervisor: None,
+            labels: spec.labels.clone(),
+            log_directory: self.log_directory(id, spec),
+        };
+        containers.insert(id.clone(), entry);
+        Ok(())
+    }
+
+    fn build(
+        &self,
+        id: &ContainerId,
+        spec: &ContainerSpec,
+        start_at_once: bool,
+    ) -> Result<Status, RuntimeError> {
+        let directory = self.directory(id);
+        let file = ContainerFile {
+            created_at: status::now(),
+            boot_id: self.boot_id.clone(),
+            labels: spec.labels.clone(),
+            log_directory: self.log_directory(id, spec),
+        };
+        directory.create(spec, &file)?;
+        let membership = self.cgroups.create(id, &spec.resources)?;
+        let plan = plan::build(&plan::Input {
+            id,
+            spec,
+            directory: &directory,
+            membership: &membership,
+            log_directory: self.log_directory(id, spec),
+            host_masks: &self.host_masks,
+            start_at_once,
+        });
+        let (process, answer) = supervisor::spawn(id, &self.program, &plan)?;
+        let process = Arc::new(process);
+        self.update(id, |entry| entry.supervisor = Some(Arc::clone(&process)));
+        let status = match supervisor::read_report(id, answer, self.config.setup_timeout)? {
+            Report::Failed(failure) => return Err(RuntimeError::Setup { id: id.clone(), failure }),
+            Report::Created { .. } => Status::Created,
+            Report::Started { init_pid, started_at } => {
+                Status::Running { pid: init_pid, started_at: status::time(started_at) }
+            }
+        };
+        self.update(id, |entry| entry.status = status.clone());
+        Ok(status)
+    }
+
+    fn update(&self, id: &ContainerId, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = locked(&self.containers).get_mut(id) {
+            change(entry);
+        }
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,119 @@
+//! Finding containers again.
+//!
+//! The record lock that a supervisor holds on its `lock` file is the proof that it lives: the kernel releases it with
+//! the process, and names the holder, so no stored process id is ever trusted. Declaring a container lost is done
+//! while holding that lock, so a supervisor that was only just being started finds the record and gives up.
+
+use super::{Entry, Runtime, Shared, locked};
+use crate::directory::ContainerDirectory;
+use crate::error::{IoContext, RuntimeError};
+use crate::id::ContainerId;
+use crate::status::{self, Exit, Status};
+use rustix::fd::OwnedFd;
+use rustix::fs::FlockOperation;
+use rustix::process::{Flock, FlockType, Pid, PidfdFlags, fcntl_getlk, pidfd_open};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+impl Runtime {
+    /// Takes up every container on disk that is not known yet. [`Runtime::open`] has done this; doing it again
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// The directories cannot be read.
+    pub fn recover(&self) -> Result<(), RuntimeError> {
+        let config = &self.shared.config;
+        let mut ids = BTreeSet::new();
+        for directory in [&config.state_dir, &config.run_dir] {
+            collect_ids(directory, &mut ids)?;
+        }
+        for id in ids {
+            if locked(&self.shared.containers).contains_key(&id) {
+                continue;
+            }
+            let entry = self.shared.find(&id);
+            let supervisor = entry.supervisor.clone();
+            tracing::info!(container = %id, status = ?entry.status, "container found");
+            locked(&self.shared.containers).insert(id.clone(), entry);
+            if let Some(supervisor) = supervisor {
+                self.watcher.add(&id, supervisor)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn collect_ids(directory: &Path, ids: &mut BTreeSet<ContainerId>) -> Result<(), RuntimeError> {
+    for entry in fs::read_dir(directory).doing("reading", directory)? {
+        let entry = entry.doing("reading", directory)?;
+        if let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            ids.insert(id);
+        }
+    }
+    Ok(())
+}
+
+impl Shared {
+    fn find(&self, id: &ContainerId) -> Entry {
+        let directory = self.directory(id);
+        let file = directory.read_file();
+        let (status, supervisor) = match &file {
+            None => (Status::Unknown, None),
+            Some(file) => self.judge(id, &directory, file.boot_id == self.boot_id),
+        };
+        let (labels, log_directory) =
+            file.map_or((Default::default(), directory.state), |file| (file.labels, file.log_directory));
+        Entry { status, supervisor, labels, log_directory }
+    }
+
+    fn judge(
+        &self,
+        id: &ContainerId,
+        directory: &ContainerDirectory,
+        same_boot: bool,
+    ) -> (Status, Option<Arc<OwnedFd>>) {
+        if let Some(record) = directory.read_exit() {
+            return (Status::Exited(record.into()), None);
+        }
+        if let Some(supervisor) = same_boot.then(|| living_supervisor(directory)).flatten() {
+            let status = match directory.read_state() {
+                // Setting up goes on; without its report nobody can start it, so it has to be deleted.
+                None => Status::Unknown,
+                Some(state) => match state.started_at {
+                    None => Status::Created,
+                    Some(at) => Status::Running { pid: state.init_pid, started_at: status::time(at) },
+                },
+            };
+            return (status, Some(Arc::new(supervisor)));
+        }
+        let why = if same_boot {
+            "its supervisor was killed while the daemon was away"
+        } else {
+            "the host restarted"
+        };
+        // Kept until the record is written.
+        let _lock = take_lock(directory);
+        (Status::Exited(Exit::from(self.settle(id, why))), None)
+    }
+}
+
+/// The process that holds the lock. It is looked up twice around opening the descriptor: if the same process still
+/// holds the lock, the descriptor stands for it.
+fn living_supervisor(directory: &ContainerDirectory) -> Option<OwnedFd> {
+    let lock = File::options().write(true).open(directory.lock_path()).ok()?;
+    let holder = holder(&lock)?;
+    let process = pidfd_open(holder, PidfdFlags::empty()).ok()?;
+    (self::holder(&lock) == Some(holder)).then_some(process)
+}
+
+fn holder(lock: &File) -> Option<Pid> {
+    fcntl_getlk(lock, &Flock::from(FlockType::WriteLock)).ok()??.pid
+}
+
+fn take_lock(directory: &ContainerDirectory) -> Option<File> {
+    let lock = File::options().write(true).open(directory.lock_path()).ok()?;
+    rustix::fs::fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(lock)
+}

@@ -1,0 +1,126 @@
+//! The conversation with one supervisor.
+
+use crate::directory::ContainerDirectory;
+use crate::error::{IoContext, RuntimeError};
+use crate::id::ContainerId;
+use crate::program::{Program, memory_file};
+use coracle_runtime_protocol::{CONTROL_SOCKET, Plan, Reply, Report, Request};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::MemfdFlags;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A supervisor answers at once, except that executing a program may have to read it from a slow disk.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+/// Longest report or reply.
+const ANSWER_BYTES: u64 = 64 * 1024;
+
+fn failed(id: &ContainerId, why: impl Into<String>) -> RuntimeError {
+    RuntimeError::Supervisor { id: id.clone(), why: why.into() }
+}
+
+/// Starts a supervisor. Returns its process descriptor and the pipe on which it reports.
+pub(super) fn spawn(
+    id: &ContainerId,
+    program: &Program,
+    plan: &Plan,
+) -> Result<(OwnedFd, OwnedFd), RuntimeError> {
+    let text = serde_json::to_vec(plan).map_err(|error| failed(id, format!("encoding its plan: {error}")))?;
+    let plan = memory_file("coracle-plan", MemfdFlags::NOEXEC_SEAL, &text)?;
+    let (answer, report) = pipe_with(PipeFlags::CLOEXEC).doing("creating", Path::new("pipe"))?;
+    let child = Command::new(program.path())
+        .arg(id.as_str())
+        .env_clear()
+        .stdin(Stdio::from(plan))
+        .stdout(Stdio::from(report))
+        .stderr(Stdio::null())
+        .spawn()
+        .doing("executing", &program.path())?;
+    // Not waited for yet, so the number is still this child's.
+    let pid = Pid::from_raw(child.id().cast_signed()).ok_or_else(|| failed(id, "it has no process id"))?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).doing("opening", Path::new("pidfd"))?;
+    Ok((process, answer))
+}
+
+/// Reads the one report of a new supervisor.
+pub(super) fn read_report(
+    id: &ContainerId,
+    answer: OwnedFd,
+    patience: Duration,
+) -> Result<Report, RuntimeError> {
+    let deadline = Instant::now() + patience;
+    let mut text = Vec::new();
+    let mut piece = [0_u8; 4096];
+    while !text.ends_with(b"\n") {
+        if !readable(answer.as_fd(), deadline) {
+            return Err(failed(id, format!("it did not finish setting up within {patience:?}")));
+        }
+        match rustix::io::retry_on_intr(|| rustix::io::read(&answer, &mut piece)) {
+            Ok(0) => return Err(failed(id, "it ended without a report")),
+            Ok(length) if text.len() as u64 <= ANSWER_BYTES => text.extend_from_slice(&piece[..length]),
+            Ok(_) => return Err(failed(id, "its report is too long")),
+            Err(error) => return Err(failed(id, format!("reading its report: {error}"))),
+        }
+    }
+    serde_json::from_slice(&text).map_err(|error| failed(id, format!("its report is unreadable: {error}")))
+}
+
+/// One request and its reply.
+pub(super) fn ask(
+    id: &ContainerId,
+    directory: &ContainerDirectory,
+    request: &Request,
+) -> Result<Reply, RuntimeError> {
+    exchange(directory, request).map_err(|error| failed(id, format!("talking to it: {error}")))
+}
+
+fn exchange(directory: &ContainerDirectory, request: &Request) -> io::Result<Reply> {
+    // Through a descriptor, because the path of a socket may have 107 bytes only.
+    let run = File::open(&directory.run)?;
+    let stream = UnixStream::connect(format!("/proc/self/fd/{}/{CONTROL_SOCKET}", run.as_raw_fd()))?;
+    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+    stream.set_write_timeout(Some(ANSWER_PATIENCE))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    (&stream).write_all(&line)?;
+    let mut reply = String::new();
+    BufReader::new((&stream).take(ANSWER_BYTES)).read_line(&mut reply)?;
+    Ok(serde_json::from_str(&reply)?)
+}
+
+/// Waits for a process to end, and reaps it if it is our child. Returns whether it ended.
+pub(super) fn wait_for_end(process: BorrowedFd<'_>, patience: Duration) -> bool {
+    let ended = readable(process, Instant::now() + patience);
+    if ended {
+        reap(process);
+    }
+    ended
+}
+
+/// Reaps a supervisor that ended. One that an earlier daemon started is somebody else's child, which is no error.
+pub(super) fn reap(process: BorrowedFd<'_>) {
+    let _ = rustix::process::waitid(WaitId::PidFd(process), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+}
+
+fn readable(descriptor: BorrowedFd<'_>, deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
+        match poll(&mut polled, Some(&timeout)) {
+            Ok(0) if left.is_zero() => return false,
+            Ok(0) | Err(_) => {}
+            Ok(_) => return true,
+        }
+    }
+}

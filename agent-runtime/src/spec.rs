@@ -1,0 +1,202 @@
+//! What a caller asks for.
+
+use crate::capability::Capabilities;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// One container. Start from [`ContainerSpec::new`], which sets the safe defaults.
+#[derive(Clone, Debug)]
+pub struct ContainerSpec {
+    /// Where the file tree comes from.
+    pub rootfs: Rootfs,
+    /// Program and arguments. A program without a slash is looked up in `PATH` inside the container.
+    pub args: Vec<String>,
+    /// `NAME=value`. `PATH`, `HOSTNAME` and `HOME` get defaults when missing.
+    pub env: Vec<String>,
+    /// Working directory, created when missing; empty means `/`.
+    pub cwd: String,
+    /// Who the program runs as.
+    pub user: User,
+    /// Host name; `None` takes the first 12 bytes of the id.
+    pub hostname: Option<String>,
+    /// Make the root file system read-only (mounts keep their own mode).
+    pub read_only_rootfs: bool,
+    /// Further mounts; applied by depth of their target, so the order does not matter.
+    pub mounts: Vec<Mount>,
+    /// Which network the container sees.
+    pub network: Network,
+    /// Limits.
+    pub resources: Resources,
+    /// What root in the container may do.
+    pub capabilities: Capabilities,
+    /// Whether set-user-id programs gain nothing. On by default.
+    pub no_new_privileges: bool,
+    /// Whether the default system call filter is installed. On by default.
+    pub seccomp: bool,
+    /// Resource limits of the program; others are inherited from the caller.
+    pub resource_limits: Vec<ResourceLimit>,
+    /// Kernel parameters of the container's own namespaces, by dotted name.
+    pub sysctls: BTreeMap<String, String>,
+    /// Files placed into /etc.
+    pub files: PlacedFiles,
+    /// Where output is logged.
+    pub log: LogConfig,
+    /// Kept with the container and returned by listings; never interpreted.
+    pub labels: BTreeMap<String, String>,
+    /// Run a small init as process 1 that reaps orphans and forwards signals.
+    pub init: bool,
+}
+
+impl ContainerSpec {
+    /// A container of these layers (topmost first) that runs `args`, with all protections on.
+    #[must_use]
+    pub fn new(lower: Vec<PathBuf>, args: Vec<String>) -> Self {
+        Self {
+            rootfs: Rootfs::Overlay { lower },
+            args,
+            env: Vec::new(),
+            cwd: String::new(),
+            user: User::default(),
+            hostname: None,
+            read_only_rootfs: false,
+            mounts: Vec::new(),
+            network: Network::None,
+            resources: Resources::default(),
+            capabilities: Capabilities::container_default(),
+            no_new_privileges: true,
+            seccomp: true,
+            resource_limits: Vec::new(),
+            sysctls: BTreeMap::new(),
+            files: PlacedFiles::default(),
+            log: LogConfig::default(),
+            labels: BTreeMap::new(),
+            init: false,
+        }
+    }
+}
+
+/// A container's file tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rootfs {
+    /// Read-only directories, topmost first, below a writable layer that the runtime keeps under its `state_dir`
+    /// until the container is deleted.
+    Overlay {
+        /// Absolute paths of unpacked layers.
+        lower: Vec<PathBuf>,
+    },
+}
+
+/// Names and numbers are looked up in the image's own /etc/passwd and /etc/group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// Name or number; empty means 0.
+    pub user: String,
+    /// Name or number; `None` takes the user's primary group.
+    pub group: Option<String>,
+    /// Names or numbers of further groups.
+    pub additional_groups: Vec<String>,
+}
+
+/// A mount in the container. Targets are absolute, created when missing, and never leave the container, whatever
+/// links the image has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mount {
+    /// A part of the host's tree.
+    Bind {
+        /// Absolute path on the host; it must exist.
+        source: PathBuf,
+        /// Absolute path in the container.
+        target: String,
+        /// Whether the container may only read.
+        read_only: bool,
+        /// With the mounts below the source. Read-only then holds for them too.
+        recursive: bool,
+    },
+    /// An empty file system in memory, without devices, set-user-id or executables.
+    Tmpfs {
+        /// Absolute path in the container.
+        target: String,
+        /// Largest size in bytes; `None` is the kernel's default, half of the memory.
+        size: Option<u64>,
+        /// Permission bits of its root; `None` is 1777.
+        mode: Option<u32>,
+    },
+}
+
+impl Mount {
+    /// Path in the container.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Bind { target, .. } | Self::Tmpfs { target, .. } => target,
+        }
+    }
+}
+
+/// The network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// A new one with the loopback device only.
+    None,
+    /// The caller's.
+    Host,
+    /// An existing one, bound to this path.
+    Path(PathBuf),
+}
+
+/// Limits. `Default` limits only the number of processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Processor time in billionths of one processor; `None` is unlimited.
+    pub cpu_nano: Option<u64>,
+    /// Memory in bytes; `None` is unlimited.
+    pub memory_bytes: Option<u64>,
+    /// Memory and swap together in bytes; `None` is twice `memory_bytes`, as in Docker.
+    pub memory_swap: Option<u64>,
+    /// Processes and threads; `None` is unlimited.
+    pub pids: Option<u64>,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { cpu_nano: None, memory_bytes: None, memory_swap: None, pids: Some(4096) }
+    }
+}
+
+/// setrlimit(2), by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceLimit {
+    /// Name as in Docker: `nofile`, `nproc`, `core`, `memlock`, …
+    pub name: String,
+    /// Soft limit; `u64::MAX` is none.
+    pub soft: u64,
+    /// Hard limit; `u64::MAX` is none.
+    pub hard: u64,
+}
+
+/// Contents of files that the container gets in /etc. They may be changed inside, as in Docker, without effect on
+/// the image. With [`Network::Host`] a missing one shows the host's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlacedFiles {
+    /// /etc/hosts; `None` is localhost only.
+    pub hosts: Option<String>,
+    /// /etc/resolv.conf; `None` keeps the image's.
+    pub resolv_conf: Option<String>,
+}
+
+/// The rotated log of a container's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Directory, created when missing and then not removed with the container; `None` is the container's own.
+    pub directory: Option<PathBuf>,
+    /// Bytes after which a file is rotated.
+    pub max_size: u64,
+    /// Files kept, the current one included.
+    pub max_files: u32,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { directory: None, max_size: 10 << 20, max_files: 3 }
+    }
+}

@@ -172,18 +172,13 @@ mod tests {
 
     #[test]
     fn a_use_is_told_from_words_that_look_like_it() {
-        for line in [
-            "use openraft::Raft;",
-            "    let x: openraft::Raft = y;",
-            "use openraft as raft;",
-            "use {openraft::A};",
-        ] {
-            assert!(names(line, "openraft"), "{line}");
-        }
         for line in
-            ["// openraft::Raft", "my_openraft::x()", "openraft_memory::x", "a::openraft::b", "openraft = 1"]
+            ["use ferry::Boat;", "    let x: ferry::Boat = y;", "use ferry as boat;", "use {ferry::A};"]
         {
-            assert!(!names(line, "openraft"), "{line}");
+            assert!(names(line, "ferry"), "{line}");
+        }
+        for line in ["// ferry::Boat", "my_ferry::x()", "ferry_memory::x", "a::ferry::b", "ferry = 1"] {
+            assert!(!names(line, "ferry"), "{line}");
         }
     }
 

@@ -517,6 +517,15 @@ impl Lab {
     /// # Errors
     /// When it does not come up.
     pub fn power_on(&mut self, name: Name) -> Result<()> {
+        self.power_on_host(name)?;
+        self.start_daemon(name)
+    }
+
+    /// Switches a host on again; nothing runs on it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn power_on_host(&mut self, name: Name) -> Result<()> {
         let host = Host::start(&name.to_string(), self.plan.bound)?;
         // The old cable's far end goes with its host, but a little later.
         let port = name.to_string();
@@ -525,7 +534,7 @@ impl Lab {
             .with_context(|| format!("the old cable of {name} is still plugged"))?;
         self.segment.plug(name, &host)?;
         self.node(name).power_on(host);
-        self.start_daemon(name)
+        Ok(())
     }
 
     /// Lets a test expect lines of level ERROR with this text in daemons' logs.

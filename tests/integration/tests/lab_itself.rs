@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use coracle_integration::lab::{Lab, Plan};
 use coracle_integration::name::{M1, M2, Name, W1};
-use coracle_integration::{cgroup, harness};
+use coracle_integration::{cgroup, harness, process};
 
 /// Whether a datagram from one host arrives at the other.
 fn reaches(lab: &Lab, from: Name, to: Name) -> bool {
@@ -67,6 +67,8 @@ fn cuts_cut_and_healing_heals() {
     assert!(!init.is_alive() && !group.exists(), "nothing is left of a host without power");
     assert!(!sleeper.wait().unwrap().success());
     assert!(reaches(&lab, M2, W1), "the other hosts go on");
+    lab.power_on_host(M1).unwrap();
+    assert!(reaches(&lab, M1, M2) && reaches(&lab, M2, M1), "and it comes back");
     lab.end().unwrap();
     let left = Command::new("ip").args(["link", "show"]).output().unwrap();
     assert!(!String::from_utf8_lossy(&left.stdout).contains("br0"), "the machine's own network is untouched");
@@ -92,4 +94,42 @@ fn a_lab_that_was_left_is_taken_up_again() {
     lab.end().unwrap();
     assert!(!init.is_alive());
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn daemons_are_found_paused_and_killed() {
+    if let Some(reason) = harness::missing() {
+        println!("SKIPPED: {reason}");
+        return;
+    }
+    let folder = harness::folder().join("lab_daemons");
+    std::fs::create_dir_all(folder.parent().unwrap()).unwrap();
+    let program = harness::folder().join("lab_daemons_program");
+    std::fs::write(&program, "#!/bin/sh\necho begins with \"$@\"\nexec tail -f /dev/null\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut lab = Lab::new(Plan::bound(&folder, &program)).unwrap();
+    lab.add_host(M1).unwrap();
+    let node = lab.node(M1);
+    node.start_daemon().unwrap();
+    let daemon = node.daemon().unwrap();
+    assert!(
+        process::wait(Duration::from_secs(10), || node.log().contains("begins with daemon").then_some(()))
+            .is_some()
+    );
+    assert!(node.log().contains("--cgroup-parent coracle-lab-"));
+    assert!(node.other_processes().unwrap().is_empty());
+    assert!(node.start_daemon().is_err(), "it runs already");
+    node.pause_daemon().unwrap();
+    let state = || process::Stat::of(daemon.pid).unwrap().state;
+    assert!(process::wait(Duration::from_secs(10), || (state() == 'T').then_some(())).is_some());
+    node.resume_daemon().unwrap();
+    assert!(process::wait(Duration::from_secs(10), || (state() != 'T').then_some(())).is_some());
+    node.kill_daemon().unwrap();
+    assert!(node.daemon().is_none() && !daemon.is_alive());
+    node.start_daemon().unwrap();
+    assert_ne!(node.daemon(), Some(daemon));
+    node.stop_daemon().unwrap();
+    lab.end().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_file(&program).unwrap();
 }

@@ -156,7 +156,12 @@ impl Agent {
             images: Arc::clone(&config.images),
             clock: Arc::clone(&config.clock),
         };
-        let fetcher = Fetcher::new(Arc::clone(&config.images), config.identity.clone(), manager.subscribe(), held.clone());
+        let fetcher = Fetcher::new(
+            Arc::clone(&config.images),
+            config.identity.clone(),
+            manager.subscribe(),
+            held.clone(),
+        );
         let log_directory = folder.join("logs");
         let workshop = Arc::new(Workshop {
             containers: Arc::clone(&config.containers),

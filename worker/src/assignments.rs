@@ -85,7 +85,8 @@ impl AssignmentSet {
             tasks.remove(&id);
             removed.insert(id);
         }
-        let ours = checksum::assignments(tasks.iter().map(|(id, (version, desired))| (*id, *version, *desired)));
+        let ours =
+            checksum::assignments(tasks.iter().map(|(id, (version, desired))| (*id, *version, *desired)));
         if ours != message.checksum {
             return Err(OutOfStep::Checksum { told: message.checksum, ours });
         }
@@ -118,7 +119,8 @@ fn malformed(id: &str, problem: String) -> OutOfStep {
 fn header(task: &v1::AssignedTask) -> Result<(TaskId, Version, DesiredState), OutOfStep> {
     let id = parse_id(&task.id)?;
     let desired = u16::try_from(task.desired).ok().and_then(DesiredState::from_number);
-    let desired = desired.ok_or_else(|| malformed(&task.id, format!("unknown desired state {}", task.desired)))?;
+    let desired =
+        desired.ok_or_else(|| malformed(&task.id, format!("unknown desired state {}", task.desired)))?;
     Ok((id, Version::new(task.spec_version), desired))
 }
 

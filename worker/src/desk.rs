@@ -105,6 +105,8 @@ pub(crate) struct Desk {
     /// Tasks that must have stopped before the node says that it is in step.
     settling: Option<(BTreeSet<TaskId>, oneshot::Sender<()>)>,
     leaving: Option<Leaving>,
+    /// The node leaves: nothing new is begun.
+    left: bool,
 }
 
 struct Leaving {
@@ -137,6 +139,7 @@ impl Desk {
             offline_at: Some(Instant::now() + OFFLINE_AFTER),
             settling: None,
             leaving: None,
+            left: false,
         };
         for (task, StoredTask { assigned, record }) in contents.tasks {
             if !record.acknowledged {
@@ -145,7 +148,10 @@ impl Desk {
             desk.begin(Assignment::from_wire(task, assigned), record, None);
         }
         if !desk.strays.is_empty() {
-            warn!(count = desk.strays.len(), "containers run that the journal does not know: they are kept until a manager says what they are");
+            warn!(
+                count = desk.strays.len(),
+                "containers run that the journal does not know: they are kept until a manager says what they are"
+            );
         }
         desk.count_running();
         desk
@@ -155,7 +161,11 @@ impl Desk {
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, stop: CancellationToken) {
         let mut retention = tokio::time::interval(RETENTION_PERIOD);
         loop {
-            let wake = self.offline_at.into_iter().chain(self.leaving.as_ref().and_then(|leaving| leaving.kill_at)).min();
+            let wake = self
+                .offline_at
+                .into_iter()
+                .chain(self.leaving.as_ref().and_then(|leaving| leaving.kill_at))
+                .min();
             // All arms are cancel-safe.
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -211,7 +221,10 @@ impl Desk {
             (found.task, TaskStatus { state, pid, since: self.workshop.now(), ..TaskStatus::default() })
         });
         let tasks = self.tasks.iter().map(|(task, entry)| (*task, entry.record.status.clone()));
-        tasks.chain(strays).map(|(task, status)| v1::TaskReport { task: task.to_string(), status: Some((&status).into()) }).collect()
+        tasks
+            .chain(strays)
+            .map(|(task, status)| v1::TaskReport { task: task.to_string(), status: Some((&status).into()) })
+            .collect()
     }
 
     fn on_welcome(&mut self, welcome: v1::Welcome) {
@@ -252,7 +265,16 @@ impl Desk {
             return;
         }
         self.offline = offline;
-        info!(offline, tasks = self.tasks.len(), "{}", if offline { "no manager can be reached: tasks are restarted here" } else { "a manager decides again" });
+        info!(
+            offline,
+            tasks = self.tasks.len(),
+            "{}",
+            if offline {
+                "no manager can be reached: tasks are restarted here"
+            } else {
+                "a manager decides again"
+            }
+        );
         for entry in self.tasks.values() {
             entry.wish.send_modify(|wish| wish.offline = offline);
         }
@@ -280,11 +302,12 @@ impl Desk {
             }
             return;
         }
-        if self.leaving.is_some() {
+        if self.left {
             return;
         }
         let stray = self.strays.remove(&task);
-        let status = TaskStatus { state: TaskState::Accepted, since: self.workshop.now(), ..TaskStatus::default() };
+        let status =
+            TaskStatus { state: TaskState::Accepted, since: self.workshop.now(), ..TaskStatus::default() };
         let record = TaskRecord { desired, status, acknowledged: false, history: History::default() };
         self.journal.put_assigned(task, &assigned);
         self.journal.put_record(task, &record);
@@ -315,8 +338,17 @@ impl Desk {
 
     fn drop_task(&mut self, task: TaskId) {
         if let Some(found) = self.strays.remove(&task) {
-            let status = TaskStatus { state: TaskState::Accepted, since: self.workshop.now(), ..TaskStatus::default() };
-            let record = TaskRecord { desired: DesiredState::Remove, status, acknowledged: false, history: History::default() };
+            let status = TaskStatus {
+                state: TaskState::Accepted,
+                since: self.workshop.now(),
+                ..TaskStatus::default()
+            };
+            let record = TaskRecord {
+                desired: DesiredState::Remove,
+                status,
+                acknowledged: false,
+                history: History::default(),
+            };
             self.begin(Assignment::unknown(task), record, Some(found));
         }
         if let Some(entry) = self.tasks.get_mut(&task) {
@@ -396,7 +428,11 @@ impl Desk {
         let Some(entry) = self.tasks.remove(&task) else { return };
         self.outgoing.forget(task);
         self.journal.remove_task(task);
-        let kept = KeptLog { service: entry.assignment.service, slot: entry.assignment.slot, ended_at: self.workshop.now() };
+        let kept = KeptLog {
+            service: entry.assignment.service,
+            slot: entry.assignment.slot,
+            ended_at: self.workshop.now(),
+        };
         self.journal.put_kept_log(task, &kept);
         self.kept_logs.insert(task, kept);
         self.delete_old_logs();
@@ -411,7 +447,8 @@ impl Desk {
 
     fn count_running(&self) {
         let of_tasks = self.tasks.values().filter(|entry| entry.record.status.pid != 0).count();
-        let of_strays = self.strays.values().filter(|found| matches!(found.reality, Reality::Running { .. })).count();
+        let of_strays =
+            self.strays.values().filter(|found| matches!(found.reality, Reality::Running { .. })).count();
         let count = u32::try_from(of_tasks + of_strays).unwrap_or(u32::MAX);
         self.views.running.send_if_modified(|known| std::mem::replace(known, count) != count);
     }
@@ -437,6 +474,7 @@ impl Desk {
     }
 
     fn on_stop_all(&mut self, deadline: Duration, done: oneshot::Sender<()>) {
+        self.left = true;
         let all: Vec<TaskId> = self.tasks.keys().chain(self.strays.keys()).copied().collect();
         for task in all {
             self.drop_task(task);
@@ -454,11 +492,14 @@ impl Desk {
             self.offline_at = None;
             self.set_offline(true);
         }
-        let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.kill_at.is_some_and(|at| at <= now)) else {
+        let Some(leaving) =
+            self.leaving.as_mut().filter(|leaving| leaving.kill_at.is_some_and(|at| at <= now))
+        else {
             return;
         };
         leaving.kill_at = None;
-        let (containers, tasks) = (Arc::clone(&self.workshop.containers), self.tasks.keys().copied().collect::<Vec<_>>());
+        let (containers, tasks) =
+            (Arc::clone(&self.workshop.containers), self.tasks.keys().copied().collect::<Vec<_>>());
         let killed = tokio::task::spawn_blocking(move || {
             for task in tasks {
                 if let Err(error) = containers.kill(task) {

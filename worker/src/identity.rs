@@ -15,7 +15,9 @@ use coracle_pki::csr::{RequestError, request_certificate};
 use coracle_pki::key::{KeyError, PrivateKey};
 use coracle_pki::renewal::renewal_time;
 use coracle_pki::root::{RootCertificate, RootError};
-use coracle_pki::tls::{ExpectedServer, TlsError, client_config, fetch_root_unverified, joining_client_config};
+use coracle_pki::tls::{
+    ExpectedServer, TlsError, client_config, fetch_root_unverified, joining_client_config,
+};
 use coracle_pki::token::TokenError;
 use coracle_pki::{CertificateDer, JoinToken, NodeIdentity, SwappableIdentity};
 use coracle_proto::v1;
@@ -33,7 +35,8 @@ use crate::agent::NodeUpdate;
 /// Longest wait for an answer; an issued certificate is in the managers' store before they answer.
 const ANSWER: Duration = Duration::from_secs(15);
 /// Waits between tries to renew.
-const RETRY: BackoffPolicy = BackoffPolicy { first: Duration::from_millis(500), max: Duration::from_secs(60) };
+const RETRY: BackoffPolicy =
+    BackoffPolicy { first: Duration::from_millis(500), max: Duration::from_secs(60) };
 /// Longest sleep until the time is looked at again: somebody may have set the clock.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -107,7 +110,11 @@ pub struct Joiner {
 /// # Errors
 /// If no manager of that cluster is there, or it refuses. The token's secret has left this node only if the manager
 /// proved to be of the cluster that the token names.
-pub async fn join(remote: &str, token: &JoinToken, joiner: &Joiner) -> Result<(NodeIdentity, Vec<String>), IdentityError> {
+pub async fn join(
+    remote: &str,
+    token: &JoinToken,
+    joiner: &Joiner,
+) -> Result<(NodeIdentity, Vec<String>), IdentityError> {
     let root = fetch_root(remote, token).await?;
     let mut client = connect(remote, joining_client_config(&root)?).await?;
     let key = PrivateKey::generate()?;
@@ -137,7 +144,10 @@ async fn fetch_root(remote: &str, token: &JoinToken) -> Result<RootCertificate, 
 ///
 /// # Errors
 /// The last manager's, if none gives one.
-pub async fn renew(identity: &SwappableIdentity, managers: &[String]) -> Result<(NodeIdentity, Vec<String>), IdentityError> {
+pub async fn renew(
+    identity: &SwappableIdentity,
+    managers: &[String],
+) -> Result<(NodeIdentity, Vec<String>), IdentityError> {
     let mut last = IdentityError::NoManagers;
     for address in managers {
         match renew_at(identity, address).await {
@@ -148,7 +158,10 @@ pub async fn renew(identity: &SwappableIdentity, managers: &[String]) -> Result<
     Err(last)
 }
 
-async fn renew_at(present: &SwappableIdentity, address: &str) -> Result<(NodeIdentity, Vec<String>), IdentityError> {
+async fn renew_at(
+    present: &SwappableIdentity,
+    address: &str,
+) -> Result<(NodeIdentity, Vec<String>), IdentityError> {
     let mut client = connect(address, client_config(present, ExpectedServer::AnyManager)?).await?;
     let key = PrivateKey::generate()?;
     let request = v1::RenewRequest { csr_der: request_certificate(&key)?.to_vec().into() };
@@ -158,7 +171,11 @@ async fn renew_at(present: &SwappableIdentity, address: &str) -> Result<(NodeIde
     Ok((identity(issued, key, &trusted)?, managers))
 }
 
-fn identity(issued: v1::IssueResponse, key: PrivateKey, trusted: &RootCertificate) -> Result<NodeIdentity, IdentityError> {
+fn identity(
+    issued: v1::IssueResponse,
+    key: PrivateKey,
+    trusted: &RootCertificate,
+) -> Result<NodeIdentity, IdentityError> {
     let root = RootCertificate::from_der(&issued.root_certificate_der)?;
     if root.digest() != trusted.digest() {
         return Err(IdentityError::OtherRoot);
@@ -166,7 +183,10 @@ fn identity(issued: v1::IssueResponse, key: PrivateKey, trusted: &RootCertificat
     Ok(NodeIdentity::new(vec![CertificateDer::from(issued.certificate_der.to_vec())], key, root)?)
 }
 
-async fn connect(address: &str, tls: ClientConfig) -> Result<CertificateAuthorityClient<Channel>, IdentityError> {
+async fn connect(
+    address: &str,
+    tls: ClientConfig,
+) -> Result<CertificateAuthorityClient<Channel>, IdentityError> {
     Ok(CertificateAuthorityClient::new(channel(address, Arc::new(tls)).await?))
 }
 
@@ -205,7 +225,8 @@ pub async fn keep_renewed(
     let mut backoff = Backoff::new(RETRY);
     let mut due = due_time(&identity);
     loop {
-        let other_role = wanted_role(&wanted).is_some_and(|role| role != identity.current().identity().role());
+        let other_role =
+            wanted_role(&wanted).is_some_and(|role| role != identity.current().identity().role());
         let wait = if backoff.failures() > 0 {
             backoff.next_delay(rand::random())
         } else if other_role {

@@ -113,7 +113,11 @@ fn first_of(service: &str, image: Option<&str>, default: &str) -> String {
 }
 
 fn hostname(task: TaskId, wanted: &str) -> String {
-    if wanted.is_empty() { task.to_string().chars().take(HOSTNAME_LENGTH).collect() } else { wanted.to_owned() }
+    if wanted.is_empty() {
+        task.to_string().chars().take(HOSTNAME_LENGTH).collect()
+    } else {
+        wanted.to_owned()
+    }
 }
 
 fn arguments(container: &ContainerSpec, image: &ImageConfig) -> Result<Vec<String>, LaunchError> {
@@ -128,10 +132,10 @@ fn arguments(container: &ContainerSpec, image: &ImageConfig) -> Result<Vec<Strin
 fn stop_signal(container: &ContainerSpec, image: &ImageConfig) -> Result<i32, LaunchError> {
     match container.stop_signal.as_str() {
         "" => Ok(image.stop_signal.map_or(SIGTERM, StopSignal::number)),
-        value => value.parse::<StopSignal>().map(StopSignal::number).map_err(|error| LaunchError::StopSignal {
-            value: value.to_owned(),
-            reason: error.to_string(),
-        }),
+        value => value
+            .parse::<StopSignal>()
+            .map(StopSignal::number)
+            .map_err(|error| LaunchError::StopSignal { value: value.to_owned(), reason: error.to_string() }),
     }
 }
 
@@ -141,7 +145,8 @@ fn environment(image: &[String], service: &[String], hostname: &str) -> Vec<Stri
     let defaults = [format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={hostname}")];
     let mut entries: Vec<(&str, Option<&str>)> = Vec::new();
     for entry in defaults.iter().chain(image).chain(service) {
-        let (name, value) = entry.split_once('=').map_or((entry.as_str(), None), |(name, value)| (name, Some(value)));
+        let (name, value) =
+            entry.split_once('=').map_or((entry.as_str(), None), |(name, value)| (name, Some(value)));
         match entries.iter_mut().find(|(known, _)| *known == name) {
             Some(known) => known.1 = value,
             None => entries.push((name, value)),

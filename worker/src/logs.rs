@@ -112,7 +112,13 @@ impl Subscriptions {
     }
 }
 
-async fn publish(id: &str, queries: Vec<LogQuery>, containers: Arc<dyn Containers>, manager: Channel, stop: CancellationToken) {
+async fn publish(
+    id: &str,
+    queries: Vec<LogQuery>,
+    containers: Arc<dyn Containers>,
+    manager: Channel,
+    stop: CancellationToken,
+) {
     let (sender, receiver) = mpsc::channel(4);
     let lines = read_all(queries, containers, &stop);
     let header = v1::LogChunk { subscription: id.to_owned(), lines: Vec::new() };
@@ -150,7 +156,11 @@ async fn forward(mut lines: mpsc::Receiver<Line>, chunks: mpsc::Sender<v1::LogCh
     }
 }
 
-fn read_all(mut queries: Vec<LogQuery>, containers: Arc<dyn Containers>, stop: &CancellationToken) -> mpsc::Receiver<Line> {
+fn read_all(
+    mut queries: Vec<LogQuery>,
+    containers: Arc<dyn Containers>,
+    stop: &CancellationToken,
+) -> mpsc::Receiver<Line> {
     let (sender, receiver) = mpsc::channel(LINES);
     queries.truncate(TASKS);
     for query in queries {

@@ -45,7 +45,8 @@ mod tests {
             slot: Slot::Number(slot),
             ended_at: Timestamp::from_secs(ended),
         };
-        let mut kept: BTreeMap<TaskId, KeptLog> = (0..8).map(|n| (TaskId::from_bits(n), log(1, 1000 + n as u64))).collect();
+        let mut kept: BTreeMap<TaskId, KeptLog> =
+            (0..8).map(|n| (TaskId::from_bits(n), log(1, 1000 + n as u64))).collect();
         kept.insert(TaskId::from_bits(20), log(2, 1));
         let ids = |tasks: &[u128]| tasks.iter().copied().map(TaskId::from_bits).collect::<Vec<_>>();
         assert_eq!(surplus(&kept, Timestamp::from_secs(2000)), ids(&[2, 1, 0]));

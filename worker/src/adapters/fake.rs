@@ -59,10 +59,6 @@ impl FakeContainers {
         self.state().deeds.iter().filter(|done| **done == deed).count()
     }
 
-    pub(crate) fn launch(&self, task: TaskId) -> Option<Launch> {
-        self.state().containers.get(&task).map(|fake| fake.launch.clone())
-    }
-
     fn did(&self, deed: &str, task: TaskId) {
         self.state().deeds.push(format!("{deed} {task}"));
     }
@@ -134,7 +130,11 @@ impl Containers for FakeContainers {
         let receiver = self.state().containers.get(&task).map(|fake| fake.reality.subscribe());
         async move {
             let Some(mut receiver) = receiver else { return Exit::Unknown };
-            match receiver.wait_for(|reality| matches!(reality, Reality::Ended { .. })).await.map(|reality| *reality) {
+            match receiver
+                .wait_for(|reality| matches!(reality, Reality::Ended { .. }))
+                .await
+                .map(|reality| *reality)
+            {
                 Ok(Reality::Ended { exit }) => exit,
                 _ => Exit::Unknown,
             }
@@ -150,7 +150,8 @@ impl Containers for FakeContainers {
         stop: &CancellationToken,
     ) -> Result<(), ContainerError> {
         for (time, text) in [(1, "first"), (2, "second")] {
-            let line = Line { task: query.task, time, is_error_stream: false, text: text.into(), partial: false };
+            let line =
+                Line { task: query.task, time, is_error_stream: false, text: text.into(), partial: false };
             let _ = lines.blocking_send(line);
         }
         while query.follow && !query.ended.is_cancelled() && !stop.is_cancelled() {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use coracle_agent_runtime::log::{LogEntry, LogOptions, LogReader, LogStream};
 use coracle_agent_runtime::{
-    ContainerId, ContainerSpec, Exit as RuntimeExit, ExitReason, LogConfig, Mount, Network, Resources, Runtime,
-    RuntimeError, Status, User,
+    ContainerId, ContainerSpec, Exit as RuntimeExit, ExitReason, LogConfig, Mount, Network, Resources,
+    Runtime, RuntimeError, Status, User,
 };
 use coracle_daemon::ErrorChain;
 use coracle_model::id::TaskId;
@@ -90,7 +90,9 @@ fn reality(status: &Status) -> Reality {
         Status::Created => Reality::Created,
         Status::Running { pid, .. } => Reality::Running { pid: u32::try_from(*pid).unwrap_or(0) },
         Status::Exited(RuntimeExit { reason: ExitReason::SetupFailed(_), .. }) => Reality::Broken,
-        Status::Exited(exit) if exit.started_at.is_none() && matches!(exit.reason, ExitReason::Lost(_)) => Reality::Broken,
+        Status::Exited(exit) if exit.started_at.is_none() && matches!(exit.reason, ExitReason::Lost(_)) => {
+            Reality::Broken
+        }
         Status::Exited(exit) => Reality::Ended { exit: end(exit) },
     }
 }
@@ -101,7 +103,9 @@ impl Containers for RuntimeContainers {
         for mount in &launch.mounts {
             if let MountKind::Bind { source } = &mount.kind {
                 if std::fs::symlink_metadata(source).is_err() {
-                    return Err(ContainerError(format!("mount: bind source path does not exist on this node: {source}")));
+                    return Err(ContainerError(format!(
+                        "mount: bind source path does not exist on this node: {source}"
+                    )));
                 }
             }
         }
@@ -128,7 +132,8 @@ impl Containers for RuntimeContainers {
             Err(RuntimeError::NotFound(_)) => return Ok(()),
             Err(error) => return Err(told(error)),
         };
-        let signal = summary.labels.get(LABEL_STOP_SIGNAL).and_then(|signal| signal.parse().ok()).unwrap_or(SIGTERM);
+        let signal =
+            summary.labels.get(LABEL_STOP_SIGNAL).and_then(|signal| signal.parse().ok()).unwrap_or(SIGTERM);
         match self.runtime.signal(&id, signal) {
             Ok(()) | Err(RuntimeError::WrongState { .. } | RuntimeError::NotFound(_)) => Ok(()),
             Err(error) => Err(told(error)),
@@ -161,7 +166,12 @@ impl Containers for RuntimeContainers {
     fn wait(&self, task: TaskId) -> BoxFuture<'static, Exit> {
         let (sender, receiver) = oneshot::channel();
         let Ok(id) = name(task) else { return futures::future::ready(Exit::Unknown).boxed() };
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().push(sender);
+        self.waiters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(id.clone())
+            .or_default()
+            .push(sender);
         // An end before that was told to nobody; one after it is told.
         let ended = match self.runtime.status(&id) {
             Ok(Status::Exited(exit)) => Some(end(&exit)),
@@ -259,7 +269,10 @@ fn read_log(query: &LogQuery, lines: &mpsc::Sender<Line>, stop: &CancellationTok
 }
 
 fn line(task: TaskId, entry: LogEntry) -> Line {
-    let time = entry.time.parse::<jiff::Timestamp>().map_or(0, |time| u64::try_from(time.as_nanosecond()).unwrap_or(0));
+    let time = entry
+        .time
+        .parse::<jiff::Timestamp>()
+        .map_or(0, |time| u64::try_from(time.as_nanosecond()).unwrap_or(0));
     let mut text = entry.text.into_bytes();
     let partial = text.last() != Some(&b'\n');
     if !partial {
@@ -270,7 +283,8 @@ fn line(task: TaskId, entry: LogEntry) -> Line {
 
 /// In the format of log entries: nine digits after the second.
 fn rfc3339(nanos: u64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(nanos)).map_or_else(|_| String::new(), |time| format!("{time:.9}"))
+    jiff::Timestamp::from_nanosecond(i128::from(nanos))
+        .map_or_else(|_| String::new(), |time| format!("{time:.9}"))
 }
 
 #[cfg(test)]
@@ -282,7 +296,10 @@ mod tests {
         assert_eq!(rfc3339(1_500_000_000), "1970-01-01T00:00:01.500000000Z");
         let entry = LogEntry { text: "hello\n".into(), stream: LogStream::Stderr, time: rfc3339(42) };
         let line = line(TaskId::from_bits(1), entry);
-        assert_eq!((line.time, line.text.as_ref(), line.partial, line.is_error_stream), (42, &b"hello"[..], false, true));
+        assert_eq!(
+            (line.time, line.text.as_ref(), line.partial, line.is_error_stream),
+            (42, &b"hello"[..], false, true)
+        );
     }
 
     #[test]

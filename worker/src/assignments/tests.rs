@@ -19,7 +19,13 @@ fn sum(tasks: &Tasks) -> u64 {
     checksum::assignments(tasks.iter().map(|(id, (v, d))| (TaskId::from_bits(*id), Version::new(*v), *d)))
 }
 
-fn message(complete: bool, sequence: u64, set: &[(u128, DesiredState)], removed: &[u128], after: &Tasks) -> v1::Assignments {
+fn message(
+    complete: bool,
+    sequence: u64,
+    set: &[(u128, DesiredState)],
+    removed: &[u128],
+    after: &Tasks,
+) -> v1::Assignments {
     v1::Assignments {
         complete,
         sequence,
@@ -39,7 +45,10 @@ const RUNNING: DesiredState = DesiredState::Running;
 fn a_complete_set_drops_what_it_does_not_name() {
     let mut set = AssignmentSet::default();
     let change = set
-        .apply(message(true, 1, &[(1, RUNNING)], &[], &tasks(&[(1, RUNNING)])), [1, 9].map(TaskId::from_bits).into_iter())
+        .apply(
+            message(true, 1, &[(1, RUNNING)], &[], &tasks(&[(1, RUNNING)])),
+            [1, 9].map(TaskId::from_bits).into_iter(),
+        )
         .unwrap();
     assert_eq!(change.dropped, [TaskId::from_bits(9)]);
     assert_eq!(change.assigned.len(), 1);

@@ -103,20 +103,30 @@ impl Journal {
             };
             let Some((kind, task)) = read_prefix(&prefix) else { continue };
             match kind {
-                b'a' => drop(v1::AssignedTask::decode(&bytes[..]).map(|task_message| assigned.insert(task, task_message))),
-                b'r' => drop(StoredRecord::decode(&bytes[..]).map(|record| records.insert(task, TaskRecord::from(record)))),
+                b'a' => drop(
+                    v1::AssignedTask::decode(&bytes[..])
+                        .map(|task_message| assigned.insert(task, task_message)),
+                ),
+                b'r' => drop(
+                    StoredRecord::decode(&bytes[..])
+                        .map(|record| records.insert(task, TaskRecord::from(record))),
+                ),
                 b'l' => {
                     let kept = StoredKeptLog::decode(&bytes[..]).ok().and_then(StoredKeptLog::into_kept);
                     contents.kept_logs.extend(kept.map(|kept| (task, kept)));
                 }
                 b'm' => contents.managers = v1::ManagerList::decode(&bytes[..]).unwrap_or_default().addresses,
                 b'k' => contents.ticket_key = <[u8; 32]>::try_from(bytes).ok().map(TicketPublicKey),
-                other => debug!(kind = other, "the agent's journal has a record of a kind unknown to this version"),
+                other => {
+                    debug!(kind = other, "the agent's journal has a record of a kind unknown to this version")
+                }
             }
         }
         contents.tasks = assigned
             .into_iter()
-            .filter_map(|(task, assigned)| Some((task, StoredTask { assigned, record: records.remove(&task)? })))
+            .filter_map(|(task, assigned)| {
+                Some((task, StoredTask { assigned, record: records.remove(&task)? }))
+            })
             .collect();
         Ok(contents)
     }
@@ -192,7 +202,9 @@ impl Journal {
             let journal = Arc::clone(&self);
             match tokio::task::spawn_blocking(move || journal.flush()).await {
                 Ok(Ok(())) | Err(_) => {}
-                Ok(Err(error)) => warn!(error = %coracle_daemon::ErrorChain(&error), "agent's journal was not synced"),
+                Ok(Err(error)) => {
+                    warn!(error = %coracle_daemon::ErrorChain(&error), "agent's journal was not synced")
+                }
             }
         }
     }
@@ -272,11 +284,15 @@ fn move_aside(directory: &Path) -> Result<(), JournalError> {
     name.push(".damaged");
     let aside = directory.with_file_name(name);
     match fs::remove_dir_all(&aside) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => fs::remove_file(&aside).map_err(|_| io_error(&aside, "removed", source))?,
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            fs::remove_file(&aside).map_err(|_| io_error(&aside, "removed", source))?
+        }
         _ => {}
     }
     match fs::rename(directory, &aside) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(io_error(directory, "moved aside", source)),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(io_error(directory, "moved aside", source))
+        }
         _ => Ok(()),
     }
 }

@@ -18,7 +18,12 @@ fn keyring() -> Arc<KeyRing> {
 fn record(pid: u32) -> TaskRecord {
     TaskRecord {
         desired: DesiredState::Running,
-        status: TaskStatus { state: TaskState::Failed, pid, exit: Some(Exit::Code(3)), ..TaskStatus::default() },
+        status: TaskStatus {
+            state: TaskState::Failed,
+            pid,
+            exit: Some(Exit::Code(3)),
+            ..TaskStatus::default()
+        },
         acknowledged: false,
         history: History::new(vec![Timestamp::from_secs(5)]),
     }
@@ -50,7 +55,11 @@ fn everything_is_read_back_also_when_it_grew_or_shrank() {
     journal.remove_task(task(3));
     journal.put_managers(&["10.0.0.1:2377".to_owned()]);
     journal.put_ticket_key(&TicketPublicKey([9; 32]));
-    let kept = KeptLog { service: ServiceId::from_bits(4), slot: Slot::Number(2), ended_at: Timestamp::from_secs(6) };
+    let kept = KeptLog {
+        service: ServiceId::from_bits(4),
+        slot: Slot::Number(2),
+        ended_at: Timestamp::from_secs(6),
+    };
     journal.put_kept_log(task(4), &kept);
     journal.flush().unwrap();
     drop(journal);
@@ -116,7 +125,8 @@ fn whatever_the_damage_there_is_a_journal_that_works() {
         let keyring = keyring();
         filled(&path, &keyring);
         damage(&path);
-        let (journal, _) = Journal::open(&path, Arc::clone(&keyring)).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let (journal, _) =
+            Journal::open(&path, Arc::clone(&keyring)).unwrap_or_else(|error| panic!("{what}: {error}"));
         journal.put_assigned(task(99), &assigned("new"));
         journal.put_record(task(99), &record(2));
         journal.flush().unwrap();

@@ -60,7 +60,8 @@ fn arguments_replace_the_command_and_follow_the_entry_point() {
         ("/init -v", "serve", "check", "/init -v check"),
     ];
     for (entrypoint, command, args, expected) in cases {
-        let image = ImageConfig { entrypoint: words(entrypoint), command: words(command), ..ImageConfig::default() };
+        let image =
+            ImageConfig { entrypoint: words(entrypoint), command: words(command), ..ImageConfig::default() };
         let mut spec = spec();
         spec.container.args = words(args);
         assert_eq!(made(&spec, &image).unwrap().arguments, words(expected), "{entrypoint}|{command}|{args}");
@@ -89,7 +90,10 @@ fn what_the_service_leaves_empty_is_the_images() {
         ..ImageConfig::default()
     };
     let of_image = made(&spec(), &image).unwrap();
-    assert_eq!((of_image.working_directory.as_str(), of_image.user.as_str(), of_image.stop_signal), ("/srv", "app:web", 3));
+    assert_eq!(
+        (of_image.working_directory.as_str(), of_image.user.as_str(), of_image.stop_signal),
+        ("/srv", "app:web", 3)
+    );
     let mut own = spec();
     own.container.workdir = "/data".into();
     own.container.user = "5".into();
@@ -114,7 +118,8 @@ fn an_unknown_signal_is_refused_by_name() {
 #[test]
 fn our_labels_cannot_be_forged_by_the_services() {
     let mut spec = spec();
-    spec.container.labels = [("a", "b"), (LABEL_TASK, "other")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    spec.container.labels =
+        [("a", "b"), (LABEL_TASK, "other")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
     let launch = made(&spec, &ImageConfig { command: words("sh"), ..ImageConfig::default() }).unwrap();
     assert_eq!(launch.labels["a"], "b");
     assert_eq!(launch.labels[LABEL_TASK], launch.task.to_string());

@@ -6,7 +6,7 @@ use coracle_proto::v1;
 use coracle_proto::v1::agent_message::Message as Up;
 use coracle_proto::v1::dispatcher_client::DispatcherClient;
 use coracle_proto::v1::manager_message::Message as Down;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,9 @@ struct Session<'a> {
 /// Opens a session and holds it until it ends.
 pub(super) async fn hold(links: &Links, address: &str, channel: Channel, stop: &CancellationToken) -> End {
     let (up, outbound) = mpsc::channel(OUTBOUND);
+    // What changes from here on is told after Hello.
+    let mut held = links.held.clone();
+    held.mark_unchanged();
     let Some(hello) = hello(links).await else { return End::Stopped };
     // There is room for the first message.
     let _ = up.send(message(Up::Hello(hello))).await;
@@ -87,8 +90,9 @@ pub(super) async fn hold(links: &Links, address: &str, channel: Channel, stop: &
     links.tell(Event::Welcome(Box::new(welcome))).await;
     let heartbeat = AbortOnDropHandle::new(tokio::spawn(heartbeat(up.clone(), period)));
     let subscriptions = Subscriptions::new(links.containers.clone());
-    let mut session = Session { links, channel, up, subscriptions, sequence: 0, settled: None, _heartbeat: heartbeat };
-    session.go_on(down, period, stop).await
+    let mut session =
+        Session { links, channel, up, subscriptions, sequence: 0, settled: None, _heartbeat: heartbeat };
+    session.go_on(down, held, period, stop).await
 }
 
 /// Beats on its own, whatever else goes on.
@@ -133,9 +137,13 @@ async fn held_images(links: &Links) -> v1::HeldImages {
 }
 
 impl Session<'_> {
-    async fn go_on(&mut self, mut down: Streaming<v1::ManagerMessage>, period: Duration, stop: &CancellationToken) -> End {
-        let mut held = self.links.held.clone();
-        held.mark_unchanged();
+    async fn go_on(
+        &mut self,
+        mut down: Streaming<v1::ManagerMessage>,
+        mut held: watch::Receiver<u64>,
+        period: Duration,
+        stop: &CancellationToken,
+    ) -> End {
         let mut heard = Instant::now();
         self.send_statuses().await;
         loop {
@@ -178,10 +186,10 @@ impl Session<'_> {
 
     async fn send_statuses(&self) {
         let Some(batch) = self.links.outgoing.outbox().take() else { return };
-        let tasks = batch.statuses.iter().map(|(task, status)| v1::TaskReport {
-            task: task.to_string(),
-            status: Some(status.into()),
-        });
+        let tasks = batch
+            .statuses
+            .iter()
+            .map(|(task, status)| v1::TaskReport { task: task.to_string(), status: Some(status.into()) });
         self.send(Up::Statuses(v1::StatusReport { sequence: batch.sequence, tasks: tasks.collect() })).await;
     }
 
@@ -211,7 +219,8 @@ impl Session<'_> {
     }
 
     async fn on_assignments(&mut self, assignments: v1::Assignments) -> Result<(), End> {
-        let applied = self.links.ask(|reply| Event::Assignments(assignments, reply)).await.ok_or(End::Stopped)?;
+        let applied =
+            self.links.ask(|reply| Event::Assignments(assignments, reply)).await.ok_or(End::Stopped)?;
         let applied = applied.map_err(|error| End::OutOfStep(error.to_string()))?;
         self.sequence = applied.sequence;
         if applied.settled.is_some() {

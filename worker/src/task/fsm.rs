@@ -74,7 +74,9 @@ pub(crate) enum Action {
     /// Stop fetching; nothing answers any more.
     CancelFetch,
     /// Make the container; answered by `Created`. Delete what there is of it before, if so told.
-    Create { leftovers: bool },
+    Create {
+        leftovers: bool,
+    },
     /// Start it; answered by `Started`.
     Start,
     /// Answer with `Exited` when it ended.
@@ -102,7 +104,9 @@ enum Phase {
     Running,
     Stopping,
     /// Until this node starts it again.
-    Waiting { exit: Exit },
+    Waiting {
+        exit: Exit,
+    },
     Ended,
     Gone,
 }
@@ -189,8 +193,7 @@ impl Machine {
                 self.phase = Phase::Created;
                 self.rise(now, TaskState::Ready, "ready to start");
             }
-            (Input::Fetched(Err(error)), Phase::Fetching)
-            | (Input::Created(Err(error)), Phase::Creating) => {
+            (Input::Fetched(Err(error)), Phase::Fetching) | (Input::Created(Err(error)), Phase::Creating) => {
                 let started_before = self.status.state >= TaskState::Starting;
                 let state = if started_before { TaskState::Failed } else { TaskState::Rejected };
                 self.finish(now, state, None, error);
@@ -266,7 +269,13 @@ impl Machine {
         if !known {
             // Also where the state was terminal: the end was never reported, and it runs again.
             let local_restarts = self.status.local_restarts;
-            self.status = TaskStatus { state: TaskState::Running, since: now, pid, local_restarts, ..TaskStatus::default() };
+            self.status = TaskStatus {
+                state: TaskState::Running,
+                since: now,
+                pid,
+                local_restarts,
+                ..TaskStatus::default()
+            };
             self.status.message = match local_restarts {
                 0 => "started".to_owned(),
                 count => format!("started again on this node without a manager ({count})"),
@@ -352,7 +361,13 @@ impl Machine {
         let message = format!("starts again on this node, no manager can be reached: {exit}");
         // The end was never reported, so for the managers the task has not gone back.
         let local_restarts = self.status.local_restarts;
-        self.status = TaskStatus { state: TaskState::Running, since: now, message, local_restarts, ..TaskStatus::default() };
+        self.status = TaskStatus {
+            state: TaskState::Running,
+            since: now,
+            message,
+            local_restarts,
+            ..TaskStatus::default()
+        };
         vec![Action::Timer(delay)]
     }
 

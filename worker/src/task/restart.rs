@@ -44,7 +44,13 @@ impl History {
     }
 
     /// How long after `now` to start a task again that ended so at `ended`; none if the policy forbids it.
-    pub(crate) fn next_start(&self, policy: &RestartPolicy, exit: Exit, ended: Timestamp, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn next_start(
+        &self,
+        policy: &RestartPolicy,
+        exit: Exit,
+        ended: Timestamp,
+        now: Timestamp,
+    ) -> Option<Duration> {
         let wanted = match policy.condition {
             RestartCondition::None => false,
             RestartCondition::OnFailure => exit != Exit::Code(0),
@@ -98,7 +104,8 @@ mod tests {
     fn attempts_are_counted_within_the_window() {
         let limited = policy(RestartCondition::Any, 2, 60 * SECOND);
         let mut history = History::default();
-        let may = |history: &History, now| history.next_start(&limited, Exit::Code(1), at(now), at(now)).is_some();
+        let may =
+            |history: &History, now| history.next_start(&limited, Exit::Code(1), at(now), at(now)).is_some();
         history.record(&limited, at(10));
         assert!(may(&history, 11));
         history.record(&limited, at(20));

@@ -107,7 +107,8 @@ impl Runner {
     }
 
     pub(crate) async fn run(self) {
-        let span = tracing::info_span!("task", task = %self.assignment.id, service = %self.assignment.service_name);
+        let span =
+            tracing::info_span!("task", task = %self.assignment.id, service = %self.assignment.service_name);
         self.go_on().instrument(span).await;
     }
 
@@ -146,7 +147,9 @@ impl Runner {
     fn wishes(&mut self) -> Vec<Input> {
         let wish = self.wish.borrow_and_update().clone();
         let mut inputs = Vec::new();
-        if wish.acknowledged != self.seen.acknowledged && wish.acknowledged == Some(self.machine.status().since) {
+        if wish.acknowledged != self.seen.acknowledged
+            && wish.acknowledged == Some(self.machine.status().since)
+        {
             inputs.push(Input::Acknowledged);
         }
         if wish.offline != self.seen.offline {
@@ -179,7 +182,9 @@ impl Runner {
             }
             Action::Create { leftovers } => self.job = Some(self.create(leftovers)),
             Action::Start => self.job = Some(self.start()),
-            Action::Watch => self.exit = Some(self.workshop.containers.wait(self.assignment.id).map(Input::Exited).boxed()),
+            Action::Watch => {
+                self.exit = Some(self.workshop.containers.wait(self.assignment.id).map(Input::Exited).boxed())
+            }
             Action::Signal => self.signal().await,
             Action::Kill => self.kill().await,
             Action::Timer(after) => {
@@ -267,7 +272,9 @@ impl Runner {
             let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
             match blocking(move || containers.delete(task)).await {
                 Some(Ok(())) | None => return,
-                Some(Err(error)) => warn!(error = %ErrorChain(&error), attempt, "container was not deleted whole"),
+                Some(Err(error)) => {
+                    warn!(error = %ErrorChain(&error), attempt, "container was not deleted whole")
+                }
             }
             if attempt < DELETE_TRIES {
                 tokio::time::sleep(DELETE_AGAIN).await;
@@ -284,9 +291,13 @@ fn make(workshop: &Workshop, assignment: &Assignment, leftovers: bool) -> Result
     if leftovers {
         workshop.containers.delete(assignment.id).map_err(|error| error.to_string())?;
     }
-    let prepared = workshop.images.prepare(spec.container.image.digest).map_err(|error| ErrorChain(&error).to_string())?;
+    let prepared = workshop
+        .images
+        .prepare(spec.container.image.digest)
+        .map_err(|error| ErrorChain(&error).to_string())?;
     let log = workshop.log_directory(assignment.id);
-    let launch = launch(assignment, spec, &prepared.config, prepared.lower_dirs, log).map_err(|error| error.to_string())?;
+    let launch = launch(assignment, spec, &prepared.config, prepared.lower_dirs, log)
+        .map_err(|error| error.to_string())?;
     workshop.containers.create(&launch).map_err(|error| error.to_string())
 }
 

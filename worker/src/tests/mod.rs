@@ -1,1 +1,9 @@
-//! The whole agent against a manager that a test plays.
+//! The whole agent against a manager that a test plays, over real connections.
+
+mod assignments;
+mod identity;
+pub(crate) mod manager;
+mod offline;
+mod real;
+pub(crate) mod rig;
+mod statuses;

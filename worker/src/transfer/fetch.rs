@@ -92,7 +92,9 @@ impl Fetcher {
         held: watch::Sender<u64>,
     ) -> Self {
         let slots = Semaphore::new(FETCHES);
-        Self { shared: Arc::new(Inner { images, identity, manager, held, slots, under_way: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Inner { images, identity, manager, held, slots, under_way: Mutex::default() }),
+        }
     }
 
     /// Has the image here, fetching it unless that is under way or done.
@@ -185,7 +187,12 @@ impl Inner {
         Err(FetchError::Temporary(problems.join("; ")))
     }
 
-    async fn fetch_from(&self, manifest: Digest, source: &v1::ImageSource, ticket: &bytes::Bytes) -> Result<(), FetchError> {
+    async fn fetch_from(
+        &self,
+        manifest: Digest,
+        source: &v1::ImageSource,
+        ticket: &bytes::Bytes,
+    ) -> Result<(), FetchError> {
         let mut client = self.connect(source).await?;
         let request = v1::ListBlobsRequest { ticket: ticket.clone() };
         let listed = in_time(client.list_blobs(request)).await?.into_inner().blobs;
@@ -193,20 +200,26 @@ impl Inner {
             return Err(FetchError::Temporary(format!("it names {} blobs", listed.len())));
         }
         for blob in listed {
-            let digest: Digest = blob.digest.parse().map_err(|error| FetchError::Temporary(format!("{error}")))?;
+            let digest: Digest =
+                blob.digest.parse().map_err(|error| FetchError::Temporary(format!("{error}")))?;
             if !self.has_blob(digest, blob.size).await {
                 self.fetch_blob(&mut client, digest, blob.size, ticket).await?;
             }
         }
         let images = Arc::clone(&self.images);
         let finished = blocking(move || images.finish_fetch(manifest, &[])).await;
-        finished.ok_or_else(|| FetchError::Final("unpacking the image panicked".to_owned()))?.map(drop).map_err(unpacking)
+        finished
+            .ok_or_else(|| FetchError::Final("unpacking the image panicked".to_owned()))?
+            .map(drop)
+            .map_err(unpacking)
     }
 
     async fn connect(&self, source: &v1::ImageSource) -> Result<ImageTransferClient<Channel>, FetchError> {
         let temporary = |error: &dyn std::error::Error| FetchError::Temporary(error.to_string());
-        let node: NodeId = source.node_id.parse().map_err(|error| FetchError::Temporary(format!("{error}")))?;
-        let tls = client_config(&self.identity, ExpectedServer::Node(node)).map_err(|error| temporary(&error))?;
+        let node: NodeId =
+            source.node_id.parse().map_err(|error| FetchError::Temporary(format!("{error}")))?;
+        let tls =
+            client_config(&self.identity, ExpectedServer::Node(node)).map_err(|error| temporary(&error))?;
         let channel = coracle_rpc::connect::channel(&source.address, Arc::new(tls)).await;
         let channel = channel.map_err(|error| FetchError::Temporary(ErrorChain(&error).to_string()))?;
         Ok(ImageTransferClient::new(channel))
@@ -243,7 +256,8 @@ fn write(mut writer: BlobWriter, piece: &[u8]) -> Result<BlobWriter, ImageError>
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, FetchError> {
-    let done = blocking(work).await.ok_or_else(|| FetchError::Temporary("storing the image panicked".to_owned()))?;
+    let done =
+        blocking(work).await.ok_or_else(|| FetchError::Temporary("storing the image panicked".to_owned()))?;
     done.map_err(|error| FetchError::Temporary(ErrorChain(&error).to_string()))
 }
 

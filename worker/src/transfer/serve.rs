@@ -54,29 +54,36 @@ impl ImageTransferService {
     fn authorize<T>(&self, request: &Request<T>, ticket: &[u8]) -> Result<Digest, Status> {
         let peer = peer(request)?;
         let key = *self.ticket_key.borrow();
-        let key = key.ok_or_else(|| Status::unavailable("this node has not heard from a manager yet: try another one"))?;
+        let key = key.ok_or_else(|| {
+            Status::unavailable("this node has not heard from a manager yet: try another one")
+        })?;
         let wanted: [u8; 32] = ticket
             .get(MANIFEST_IN_TICKET)
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or_else(|| Status::permission_denied("image ticket is too short"))?;
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_nanos(self.clock.now()));
-        key.verify(ticket, now, peer, &wanted).map_err(|error| Status::permission_denied(error.to_string()))?;
+        key.verify(ticket, now, peer, &wanted)
+            .map_err(|error| Status::permission_denied(error.to_string()))?;
         Ok(Digest::from_bytes(wanted))
     }
 
     async fn blobs(&self, manifest: Digest) -> Result<Vec<BlobDescriptor>, Status> {
         let images = Arc::clone(&self.images);
-        blocking(move || if images.has(manifest) { images.manifest_blobs(manifest).map(Some) } else { Ok(None) })
-            .await
-            .ok_or_else(|| Status::internal("reading the image panicked"))?
-            .map_err(|error| not_readable(&error))?
-            .ok_or_else(|| Status::not_found(format!("image {manifest} is not on this node")))
+        blocking(
+            move || if images.has(manifest) { images.manifest_blobs(manifest).map(Some) } else { Ok(None) },
+        )
+        .await
+        .ok_or_else(|| Status::internal("reading the image panicked"))?
+        .map_err(|error| not_readable(&error))?
+        .ok_or_else(|| Status::not_found(format!("image {manifest} is not on this node")))
     }
 }
 
 fn peer<T>(request: &Request<T>) -> Result<NodeId, Status> {
     let identity = request.extensions().get::<PeerIdentity>();
-    identity.and_then(PeerIdentity::node).ok_or_else(|| Status::unauthenticated("only nodes of the cluster fetch images"))
+    identity
+        .and_then(PeerIdentity::node)
+        .ok_or_else(|| Status::unauthenticated("only nodes of the cluster fetch images"))
 }
 
 fn not_readable(error: &ImageError) -> Status {

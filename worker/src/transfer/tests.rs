@@ -1,1 +1,116 @@
 //! Images over real connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_daemon::SystemClock;
+use coracle_model::digest::Digest;
+use coracle_model::id::{NodeId, TaskId};
+use coracle_model::task::{DesiredState, TaskState};
+use coracle_pki::tls::{ExpectedServer, client_config};
+use coracle_pki::{SwappableIdentity, Ticket};
+use coracle_proto::v1;
+use coracle_proto::v1::image_transfer_client::ImageTransferClient;
+use coracle_proto::v1::image_transfer_server::ImageTransferServer;
+use tokio::sync::watch;
+use tokio_util::sync::DropGuard;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use super::serve::ImageTransferService;
+use crate::tests::manager::{FakeManager, World, now, serve};
+use crate::tests::rig::Node;
+
+fn ticket(world: &World, node: u128, image: Digest) -> bytes::Bytes {
+    let ticket = Ticket {
+        node: NodeId::from_bits(node),
+        manifest: *image.as_bytes(),
+        expires_at: now().as_secs() + 60,
+    };
+    world.tickets.sign(&ticket).to_vec().into()
+}
+
+async fn holder(world: &World, node: &Node) -> (String, DropGuard) {
+    let key = watch::channel(Some(world.tickets.public().unwrap())).1;
+    let service = ImageTransferService::new(Arc::clone(&node.images), key, Arc::new(SystemClock::new()));
+    serve(&node.identity, tonic::service::Routes::new(ImageTransferServer::new(service))).await
+}
+
+async fn client(address: &str, identity: &SwappableIdentity, holder: u128) -> ImageTransferClient<Channel> {
+    let tls = client_config(identity, ExpectedServer::Node(NodeId::from_bits(holder))).unwrap();
+    ImageTransferClient::new(coracle_rpc::connect::channel(address, Arc::new(tls)).await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_opens_one_image_to_one_node_and_nothing_else() {
+    let world = World::new();
+    let node = Node::new(&world, 7);
+    let (address, _server) = holder(&world, &node).await;
+    let mut client = client(&address, &world.worker(8), 7).await;
+    let good = ticket(&world, 8, node.image);
+    let listed =
+        client.list_blobs(v1::ListBlobsRequest { ticket: good.clone() }).await.unwrap().into_inner().blobs;
+    assert_eq!(listed[0].digest, node.image.to_string());
+
+    // Another image of this node: its blobs are not given for that ticket.
+    let other = coracle_image::builder::ImageBuilder::new()
+        .layer(coracle_image::builder::LayerBuilder::new().file("secret", 0o600, "secret"))
+        .build()
+        .unwrap();
+    let mut archive = Vec::new();
+    other.write_archive(&mut archive).unwrap();
+    node.images.load_archive(&archive[..]).unwrap();
+    for digest in other.blob_digests() {
+        let request = v1::FetchBlobRequest { ticket: good.clone(), digest: digest.to_string() };
+        let status = client.fetch_blob(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    }
+    let mut cut = good.to_vec();
+    cut.truncate(20);
+    let mut forged = good.to_vec();
+    forged[20] ^= 1;
+    let stranger = World::new();
+    let wrong = [
+        ("another node's", ticket(&world, 9, node.image)),
+        ("another cluster's", ticket(&stranger, 8, node.image)),
+        ("cut", cut.into()),
+        ("forged", forged.into()),
+        ("empty", bytes::Bytes::new()),
+    ];
+    for (what, ticket) in wrong {
+        let status = client.list_blobs(v1::ListBlobsRequest { ticket: ticket.clone() }).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "{what}: {status}");
+        let request = v1::FetchBlobRequest { ticket, digest: node.image.to_string() };
+        assert_eq!(client.fetch_blob(request).await.unwrap_err().code(), Code::PermissionDenied, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_share_the_fetch_of_an_image_that_only_the_second_node_gives() {
+    let world = World::new();
+    let node = Node::new(&world, 7);
+    let source = Node::new(&world, 8);
+    node.images.remove(node.image).unwrap();
+    let (address, _server) = holder(&world, &source).await;
+    let mut manager = FakeManager::start(&world, 1).await;
+    let agent = node.start(&[&manager.address]).await;
+    let mut session = manager.welcomed(&world).await;
+    let tasks = [1, 2].map(|bits| node.task(bits, DesiredState::Running, &["run"]));
+    session.complete(&tasks).await;
+    // Nobody has it at first.
+    let waiting = session.until(TaskId::from_bits(1), TaskState::Preparing, true).await;
+    assert_eq!(waiting.error, "");
+    // The first source is at a wrong address, the second is not the node it is said to be.
+    let at = |node: u128, address: &str| v1::ImageSource {
+        node_id: NodeId::from_bits(node).to_string(),
+        address: address.to_owned(),
+    };
+    let sources = vec![at(9, "127.0.0.1:1"), at(9, &address), at(8, &address)];
+    let response = v1::RequestImageResponse { ticket: ticket(&world, 7, node.image), sources };
+    manager.give_image(&node.image.to_string(), response);
+    for bits in [1, 2] {
+        session.until(TaskId::from_bits(bits), TaskState::Running, true).await;
+    }
+    assert!(node.images.has(node.image));
+    tokio::time::timeout(Duration::from_secs(10), agent.stop()).await.unwrap();
+}

@@ -30,8 +30,12 @@ fn driven(setup: Setup, inputs: Vec<Input>) -> Machine {
 }
 
 fn running() -> Machine {
-    let inputs =
-        vec![Input::Begin(Reality::Absent), Input::Fetched(Ok(())), Input::Created(Ok(())), Input::Started(Ok(7))];
+    let inputs = vec![
+        Input::Begin(Reality::Absent),
+        Input::Fetched(Ok(())),
+        Input::Created(Ok(())),
+        Input::Started(Ok(7)),
+    ];
     driven(setup(DesiredState::Running), inputs)
 }
 

@@ -1,0 +1,309 @@
+//! A node's part in a swarm: its listener, its agent, and its manager while its certificate says so.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwapOption;
+use coracle_agent_runtime::{Runtime, RuntimeConfig};
+use coracle_daemon::SystemClock;
+use coracle_manager::manager::{ImagesChanged, Manager, ManagerConfig, Start};
+use coracle_manager::raft::Timing;
+use coracle_model::role::Role;
+use coracle_pki::NodeIdentity;
+use coracle_pki::tls::{self, SwappableIdentity};
+use coracle_proto::v1;
+use coracle_worker::adapters::runtime::RuntimeContainers;
+use coracle_worker::identity::{KeepIdentity, keep_renewed};
+use coracle_worker::transfer::serve::ImageTransferService;
+use coracle_worker::{Agent, AgentConfig, AgentHandle};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::edge;
+use super::node::{Node, runs_manager};
+use super::state_file::Membership;
+
+/// Wait before a renewal or a start of the manager that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A node's part in a swarm.
+pub(super) struct Active {
+    identity: SwappableIdentity,
+    membership: Addresses,
+    agent: AgentHandle,
+    transfer: ImageTransferService,
+    manager: ArcSwapOption<Running>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug, Clone)]
+struct Addresses {
+    listen: SocketAddr,
+    advertise: SocketAddr,
+}
+
+/// Writes renewed identities.
+struct Keeper {
+    node: Arc<Node>,
+    addresses: Addresses,
+    managers: watch::Receiver<Vec<String>>,
+}
+
+#[tonic::async_trait]
+impl KeepIdentity for Keeper {
+    async fn keep(&self, identity: &NodeIdentity) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let pem = identity.to_pem()?;
+        let membership = Membership {
+            identity: NodeIdentity::from_pem(&pem)?,
+            listen: self.addresses.listen,
+            advertise: self.addresses.advertise,
+            managers: self.managers.borrow().clone(),
+        };
+        let node = Arc::clone(&self.node);
+        tokio::task::spawn_blocking(move || node.file().write(node.keys(), &membership)).await??;
+        Ok(())
+    }
+}
+
+/// Opens the runtime and the agent's journal, both of which block.
+async fn build_agent(
+    node: &Arc<Node>,
+    identity: &SwappableIdentity,
+    advertise: SocketAddr,
+    managers: Vec<String>,
+) -> anyhow::Result<Agent> {
+    let (node, identity) = (Arc::clone(node), identity.clone());
+    let build = move || {
+        let args = node.args();
+        let runtime = Runtime::open(RuntimeConfig::new(
+            args.data_dir.join("containers"),
+            args.run_dir.join("containers"),
+            args.cgroup_parent.clone(),
+        ));
+        let runtime = Arc::new(runtime.context("opening the container runtime")?);
+        let config = AgentConfig {
+            data_dir: args.data_dir.clone(),
+            identity,
+            keyring: Arc::clone(node.keys()),
+            images: Arc::clone(node.images()),
+            containers: Arc::new(RuntimeContainers::new(runtime)),
+            advertise_address: advertise.to_string(),
+            managers,
+            description: node.description().clone(),
+            clock: Arc::new(SystemClock::default()),
+        };
+        Agent::build(config).context("starting the agent")
+    };
+    tokio::task::spawn_blocking(build).await.context("starting the agent")?
+}
+
+/// A manager that runs, and what ends it.
+struct Running {
+    manager: Arc<Manager>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Who this node is at present.
+pub(super) struct Who(Arc<tls::IdentitySnapshot>);
+
+impl Who {
+    pub(super) fn cluster(&self) -> String {
+        self.0.identity().cluster().to_string()
+    }
+
+    pub(super) fn node_text(&self) -> String {
+        self.0.identity().node().map(|node| node.to_string()).unwrap_or_default()
+    }
+
+    fn role(&self) -> Role {
+        self.0.identity().role()
+    }
+}
+
+impl Active {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// If the log of a manager cannot be read, the agent cannot open its directories, or a new manager is given no place.
+    pub(super) async fn start(
+        node: &Arc<Node>,
+        membership: Membership,
+        listener: TcpListener,
+        start: Start,
+    ) -> anyhow::Result<Arc<Self>> {
+        let Membership { identity, listen, advertise, managers } = membership;
+        let role = identity.role();
+        let identity = SwappableIdentity::new(identity).context("using this node's identity")?;
+        let server = tls::server_config(&identity).context("preparing the listener")?;
+        let agent = build_agent(node, &identity, advertise, managers).await?;
+        let active = Arc::new(Self {
+            identity,
+            membership: Addresses { listen, advertise },
+            agent: agent.handle(),
+            transfer: agent.handle().image_transfer(),
+            manager: ArcSwapOption::empty(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        // Before the listener: whoever calls finds everything there. A new manager needs the listener to get its place, which it
+        // asks for only once it runs.
+        if runs_manager(role) {
+            active.start_manager(node, start).await?;
+        }
+        active.tasks.spawn(coracle_rpc::serve::serve_tls(
+            listener,
+            Arc::new(server),
+            edge::service(Arc::clone(node)),
+            active.stop.clone(),
+        ));
+        active.tasks.spawn(agent.run(active.stop.clone()));
+        let (roles, role_changes) = watch::channel(role);
+        // Nobody listening any more is no error: then the node stops.
+        active.identity.watch(move |identity| drop(roles.send(identity.identity().role())));
+        active.tasks.spawn(keep_renewed(
+            active.identity.clone(),
+            active.agent.managers(),
+            active.agent.node_updates(),
+            Arc::new(Keeper {
+                node: Arc::clone(node),
+                addresses: active.membership.clone(),
+                managers: active.agent.managers(),
+            }),
+            Arc::new(SystemClock::default()),
+            active.stop.clone(),
+        ));
+        active.tasks.spawn(Arc::clone(&active).follow_role(Arc::clone(node), role_changes));
+        Ok(active)
+    }
+
+    pub(super) fn identity(&self) -> Who {
+        Who(self.identity.current())
+    }
+
+    pub(super) const fn agent(&self) -> &AgentHandle {
+        &self.agent
+    }
+
+    pub(super) fn transfer(&self) -> ImageTransferService {
+        self.transfer.clone()
+    }
+
+    pub(super) fn manager(&self) -> Option<Arc<Manager>> {
+        self.manager.load().as_ref().map(|running| Arc::clone(&running.manager))
+    }
+
+    /// Stops everything; containers keep running.
+    pub(super) async fn stop(&self) {
+        // The manager first: it hands leadership over while the listener still answers.
+        self.stop_manager().await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn start_manager(&self, node: &Arc<Node>, start: Start) -> anyhow::Result<()> {
+        let config = ManagerConfig {
+            directory: node.args().data_dir.join("raft"),
+            identity: self.identity.clone(),
+            keyring: Arc::clone(node.keys()),
+            images: Arc::clone(node.images()),
+            images_changed: ImagesChanged(Arc::new({
+                let agent = self.agent.clone();
+                move || agent.images_changed()
+            })),
+            address: self.membership.advertise.to_string(),
+            timing: Timing::default(),
+        };
+        let manager = Arc::new(Manager::start(config, start).await.context("starting the manager")?);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (runs, token) = (Arc::clone(&manager), stop.clone());
+        tasks.spawn(async move { runs.run(token).await });
+        let (watched, failing, token) = (Arc::clone(&manager), Arc::clone(node), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                why = watched.store().raft().failure() => failing.fail(anyhow::anyhow!("raft failed: {why}")),
+            }
+        });
+        tasks.close();
+        self.manager.store(Some(Arc::new(Running { manager, stop, tasks })));
+        info!("this node is a manager");
+        Ok(())
+    }
+
+    async fn stop_manager(&self) {
+        if let Some(running) = self.manager.load_full() {
+            running.stop.cancel();
+            running.tasks.wait().await;
+            self.manager.store(None);
+        }
+    }
+
+    /// Starts or stops the manager when this node's certificate changes its role.
+    async fn follow_role(self: Arc<Self>, node: Arc<Node>, mut roles: watch::Receiver<Role>) {
+        loop {
+            let role = *roles.borrow_and_update();
+            let settled = self.become_role(&node, role).await;
+            if let Err(error) = &settled {
+                warn!("becoming a {role}: {error:#}; trying again");
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                changed = roles.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(RETRY), if settled.is_err() => {}
+            }
+        }
+    }
+
+    async fn become_role(&self, node: &Arc<Node>, role: Role) -> anyhow::Result<()> {
+        match (runs_manager(role), self.manager().is_some()) {
+            (true, false) => {
+                let managers = self.agent.managers().borrow().clone();
+                self.start_manager(node, Start::Member { managers }).await
+            }
+            (false, true) => {
+                self.stop_manager().await;
+                let directory = node.args().data_dir.join("raft");
+                std::fs::remove_dir_all(&directory)
+                    .with_context(|| format!("removing {}", directory.display()))?;
+                info!("this node is no longer a manager");
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fills in what `coracle system info` shows of a member.
+    pub(super) fn describe(&self, info: &mut v1::InfoResponse) {
+        let who = self.identity();
+        let status = self.agent.status();
+        info.state = "active".to_owned();
+        info.node_id = who.node_text();
+        info.cluster_id = who.cluster();
+        info.role = v1::NodeRole::from(who.role()).into();
+        info.address = self.membership.advertise.to_string();
+        info.certificate_expires_at = who.0.identity().peer().not_after().as_secs() * 1_000_000_000;
+        info.containers_running = status.containers_running;
+        info.managers = status.managers;
+        info.session_with = status.session_with.unwrap_or_default();
+        info.raft = self.manager().map(|manager| {
+            let raft = manager.status();
+            v1::RaftInfo {
+                raft_id: raft.raft_id,
+                term: raft.term,
+                leader_raft_id: raft.leader.as_ref().map(|leader| leader.raft_id).unwrap_or_default(),
+                leader_address: raft.leader.as_ref().map(|leader| leader.address.clone()).unwrap_or_default(),
+                last_applied: raft.applied.unwrap_or_default(),
+                voters: u32::try_from(raft.members.voters.len()).unwrap_or(u32::MAX),
+                is_leader: raft.is_leader(),
+            }
+        });
+    }
+}

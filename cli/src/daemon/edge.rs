@@ -1,0 +1,51 @@
+//! Where every call to this node enters, from the fleet or from the local socket: the access table first, then whoever serves it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::v1;
+use coracle_rpc::gate;
+use coracle_rpc::serve::Handler;
+use http::{Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tower::ServiceExt as _;
+
+use super::local::LocalApi;
+use super::node::Node;
+
+const LOCAL: &str = "/coracle.v1.LocalNode/";
+const TRANSFER: &str = "/coracle.v1.ImageTransfer/";
+
+/// The node's one service.
+pub(super) fn service(node: Arc<Node>) -> impl Handler {
+    tower::service_fn(move |request| {
+        let node = Arc::clone(&node);
+        async move {
+            Ok::<_, Infallible>(answer(node, request).await.unwrap_or_else(|e| Status::from(e).into_http()))
+        }
+    })
+}
+
+async fn answer(node: Arc<Node>, mut request: Request<Body>) -> Result<Response<Body>, ApiError> {
+    gate::admit(&mut request)?;
+    let path = request.uri().path();
+    if path.starts_with(LOCAL) {
+        let server = v1::local_node_server::LocalNodeServer::new(LocalApi(node));
+        return server.oneshot(request).await.map_err(|never| match never {});
+    }
+    let active = node.active().ok_or_else(|| {
+        ApiError::new(Reason::Forbidden, "this node is not part of a swarm")
+            .with_hint("make one with `coracle swarm init`, or join one with `coracle swarm join`")
+    })?;
+    if path.starts_with(TRANSFER) {
+        let server = v1::image_transfer_server::ImageTransferServer::new(active.transfer());
+        return server.oneshot(request).await.map_err(|never| match never {});
+    }
+    match active.manager() {
+        Some(manager) => Ok(manager.handle(request).await),
+        None => Err(ApiError::new(Reason::Unavailable, "this node is not a manager (any more)")
+            .with_hint("ask one of the managers; `coracle system info` lists them")),
+    }
+}

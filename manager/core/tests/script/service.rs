@@ -34,8 +34,8 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
         }
         "previous" => {
             let service = world.state.service(world.services[name]).unwrap();
-            let image = |spec: &Box<ServiceSpec>| spec.task.container.image.reference.clone();
-            vec![service.previous_spec.as_ref().map_or_else(|| "none".to_owned(), image)]
+            let image = |spec: &ServiceSpec| spec.task.container.image.reference.clone();
+            vec![service.previous_spec.as_deref().map_or_else(|| "none".to_owned(), image)]
         }
         other => panic!("unknown command service {other}"),
     }

@@ -1,0 +1,74 @@
+//! An operator who changes their mind.
+
+use coracle_manager_core::Change;
+use coracle_model::id::{NodeId, ServiceId};
+use coracle_model::node::Availability;
+use coracle_model::service::ServiceMode;
+use coracle_model::version::Version;
+
+use crate::random::Random;
+use crate::world::{World, build};
+
+/// Does one thing to the cluster.
+pub(crate) fn act(world: &mut World, random: &mut Random) {
+    let services: Vec<ServiceId> = world.state.services().map(|service| service.id).collect();
+    let nodes: Vec<NodeId> = world.state.nodes().map(|node| node.id).collect();
+    let service = services.get(random.below(services.len() as u64) as usize).copied();
+    let node = nodes[random.below(nodes.len() as u64) as usize];
+    match (random.below(8), service) {
+        (0, _) if services.len() < 5 => create(world, random),
+        (1, Some(service)) => scale(world, service, random.below(8)),
+        (2, Some(service)) => world.update_service(service, |spec| spec.task.force_update += 1),
+        (3, Some(service)) => {
+            let parallelism = random.below(3);
+            world.update_service(service, |spec| {
+                spec.update.parallelism = parallelism;
+                spec.task.container.env = vec![format!("P={parallelism}")];
+            });
+        }
+        (4, Some(service)) if random.percent(30) => {
+            world.write(vec![Change::RemoveService { service, expected: Version::default() }]);
+        }
+        (5, _) => {
+            let availability = match random.below(3) {
+                0 => Availability::Drain,
+                1 => Availability::Pause,
+                _ => Availability::Active,
+            };
+            world.update_node(node, |spec| spec.availability = availability);
+        }
+        (6, _) => {
+            let zone = if random.percent(50) { "a" } else { "b" };
+            world.update_node(node, |spec| drop(spec.labels.insert("zone".to_owned(), zone.to_owned())));
+        }
+        (7, Some(service)) => {
+            let constraint = ["node.labels.zone==a", "node.labels.zone!=b"][random.below(2) as usize];
+            let constraints = if random.percent(50) { vec![constraint.parse().unwrap()] } else { Vec::new() };
+            world.update_service(service, |spec| spec.task.placement.constraints = constraints);
+        }
+        _ => {}
+    }
+}
+
+pub(crate) fn create(world: &mut World, random: &mut Random) {
+    let mut spec = build::service_spec(&format!("s{}", world.services.len()), 1 + random.below(6));
+    if random.percent(30) {
+        spec.mode = ServiceMode::Global;
+    }
+    spec.task.reservations =
+        build::resources(random.below(3) * build::CPU / 2, random.below(3) * build::GIB / 2);
+    spec.task.restart.delay = std::time::Duration::from_millis(random.below(4) * 1000);
+    if random.percent(20) {
+        spec.task.restart.max_attempts = 1 + random.below(3);
+    }
+    spec.update.parallelism = random.below(3);
+    world.add_service(spec);
+}
+
+fn scale(world: &mut World, service: ServiceId, replicas: u64) {
+    world.update_service(service, |spec| {
+        if let ServiceMode::Replicated { replicas: present } = &mut spec.mode {
+            *present = replicas;
+        }
+    });
+}

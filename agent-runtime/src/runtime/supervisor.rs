@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ pub(super) fn spawn(
     let plan = memory_file("coracle-plan", MemfdFlags::NOEXEC_SEAL, &text)?;
     let (answer, report) = pipe_with(PipeFlags::CLOEXEC).doing("creating", Path::new("pipe"))?;
     let child = Command::new(program.path())
+        .arg0("coracle-supervisor")
         .arg(id.as_str())
         .env_clear()
         .stdin(Stdio::from(plan))

@@ -229,10 +229,10 @@ fn merged(first: &[String], second: &[String]) -> Vec<String> {
 fn delete_unknown_logs(directory: &Path, known: &BTreeSet<String>) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
-        if !entry.file_name().to_str().is_some_and(|name| known.contains(name)) {
-            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
-                warn!(%error, path = %entry.path().display(), "log was not deleted");
-            }
+        if !entry.file_name().to_str().is_some_and(|name| known.contains(name))
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            warn!(%error, path = %entry.path().display(), "log was not deleted");
         }
     }
 }

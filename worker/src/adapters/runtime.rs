@@ -101,12 +101,11 @@ impl Containers for RuntimeContainers {
     fn create(&self, launch: &Launch) -> Result<(), ContainerError> {
         // Also an error of the runtime, but here it can be said without kernel words.
         for mount in &launch.mounts {
-            if let MountKind::Bind { source } = &mount.kind {
-                if std::fs::symlink_metadata(source).is_err() {
-                    return Err(ContainerError(format!(
-                        "mount: bind source path does not exist on this node: {source}"
-                    )));
-                }
+            if let MountKind::Bind { source } = &mount.kind
+                && std::fs::metadata(source).is_err()
+            {
+                let problem = format!("mount: bind source path does not exist on this node: {source}");
+                return Err(ContainerError(problem));
             }
         }
         self.runtime.create(&name(launch.task)?, &specification(launch)).map_err(told)

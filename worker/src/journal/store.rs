@@ -23,6 +23,9 @@ const CACHE: u64 = 1 << 20;
 /// Bytes of one record: above the largest entry that managers accept.
 const RECORD_LIMIT: usize = 4 << 20;
 
+/// A key without the piece's number, and all pieces together.
+type SealedRecord = (Vec<u8>, Vec<u8>);
+
 /// What is stored under an id; the first byte of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -131,9 +134,9 @@ impl Journal {
         Ok(contents)
     }
 
-    /// All records, each put together from its pieces, by their keys without the piece's number.
-    fn sealed_records(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, JournalError> {
-        let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    /// All records, each put together from its pieces.
+    fn sealed_records(&self) -> Result<Vec<SealedRecord>, JournalError> {
+        let mut records: Vec<SealedRecord> = Vec::new();
         for entry in self.store.iter() {
             let (key, value) = entry.map_err(JournalError::Store)?;
             let Some(prefix) = key.len().checked_sub(2).and_then(|end| key.get(..end)) else { continue };

@@ -101,7 +101,8 @@ fn records_are_sealed() {
 
 #[test]
 fn whatever_the_damage_there_is_a_journal_that_works() {
-    let damages: [(&str, fn(&Path)); 5] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 5] = [
         ("a file in place of the folder", |path| {
             std::fs::remove_dir_all(path).unwrap();
             std::fs::write(path, b"not a folder").unwrap();

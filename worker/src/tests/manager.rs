@@ -269,17 +269,11 @@ impl PlayedSession {
             {
                 return self.unread.remove(at).unwrap().1;
             }
-            match self.next().await.expect("the session ended") {
-                Up::Statuses(report) => {
-                    for report in &report.tasks {
-                        let status = report.status.clone().unwrap().try_into().unwrap();
-                        self.unread.push_back((report.task.parse().unwrap(), status));
-                    }
-                    if acknowledge {
-                        self.send(Down::StatusAck(v1::StatusAck { sequence: report.sequence })).await;
-                    }
+            if let Up::Statuses(report) = self.next().await.expect("the session ended") {
+                self.keep(&report);
+                if acknowledge {
+                    self.send(Down::StatusAck(v1::StatusAck { sequence: report.sequence })).await;
                 }
-                _ => {}
             }
         }
     }
@@ -290,14 +284,18 @@ impl PlayedSession {
             match self.next().await.expect("the session ended") {
                 Up::Synced(synced) => return synced.sequence,
                 Up::Statuses(report) => {
-                    for report in &report.tasks {
-                        let status = report.status.clone().unwrap().try_into().unwrap();
-                        self.unread.push_back((report.task.parse().unwrap(), status));
-                    }
+                    self.keep(&report);
                     self.send(Down::StatusAck(v1::StatusAck { sequence: report.sequence })).await;
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn keep(&mut self, report: &v1::StatusReport) {
+        for report in &report.tasks {
+            let status = report.status.clone().unwrap().try_into().unwrap();
+            self.unread.push_back((report.task.parse().unwrap(), status));
         }
     }
 

@@ -1,4 +1,5 @@
 //! The agent with the real runtime: needs root and a static busybox.
+#![allow(clippy::print_stderr, reason = "tests print why they skip, and figures")]
 
 use std::path::Path;
 use std::sync::Arc;

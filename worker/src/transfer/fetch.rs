@@ -100,10 +100,10 @@ impl Fetcher {
     /// Has the image here, fetching it unless that is under way or done.
     pub(crate) fn ensure(&self, manifest: Digest) -> Fetch {
         let mut under_way = self.shared.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = under_way.get(&manifest) {
-            if let Some(done) = known.done.upgrade() {
-                return Fetch { done, progress: known.progress.clone() };
-            }
+        if let Some(known) = under_way.get(&manifest)
+            && let Some(done) = known.done.upgrade()
+        {
+            return Fetch { done, progress: known.progress.clone() };
         }
         under_way.retain(|_, known| known.done.upgrade().is_some());
         let (teller, progress) = watch::channel(String::new());

@@ -4,32 +4,32 @@
 //! tells the runners through their wishes, the session through the outbox, everybody else through watches.
 //! When the session is gone for [`OFFLINE_AFTER`] it tells the runners that they are on their own.
 
+mod assigned;
+mod kept_logs;
+mod managers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_model::id::TaskId;
-use coracle_model::restart::RestartPolicy;
-use coracle_model::service::DEFAULT_STOP_GRACE;
-use coracle_model::task::{DesiredState, TaskState, TaskStatus};
+use coracle_model::task::TaskStatus;
 use coracle_pki::TicketPublicKey;
 use coracle_proto::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::adapters::containers::Found;
 use crate::assignments::{Assignment, AssignmentSet, OutOfStep};
 use crate::journal::{Contents, Journal, KeptLog, StoredTask, TaskRecord};
-use crate::launch::LABEL_STOP_GRACE;
 use crate::logs::LogQuery;
 use crate::outbox::Outgoing;
-use crate::retention;
-use crate::task::fsm::{Machine, Reality, Setup};
+use crate::task::fsm::Reality;
 use crate::task::restart::History;
-use crate::task::runner::{Runner, Wish, Workshop};
+use crate::task::runner::{Wish, Workshop};
 
 /// How long no manager may be reached before tasks are restarted here.
 pub(crate) const OFFLINE_AFTER: Duration = Duration::from_secs(2);
@@ -212,184 +212,6 @@ impl Desk {
         }
     }
 
-    fn reports(&self) -> Vec<v1::TaskReport> {
-        let strays = self.strays.values().map(|found| {
-            let (state, pid) = match found.reality {
-                Reality::Running { pid } => (TaskState::Running, pid),
-                _ => (TaskState::Accepted, 0),
-            };
-            (found.task, TaskStatus { state, pid, since: self.workshop.now(), ..TaskStatus::default() })
-        });
-        let tasks = self.tasks.iter().map(|(task, entry)| (*task, entry.record.status.clone()));
-        tasks
-            .chain(strays)
-            .map(|(task, status)| v1::TaskReport { task: task.to_string(), status: Some((&status).into()) })
-            .collect()
-    }
-
-    fn on_welcome(&mut self, welcome: v1::Welcome) {
-        self.offline_at = None;
-        if let Ok(key) = <[u8; 32]>::try_from(&welcome.ticket_public_key[..]) {
-            let key = TicketPublicKey(key);
-            if self.views.ticket_key.send_replace(Some(key)) != Some(key) {
-                self.journal.put_ticket_key(&key);
-            }
-        }
-        if let Some(list) = welcome.managers {
-            self.on_managers(list);
-        }
-        if let Some(update) = welcome.node {
-            self.on_node(&update);
-        }
-        self.set_offline(false);
-    }
-
-    fn on_node(&self, update: &v1::NodeUpdate) {
-        match crate::agent::NodeUpdate::try_from(update) {
-            Ok(update) => drop(self.views.node.send_replace(Some(update))),
-            Err(error) => warn!(%error, "a manager's word on this node is not understood"),
-        }
-    }
-
-    fn on_managers(&mut self, list: v1::ManagerList) {
-        // A list without anybody would leave a node without a way back.
-        if list.addresses.is_empty() || *self.views.managers.borrow() == list.addresses {
-            return;
-        }
-        self.journal.put_managers(&list.addresses);
-        self.views.managers.send_replace(list.addresses);
-    }
-
-    fn set_offline(&mut self, offline: bool) {
-        if self.offline == offline {
-            return;
-        }
-        self.offline = offline;
-        info!(
-            offline,
-            tasks = self.tasks.len(),
-            "{}",
-            if offline {
-                "no manager can be reached: tasks are restarted here"
-            } else {
-                "a manager decides again"
-            }
-        );
-        for entry in self.tasks.values() {
-            entry.wish.send_modify(|wish| wish.offline = offline);
-        }
-    }
-
-    fn on_assignments(&mut self, message: v1::Assignments) -> Result<Applied, OutOfStep> {
-        let held = self.tasks.keys().chain(self.strays.keys()).copied();
-        let change = self.set.apply(message, held)?;
-        for (task, desired, assigned) in change.assigned {
-            self.assign(task, desired, assigned);
-        }
-        for task in change.dropped {
-            self.drop_task(task);
-        }
-        let settled = change.complete.then(|| self.settle());
-        Ok(Applied { sequence: change.sequence, settled })
-    }
-
-    fn assign(&mut self, task: TaskId, desired: DesiredState, assigned: v1::AssignedTask) {
-        if let Some(entry) = self.tasks.get_mut(&task) {
-            if desired > entry.record.desired {
-                entry.record.desired = desired;
-                self.journal.put_record(task, &entry.record);
-                entry.wish.send_modify(|wish| wish.desired = desired);
-            }
-            return;
-        }
-        if self.left {
-            return;
-        }
-        let stray = self.strays.remove(&task);
-        let status =
-            TaskStatus { state: TaskState::Accepted, since: self.workshop.now(), ..TaskStatus::default() };
-        let record = TaskRecord { desired, status, acknowledged: false, history: History::default() };
-        self.journal.put_assigned(task, &assigned);
-        self.journal.put_record(task, &record);
-        self.begin(Assignment::from_wire(task, assigned), record, stray);
-    }
-
-    fn begin(&mut self, assignment: Assignment, record: TaskRecord, stray: Option<Found>) {
-        let assignment = Arc::new(assignment);
-        let spec = assignment.spec.as_ref().ok();
-        let machine = Machine::new(Setup {
-            desired: record.desired,
-            status: record.status.clone(),
-            acknowledged: record.acknowledged,
-            history: record.history.clone(),
-            restart: spec.map_or_else(RestartPolicy::default, |spec| spec.restart),
-            stop_grace: spec.map_or_else(|| stray_grace(stray.as_ref()), |spec| spec.container.stop_grace),
-        });
-        let wish = Wish { desired: record.desired, offline: self.offline, ..Wish::default() };
-        let (wish, wished) = watch::channel(wish);
-        let ended = CancellationToken::new();
-        if record.status.state.is_terminal() {
-            ended.cancel();
-        }
-        let runner = Runner::new(Arc::clone(&self.workshop), Arc::clone(&assignment), machine, wished);
-        self.runners.spawn(runner.run());
-        self.tasks.insert(assignment.id, Entry { assignment, record, wish, ended });
-    }
-
-    fn drop_task(&mut self, task: TaskId) {
-        if let Some(found) = self.strays.remove(&task) {
-            let status = TaskStatus {
-                state: TaskState::Accepted,
-                since: self.workshop.now(),
-                ..TaskStatus::default()
-            };
-            let record = TaskRecord {
-                desired: DesiredState::Remove,
-                status,
-                acknowledged: false,
-                history: History::default(),
-            };
-            self.begin(Assignment::unknown(task), record, Some(found));
-        }
-        if let Some(entry) = self.tasks.get_mut(&task) {
-            entry.record.desired = DesiredState::Remove;
-            self.outgoing.forget(task);
-            self.journal.put_record(task, &entry.record);
-            entry.wish.send_modify(|wish| {
-                wish.desired = DesiredState::Remove;
-                wish.dropped = true;
-            });
-        }
-    }
-
-    /// Waits for what still runs and should not.
-    fn settle(&mut self) -> oneshot::Receiver<()> {
-        let stale = self.tasks.iter().filter(|(_, entry)| {
-            entry.record.desired > DesiredState::Running && !entry.record.status.state.is_terminal()
-        });
-        let stale: BTreeSet<TaskId> = stale.map(|(task, _)| *task).collect();
-        let (done, settled) = oneshot::channel();
-        self.settling = Some((stale, done));
-        self.check_settled();
-        settled
-    }
-
-    fn check_settled(&mut self) {
-        if self.settling.as_ref().is_some_and(|(stale, _)| stale.is_empty()) {
-            if let Some((_, done)) = self.settling.take() {
-                // The session may be over.
-                let _ = done.send(());
-            }
-        }
-    }
-
-    fn stopped(&mut self, task: TaskId) {
-        if let Some((stale, _)) = &mut self.settling {
-            stale.remove(&task);
-        }
-        self.check_settled();
-    }
-
     fn on_status(&mut self, event: StatusEvent) {
         let Some(entry) = self.tasks.get_mut(&event.task) else { return };
         let terminal = event.status.state.is_terminal();
@@ -438,10 +260,10 @@ impl Desk {
         self.delete_old_logs();
         self.stopped(task);
         self.count_running();
-        if self.tasks.is_empty() {
-            if let Some(leaving) = self.leaving.take() {
-                let _ = leaving.done.send(());
-            }
+        if self.tasks.is_empty()
+            && let Some(leaving) = self.leaving.take()
+        {
+            let _ = leaving.done.send(());
         }
     }
 
@@ -451,26 +273,6 @@ impl Desk {
             self.strays.values().filter(|found| matches!(found.reality, Reality::Running { .. })).count();
         let count = u32::try_from(of_tasks + of_strays).unwrap_or(u32::MAX);
         self.views.running.send_if_modified(|known| std::mem::replace(known, count) != count);
-    }
-
-    fn log_queries(&self, subscription: &v1::LogSubscription) -> Vec<LogQuery> {
-        let query = |id: &String| {
-            let task: TaskId = id.parse().ok()?;
-            let ended = match self.tasks.get(&task) {
-                Some(entry) => entry.ended.clone(),
-                None if self.kept_logs.contains_key(&task) => cancelled(),
-                None => return None,
-            };
-            Some(LogQuery {
-                task,
-                directory: self.workshop.log_directory(task),
-                tail: subscription.tail,
-                since: subscription.since,
-                follow: subscription.follow,
-                ended,
-            })
-        };
-        subscription.tasks.iter().filter_map(query).collect()
     }
 
     fn on_stop_all(&mut self, deadline: Duration, done: oneshot::Sender<()>) {
@@ -510,31 +312,6 @@ impl Desk {
         // A panic in there was logged.
         let _ = killed.await;
     }
-
-    fn delete_old_logs(&mut self) {
-        for task in retention::surplus(&self.kept_logs, self.workshop.now()) {
-            self.kept_logs.remove(&task);
-            self.journal.remove_kept_log(task);
-            delete_log(self.workshop.log_directory(task));
-        }
-    }
-
-    /// The logs that belong to something, when the agent begins.
-    pub(crate) fn known_logs(&self) -> BTreeSet<String> {
-        let tasks = self.tasks.keys().chain(self.kept_logs.keys()).chain(self.strays.keys());
-        tasks.map(ToString::to_string).collect()
-    }
-}
-
-fn stray_grace(stray: Option<&Found>) -> Duration {
-    let label = stray.and_then(|found| found.labels.get(LABEL_STOP_GRACE));
-    label.and_then(|millis| millis.parse().ok()).map_or(DEFAULT_STOP_GRACE, Duration::from_millis)
-}
-
-fn cancelled() -> CancellationToken {
-    let token = CancellationToken::new();
-    token.cancel();
-    token
 }
 
 async fn sleep_until(wake: Option<Instant>) {
@@ -542,13 +319,4 @@ async fn sleep_until(wake: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-pub(crate) fn delete_log(directory: std::path::PathBuf) {
-    tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            warn!(%error, path = %directory.display(), "log was not deleted");
-        }
-        _ => {}
-    });
 }

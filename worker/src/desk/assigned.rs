@@ -1,0 +1,137 @@
+//! What managers assign, and when the node is in step with it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_model::id::TaskId;
+use coracle_model::restart::RestartPolicy;
+use coracle_model::service::DEFAULT_STOP_GRACE;
+use coracle_model::task::{DesiredState, TaskState, TaskStatus};
+use coracle_proto::v1;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Applied, Desk, Entry};
+use crate::adapters::containers::Found;
+use crate::assignments::{Assignment, OutOfStep};
+use crate::journal::TaskRecord;
+use crate::launch::LABEL_STOP_GRACE;
+use crate::task::fsm::{Machine, Setup};
+use crate::task::restart::History;
+use crate::task::runner::{Runner, Wish};
+
+impl Desk {
+    pub(super) fn on_assignments(&mut self, message: v1::Assignments) -> Result<Applied, OutOfStep> {
+        let held = self.tasks.keys().chain(self.strays.keys()).copied();
+        let change = self.set.apply(message, held)?;
+        for (task, desired, assigned) in change.assigned {
+            self.assign(task, desired, assigned);
+        }
+        for task in change.dropped {
+            self.drop_task(task);
+        }
+        let settled = change.complete.then(|| self.settle());
+        Ok(Applied { sequence: change.sequence, settled })
+    }
+
+    pub(super) fn assign(&mut self, task: TaskId, desired: DesiredState, assigned: v1::AssignedTask) {
+        if let Some(entry) = self.tasks.get_mut(&task) {
+            if desired > entry.record.desired {
+                entry.record.desired = desired;
+                self.journal.put_record(task, &entry.record);
+                entry.wish.send_modify(|wish| wish.desired = desired);
+            }
+            return;
+        }
+        if self.left {
+            return;
+        }
+        let stray = self.strays.remove(&task);
+        let status =
+            TaskStatus { state: TaskState::Accepted, since: self.workshop.now(), ..TaskStatus::default() };
+        let record = TaskRecord { desired, status, acknowledged: false, history: History::default() };
+        self.journal.put_assigned(task, &assigned);
+        self.journal.put_record(task, &record);
+        self.begin(Assignment::from_wire(task, assigned), record, stray);
+    }
+
+    pub(super) fn begin(&mut self, assignment: Assignment, record: TaskRecord, stray: Option<Found>) {
+        let assignment = Arc::new(assignment);
+        let spec = assignment.spec.as_ref().ok();
+        let machine = Machine::new(Setup {
+            desired: record.desired,
+            status: record.status.clone(),
+            acknowledged: record.acknowledged,
+            history: record.history.clone(),
+            restart: spec.map_or_else(RestartPolicy::default, |spec| spec.restart),
+            stop_grace: spec.map_or_else(|| stray_grace(stray.as_ref()), |spec| spec.container.stop_grace),
+        });
+        let wish = Wish { desired: record.desired, offline: self.offline, ..Wish::default() };
+        let (wish, wished) = watch::channel(wish);
+        let ended = CancellationToken::new();
+        if record.status.state.is_terminal() {
+            ended.cancel();
+        }
+        let runner = Runner::new(Arc::clone(&self.workshop), Arc::clone(&assignment), machine, wished);
+        self.runners.spawn(runner.run());
+        self.tasks.insert(assignment.id, Entry { assignment, record, wish, ended });
+    }
+
+    pub(super) fn drop_task(&mut self, task: TaskId) {
+        if let Some(found) = self.strays.remove(&task) {
+            let status = TaskStatus {
+                state: TaskState::Accepted,
+                since: self.workshop.now(),
+                ..TaskStatus::default()
+            };
+            let record = TaskRecord {
+                desired: DesiredState::Remove,
+                status,
+                acknowledged: false,
+                history: History::default(),
+            };
+            self.begin(Assignment::unknown(task), record, Some(found));
+        }
+        if let Some(entry) = self.tasks.get_mut(&task) {
+            entry.record.desired = DesiredState::Remove;
+            self.outgoing.forget(task);
+            self.journal.put_record(task, &entry.record);
+            entry.wish.send_modify(|wish| {
+                wish.desired = DesiredState::Remove;
+                wish.dropped = true;
+            });
+        }
+    }
+
+    /// Waits for what still runs and should not.
+    fn settle(&mut self) -> oneshot::Receiver<()> {
+        let stale = self.tasks.iter().filter(|(_, entry)| {
+            entry.record.desired > DesiredState::Running && !entry.record.status.state.is_terminal()
+        });
+        let stale: BTreeSet<TaskId> = stale.map(|(task, _)| *task).collect();
+        let (done, settled) = oneshot::channel();
+        self.settling = Some((stale, done));
+        self.check_settled();
+        settled
+    }
+
+    fn check_settled(&mut self) {
+        if let Some((_, done)) = self.settling.take_if(|(stale, _)| stale.is_empty()) {
+            // The session may be over.
+            let _ = done.send(());
+        }
+    }
+
+    pub(super) fn stopped(&mut self, task: TaskId) {
+        if let Some((stale, _)) = &mut self.settling {
+            stale.remove(&task);
+        }
+        self.check_settled();
+    }
+}
+
+fn stray_grace(stray: Option<&Found>) -> Duration {
+    let label = stray.and_then(|found| found.labels.get(LABEL_STOP_GRACE));
+    label.and_then(|millis| millis.parse().ok()).map_or(DEFAULT_STOP_GRACE, Duration::from_millis)
+}

@@ -7,18 +7,20 @@ use crate::context::ConnectionArgs;
 use crate::daemon::DaemonArgs;
 use crate::exit_code;
 
+const EXAMPLES: &str = "\
+Examples:
+  coracle daemon                                   start the daemon (as root)
+  coracle swarm init                               make a cluster of this machine
+  coracle service create --name web --replicas 3 web:1
+  coracle service ps web";
+
 /// Runs services on a fleet of Linux machines
 #[derive(Debug, Parser)]
 #[command(
     name = "coracle",
     version,
-    disable_help_subcommand = true,
-    after_help = "Examples:
-  coracle daemon                                   start the daemon (as root)
-  coracle swarm init                               make a cluster of this machine
-  coracle service create --name web --replicas 3 web:1
-  coracle service ps web",
-    after_long_help = exit_code::HELP
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{}", exit_code::HELP)
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -71,5 +73,51 @@ pub(crate) async fn run(command: Command, connection: ConnectionArgs) -> anyhow:
         Command::System(command) => system::run(command, &connection).await,
         Command::Version(args) => version::run(args, &connection).await,
         Command::Completion(args) => completion::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn commands(parent: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        for command in parent.get_subcommands() {
+            let path = format!("{path} {}", command.get_name());
+            if command.has_subcommands() {
+                commands(command, &path, found);
+            } else {
+                found.push((path, command.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example_that_is_accepted() {
+        let mut found = Vec::new();
+        commands(&Cli::command(), "coracle", &mut found);
+        assert!(found.len() > 20);
+        for (path, command) in found {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<_> = help.lines().filter(|line| line.contains(&path)).collect();
+            assert!(!examples.is_empty(), "{path} has no example");
+            for example in examples {
+                let line = example
+                    .split(['>', '<'])
+                    .next()
+                    .unwrap_or_default()
+                    .rsplit('|')
+                    .next()
+                    .unwrap_or_default();
+                let words = crate::opt::words::split("example", line.trim()).unwrap();
+                let parsed = Cli::try_parse_from(words).map(drop).map_err(|error| error.to_string());
+                assert_eq!(parsed, Ok(()), "{example}");
+            }
+        }
     }
 }

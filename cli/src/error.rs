@@ -7,6 +7,7 @@ use coracle_proto::status::ApiError;
 use crate::exit_code::ExitCode;
 use crate::opt::FlagError;
 use crate::output::printable;
+use crate::output::template::TemplateError;
 
 /// A failure with an exit status of its own.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +52,8 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             .map(|failure| failure.code)
             .or_else(|| cause.downcast_ref::<ApiError>().map(|error| error.reason.into()))
             .or_else(|| cause.downcast_ref::<Reported>().map(|reported| reported.0))
-            .or_else(|| cause.downcast_ref::<FlagError>().map(|_| ExitCode::Usage))
+            .or_else(|| cause.is::<FlagError>().then_some(ExitCode::Usage))
+            .or_else(|| cause.is::<TemplateError>().then_some(ExitCode::Usage))
     };
     error.chain().find_map(of).unwrap_or(ExitCode::Failure)
 }

@@ -59,6 +59,7 @@ pub(crate) async fn converge(
         _ = tokio::signal::ctrl_c() => Err(interrupted(name)),
         () = elapsed(flags.timeout) => Err(too_late(name, flags.timeout.unwrap_or_default(), last.as_ref())),
     };
+    renderer.finish(outcome.is_ok());
     outcome
 }
 
@@ -83,15 +84,11 @@ async fn watch(
             Err(error) if may_return(&error) => {
                 let since = *lost_at.get_or_insert_with(Instant::now);
                 if since.elapsed() > RECONNECT_LIMIT {
-                    renderer.finish(false);
                     return Err(error);
                 }
                 sleep(RECONNECT_PAUSE).await;
             }
-            Err(error) => {
-                renderer.finish(false);
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
     }
 }
@@ -126,7 +123,6 @@ async fn follow(
         let converged = progress.converged;
         *last = Some(progress);
         if converged {
-            renderer.finish(true);
             return Ok(());
         }
     }

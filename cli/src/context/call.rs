@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_proto::status::{ApiError, Reason};
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::Context;
 
@@ -114,6 +114,12 @@ impl Context {
         if status.source().is_some_and(|source| source.is::<tonic::transport::Error>()) {
             let cause = innermost(status);
             error.message = format!("the connection to {} broke: {cause}", self.target);
+        }
+        if status.code() == Code::Unimplemented {
+            error.message = format!("{} does not know this call", self.target);
+            error.hint = Some(
+                "this program and the daemon may differ: compare them with `coracle version`".to_owned(),
+            );
         }
         error
     }

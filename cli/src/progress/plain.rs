@@ -61,8 +61,9 @@ impl Renderer for Plain {
         }
     }
 
-    fn finish(&mut self, _: bool) {
-        if let Some(last) = &self.last {
+    fn finish(&mut self, converged: bool) {
+        // Otherwise an error follows, which says the same.
+        if let Some(last) = self.last.as_ref().filter(|_| converged) {
             say(&format!("{}: {}", self.name, summary::line(last)));
         }
     }

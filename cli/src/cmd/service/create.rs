@@ -49,7 +49,7 @@ pub(crate) struct Args {
     wait: WaitFlags,
     // One argument for both: everything after the image is the container's, also what looks like a flag.
     /// The image, then the arguments of the container (default the image's)
-    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [ARGS...]")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
     image_and_args: Vec<String>,
 }
 

@@ -1,0 +1,236 @@
+//! Services and tasks.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+
+use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::v1;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status};
+
+use super::Manager;
+use super::state::{BUSY, NEW, STUCK, WEB, ago, node_id, number_slot};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Manager {
+    fn service(&self, reference: &str) -> Result<v1::Service, Status> {
+        if reference == "w" {
+            let error = ApiError::new(Reason::Invalid, "service \"w\" is ambiguous: it may be web or worker");
+            return Err(error.into());
+        }
+        Ok(self.0.find(reference).ok_or_else(|| ApiError::not_found("service", reference))?)
+    }
+}
+
+fn counts(id: &str) -> v1::ServiceCounts {
+    match id {
+        STUCK => v1::ServiceCounts { running: 1, desired: 2 },
+        BUSY => v1::ServiceCounts { running: 2, desired: 2 },
+        _ => v1::ServiceCounts { running: 3, desired: 3 },
+    }
+}
+
+#[tonic::async_trait]
+impl v1::services_server::Services for Manager {
+    type WatchStream = Answers<v1::ServiceProgress>;
+    type LogsStream = Answers<v1::ServiceLogChunk>;
+
+    async fn create(
+        &self,
+        request: Request<v1::CreateServiceRequest>,
+    ) -> Result<Response<v1::CreateServiceResponse>, Status> {
+        let request = request.into_inner();
+        self.0.keys.lock().unwrap().push(request.idempotency_key);
+        self.admit()?;
+        let spec = request.spec.unwrap_or_default();
+        if self.0.find(&spec.name).is_some() {
+            return Err(
+                ApiError::new(Reason::Exists, format!("service {:?} exists already", spec.name)).into()
+            );
+        }
+        let mut warnings = Vec::new();
+        if spec.name.is_empty() {
+            warnings.push("the service got the name calm_otter".to_owned());
+        }
+        let service = v1::Service { id: NEW.to_owned(), version: 20, spec: Some(spec), ..Default::default() };
+        self.0.services.lock().unwrap().push(service.clone());
+        Ok(Response::new(v1::CreateServiceResponse { service: Some(service), warnings }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateServiceRequest>,
+    ) -> Result<Response<v1::UpdateServiceResponse>, Status> {
+        self.admit()?;
+        let request = request.into_inner();
+        let service = self.service(&request.service)?;
+        if service.id == BUSY || service.version != request.version {
+            return Err(ApiError::new(Reason::Stale, "update out of sequence").into());
+        }
+        let updated = v1::Service { version: service.version + 1, spec: request.spec, ..service };
+        let mut services = self.0.services.lock().unwrap();
+        services.retain(|service| service.id != updated.id);
+        services.push(updated.clone());
+        Ok(Response::new(v1::UpdateServiceResponse { service: Some(updated), warnings: Vec::new() }))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<v1::RemoveServiceRequest>,
+    ) -> Result<Response<v1::RemoveServiceResponse>, Status> {
+        self.admit()?;
+        let service = self.service(&request.into_inner().service)?;
+        self.0.services.lock().unwrap().retain(|known| known.id != service.id);
+        Ok(Response::new(v1::RemoveServiceResponse { id: service.id, version: 30 }))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetServiceRequest>,
+    ) -> Result<Response<v1::GetServiceResponse>, Status> {
+        self.admit()?;
+        let service = self.service(&request.into_inner().service)?;
+        let counts = Some(counts(&service.id));
+        Ok(Response::new(v1::GetServiceResponse { service: Some(service), counts }))
+    }
+
+    async fn list(
+        &self,
+        _: Request<v1::ListServicesRequest>,
+    ) -> Result<Response<v1::ListServicesResponse>, Status> {
+        self.admit()?;
+        let services = self.0.services.lock().unwrap().clone();
+        let item = |service: v1::Service| {
+            let counts = Some(counts(&service.id));
+            v1::ServiceListItem { service: Some(service), counts }
+        };
+        Ok(Response::new(v1::ListServicesResponse { services: services.into_iter().map(item).collect() }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchServiceRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.admit()?;
+        let service = self.service(&request.into_inner().service)?;
+        let opened = self.0.watches.fetch_add(1, Ordering::SeqCst);
+        let stuck = service.id == STUCK;
+        let progress = |running, converged| v1::ServiceProgress {
+            service: Some(service.clone()),
+            counts: Some(v1::ServiceCounts { running, desired: counts(&service.id).desired }),
+            up_to_date: running,
+            converged,
+            slots: vec![v1::SlotProgress {
+                slot: number_slot(2),
+                state: if stuck { 64 } else { 512 },
+                error: if stuck { "exit status 3".to_owned() } else { String::new() },
+                ..Default::default()
+            }],
+            waiting: if stuck { vec!["1 node: not enough memory".to_owned()] } else { Vec::new() },
+            remaining_tasks: 0,
+        };
+        if stuck {
+            let first = tokio_stream::once(Ok(progress(1, false)));
+            return Ok(Response::new(Box::pin(first.chain(tokio_stream::pending()))));
+        }
+        // The first watch breaks off, as one does when the leader changes.
+        let answers = match opened {
+            0 => vec![
+                Ok(progress(1, false)),
+                Err(ApiError::new(Reason::NotLeader, "the leader changed").into()),
+            ],
+            _ => vec![Ok(progress(2, false)), Ok(progress(counts(&service.id).desired, true))],
+        };
+        Ok(Response::new(Box::pin(tokio_stream::iter(answers))))
+    }
+
+    async fn logs(
+        &self,
+        request: Request<v1::ServiceLogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        self.admit()?;
+        self.service(&request.into_inner().target)?;
+        let line = |slot, stream, text: &'static str, partial| v1::ServiceLogLine {
+            service_name: "web".to_owned(),
+            slot: number_slot(slot),
+            task: format!("{slot}task{}", "t".repeat(20)),
+            node_hostname: "worker-1".to_owned(),
+            time: 1_700_000_000_000_000_000,
+            stream,
+            text: text.as_bytes().to_vec().into(),
+            partial,
+        };
+        let lines = vec![
+            line(1, 1, "be", true),
+            line(2, 1, "other", false),
+            line(1, 1, "gun", false),
+            line(1, 2, "broken", false),
+        ];
+        let missing = vec!["worker-2 (down): its lines are missing".to_owned()];
+        let chunks = vec![Ok(v1::ServiceLogChunk { lines, missing })];
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::tasks_server::Tasks for Manager {
+    async fn list(
+        &self,
+        request: Request<v1::ListTasksRequest>,
+    ) -> Result<Response<v1::ListTasksResponse>, Status> {
+        self.admit()?;
+        let request = request.into_inner();
+        for service in &request.services {
+            self.service(service)?;
+        }
+        let tasks = tasks().into_iter().filter(|item| {
+            let task = item.task.clone().unwrap_or_default();
+            (request.nodes.is_empty() || request.nodes.contains(&task.node))
+                && (request.tasks.is_empty()
+                    || request.tasks.iter().any(|prefix| task.id.starts_with(prefix)))
+        });
+        Ok(Response::new(v1::ListTasksResponse { tasks: tasks.collect() }))
+    }
+}
+
+fn tasks() -> Vec<v1::TaskListItem> {
+    let status = |state, since| v1::TaskStatus { state, since: ago(since), ..Default::default() };
+    let item = |id: &str, slot, node: Option<u32>, desired, status| v1::TaskListItem {
+        task: Some(v1::Task {
+            id: format!("{id}{}", "t".repeat(20)),
+            version: 19,
+            created_at: 1_700_000_000_000_000_000 + u64::from(id.as_bytes()[0]),
+            service: WEB.to_owned(),
+            spec_version: 12,
+            slot: number_slot(slot),
+            node: node.map(node_id).unwrap_or_default(),
+            desired,
+            start_after: None,
+            status: Some(status),
+        }),
+        service_name: "web".to_owned(),
+        node_hostname: node.map(|node| format!("worker-{node}")).unwrap_or_default(),
+        image: "web:1".to_owned(),
+        waiting: String::new(),
+    };
+    let failed = v1::TaskStatus {
+        exit: Some(v1::Exit { how: Some(v1::exit::How::Code(3)) }),
+        error: "the program ended with exit status 3 \u{1b}[31m".to_owned(),
+        ..status(704, 3700)
+    };
+    let killed = v1::TaskStatus {
+        exit: Some(v1::Exit { how: Some(v1::exit::How::OutOfMemory(true)) }),
+        ..status(704, 86400 * 3)
+    };
+    let waiting = v1::TaskListItem {
+        waiting: "2 nodes: not enough memory; 1 node: node.role is not worker".to_owned(),
+        ..item("ctas", 2, None, 512, status(64, 200))
+    };
+    vec![
+        item("atas", 1, Some(1), 640, killed),
+        waiting,
+        item("btas", 1, Some(2), 640, failed),
+        item("dtas", 1, Some(1), 512, v1::TaskStatus { pid: 4242, ..status(512, 330) }),
+    ]
+}

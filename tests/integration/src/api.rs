@@ -24,15 +24,16 @@ pub fn runtime() -> Result<Arc<Runtime>> {
     Ok(Arc::new(runtime.context("start the clients' runtime")?))
 }
 
-/// A client of one node.
+/// A client of one node: it connects anew for every question, as every command line does.
 #[derive(Debug, Clone)]
 pub struct Api {
     runtime: Arc<Runtime>,
-    channel: Channel,
+    endpoint: Endpoint,
+    held: Option<Channel>,
 }
 
 impl Api {
-    /// A client for this socket; it connects at the first call and again when a connection was lost.
+    /// A client for this socket.
     ///
     /// # Errors
     /// When the path cannot be written as an address.
@@ -40,17 +41,20 @@ impl Api {
         let address = format!("unix://{}", socket.display());
         let endpoint =
             Endpoint::from_shared(address.clone()).with_context(|| format!("address {address}"))?;
-        let channel = {
-            let _inside = runtime.enter();
-            endpoint.connect_timeout(CALL_DEADLINE).connect_lazy()
-        };
-        Ok(Self { runtime, channel })
+        Ok(Self { runtime, endpoint: endpoint.connect_timeout(CALL_DEADLINE), held: None })
     }
 
-    /// The connection, for calls that are not here.
+    /// A client that keeps one connection for all that it asks.
+    #[must_use]
+    pub fn holding(&self) -> Self {
+        Self { held: Some(self.channel()), ..self.clone() }
+    }
+
+    /// The connection for the next calls.
     #[must_use]
     pub fn channel(&self) -> Channel {
-        self.channel.clone()
+        let _inside = self.runtime.enter();
+        self.held.clone().unwrap_or_else(|| self.endpoint.connect_lazy())
     }
 
     /// Waits for a call, at most `deadline`.
@@ -80,10 +84,10 @@ impl Api {
     /// # Errors
     /// When this node is no manager, or there is no leader.
     pub fn view(&self) -> Result<View> {
-        let mut nodes = v1::nodes_client::NodesClient::new(self.channel());
-        let mut services = v1::services_client::ServicesClient::new(self.channel());
-        let limit = usize::MAX;
-        let mut tasks = v1::tasks_client::TasksClient::new(self.channel()).max_decoding_message_size(limit);
+        let channel = self.channel();
+        let mut nodes = v1::nodes_client::NodesClient::new(channel.clone());
+        let mut services = v1::services_client::ServicesClient::new(channel.clone());
+        let mut tasks = v1::tasks_client::TasksClient::new(channel).max_decoding_message_size(usize::MAX);
         let listed = self.call(CALL_DEADLINE, tasks.list(v1::ListTasksRequest::default()))?;
         Ok(View {
             nodes: self.call(CALL_DEADLINE, nodes.list(v1::ListNodesRequest {}))?.nodes,

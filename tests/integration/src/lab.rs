@@ -331,7 +331,7 @@ impl Lab {
     /// # Errors
     /// When none does.
     pub fn view(&self) -> Result<View> {
-        let mut last = anyhow::anyhow!("no daemon runs");
+        let mut failures = Vec::new();
         for name in self.answered.get().into_iter().chain(self.names()) {
             if self.get(name)?.daemon().is_some() {
                 match self.view_from(name) {
@@ -339,11 +339,11 @@ impl Lab {
                         self.answered.set(Some(name));
                         return Ok(view);
                     }
-                    Err(error) => last = error,
+                    Err(error) => failures.push(format!("{error:#}")),
                 }
             }
         }
-        Err(last)
+        bail!("no manager answers: {}", failures.join("; "))
     }
 
     /// What the managers say, asked of this node.

@@ -42,3 +42,4 @@ pub mod process;
 
 pub mod bench;
 pub mod demo;
+pub mod vm;

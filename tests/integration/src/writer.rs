@@ -38,6 +38,7 @@ impl Writer {
     #[must_use]
     pub fn start(managers: Vec<Api>, target: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let managers: Vec<Api> = managers.iter().map(Api::holding).collect();
         let thread = {
             let (stop, target) = (Arc::clone(&stop), target.to_owned());
             thread::spawn(move || write(&managers, target, &stop))

@@ -35,6 +35,8 @@ fn promote_and_demote(lab: &Lab) -> anyhow::Result<()> {
     lab.until("the new manager answers for the cluster", |lab| Ok(lab.view_from(W1).is_ok()))?;
     let leader = lab.leader()?;
     let other = [M1, M2, M3].into_iter().find(|name| *name != leader).unwrap_or(M1);
+    let held = lab.api(leader)?.holding();
+    held.view()?;
     lab.cli(other, &format!("node demote {leader}")).ok()?;
     lab.eventually_within("another leads, three vote", FORM_DEADLINE, |view| {
         view.voters() == 3
@@ -44,6 +46,7 @@ fn promote_and_demote(lab: &Lab) -> anyhow::Result<()> {
     lab.until("the demoted one no longer speaks for operators", |lab| {
         Ok(lab.cli(leader, "node ls").ok().is_err())
     })?;
+    anyhow::ensure!(held.view().is_err(), "a connection from before the demotion keeps no rights");
     lab.cli(W1, &format!("node promote {leader}")).ok()?;
     lab.eventually_within("four vote again", FORM_DEADLINE, |view| view.voters() == 4)?;
     lab.cli(M1, "node demote w1").ok()?;

@@ -1,0 +1,57 @@
+# What scenarios report with. Names are words; each is reported once or more.
+
+# ok NAME
+ok() { echo "VM-RESULT $1 ok"; }
+
+# failed NAME TEXT...: the text becomes one line.
+failed() {
+    name=$1
+    shift
+    echo "VM-RESULT $name failed: $(echo "$*" | tr '\r\n' '  ')"
+}
+
+# check NAME COMMAND...: the command must succeed; what it prints is told if it does not.
+check() {
+    name=$1
+    shift
+    if output=$("$@" 2>&1); then ok "$name"; else failed "$name" "$*: status $?: $output"; fi
+}
+
+# refused NAME COMMAND...: the command must not succeed.
+refused() {
+    name=$1
+    shift
+    if output=$("$@" 2>&1); then failed "$name" "$* succeeded: $output"; else ok "$name"; fi
+}
+
+# same NAME ACTUAL EXPECTED
+same() { if [ "$2" = "$3" ]; then ok "$1"; else failed "$1" "\"$2\" instead of \"$3\""; fi; }
+
+# differ NAME A B
+differ() { if [ "$2" != "$3" ]; then ok "$1"; else failed "$1" "both are \"$2\""; fi; }
+
+# eventually NAME SECONDS COMMAND...: the command must succeed within that time.
+eventually() {
+    name=$1
+    until=$(($(seconds) + $2))
+    shift 2
+    while ! output=$("$@" 2>&1); do
+        if [ "$(seconds)" -ge "$until" ]; then
+            failed "$name" "$*: $output"
+            return 1
+        fi
+        sleep 0.2
+    done
+    ok "$name"
+}
+
+# Seconds since the start of the machine.
+seconds() { cut -d. -f1 /proc/uptime; }
+
+# Shows files on the console, for whoever reads why something failed.
+show() {
+    for file in "$@"; do
+        echo "--- $file"
+        tail -n 60 "$file"
+    done
+}

@@ -1,0 +1,14 @@
+. /lib/library.sh
+# suite NAME: a test program of the project; each of its tests becomes a result.
+suite() {
+    "/payload/$1" --show-output --test-threads=2 >/run/$1.log 2>&1
+    status=$?
+    sed -n "s/^test \([^ ]*\) \.\.\. ok$/VM-RESULT $1::\1 ok/p; s/^test \([^ ]*\) \.\.\. FAILED$/VM-RESULT $1::\1 failed: see above/p" /run/$1.log >/run/$1.results
+    grep -q FAILED /run/$1.log && cat /run/$1.log
+    cat /run/$1.results
+    same "$1" "$status" 0
+    check "$1-not-skipped" sh -c "! grep -i 'skipped:' /run/$1.log"
+}
+suite isolation
+suite lifecycle
+check no_mount_left sh -c '! grep " - overlay " /proc/self/mountinfo'

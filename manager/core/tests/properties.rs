@@ -122,7 +122,7 @@ fn run(steps: &[Step]) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_same_history_gives_the_same_state(steps in prop::collection::vec(step(), 0..40)) {
@@ -209,4 +209,30 @@ proptest! {
         prop_assert_eq!(first, world.propose(&proposal).0);
         prop_assert_eq!(world.state.services().count(), 1);
     }
+}
+
+#[test]
+fn a_node_is_never_given_more_than_it_has() {
+    let mut world = World::default();
+    world.add_node(build::node(1, "n1", build::resources(build::CPU, build::GIB)));
+    let mut assignments = Vec::new();
+    for name in ["a", "b"] {
+        let mut spec = build::service_spec(name, 1);
+        spec.task.reservations = build::resources(0, build::GIB);
+        let service = world.add_service(spec);
+        let plan = world.plan(world::Key::Service(service));
+        world.write(plan.changes);
+        let task = world.task(&format!("{name}.1"));
+        assignments.push(Change::AssignTask {
+            task: task.id,
+            expected: task.version,
+            node: NodeId::from_bits(1),
+            node_version: Version::default(),
+        });
+    }
+    let [first, second] = <[Change; 2]>::try_from(assignments).unwrap();
+    world.write(vec![first]);
+    let refusal = world.apply(vec![second]).0.into_result().unwrap_err();
+    assert_eq!(refusal.kind, coracle_manager_core::RefusalKind::Stale);
+    assert!(refusal.message.contains("not enough memory"), "{refusal}");
 }

@@ -128,7 +128,7 @@ fn state(number: u64) -> State {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn proposals_come_back(number: u64, text in "\\PC{0,20}", key in prop::option::of(any::<u128>())) {

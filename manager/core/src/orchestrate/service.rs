@@ -150,7 +150,8 @@ pub(super) fn is_in_flight(
     now: Timestamp,
 ) -> bool {
     match verdict {
-        Verdict::Fine | Verdict::Delayed(_) | Verdict::Start(_) => {
+        Verdict::Start(task) => is_starting(task) && slot.predecessor().is_some(),
+        Verdict::Fine | Verdict::Delayed(_) => {
             !slot.is_running(state)
                 && slot.predecessor().is_some()
                 && stuck_at(state, service, slot).is_none_or(|at| at > now)

@@ -80,7 +80,8 @@ fn mismatch(group: &Group<'_>, node: &Node) -> Option<Obstacle> {
 
 /// Whether an image for `image` runs on `node`; what is not known is not held against it.
 fn runs(image: &Platform, node: &Platform) -> bool {
-    let same = |image: &str, node: &str| image.is_empty() || node.is_empty() || image == node;
-    same(&image.os, &node.os)
-        && same(&normal_architecture(&image.architecture), &normal_architecture(&node.architecture))
+    let differ = |image: &str, node: &str| !image.is_empty() && !node.is_empty() && image != node;
+    !differ(&image.os, &node.os)
+        && (!differ(&image.architecture, &node.architecture)
+            || normal_architecture(&image.architecture) == normal_architecture(&node.architecture))
 }

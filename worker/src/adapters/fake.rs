@@ -1,7 +1,7 @@
 //! Containers that a test plays. They outlive the agent as real ones do.
 //!
 //! The program's first argument says how it behaves: `refuse` cannot be created, `broken` cannot be started,
-//! `stubborn` ignores its stop signal, `exit N` ends at once; anything else runs until it is told to end.
+//! `panic` panics when first waited for, `stubborn` ignores its stop signal, `exit N` ends at once; anything else runs until it is told to end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -127,6 +127,10 @@ impl Containers for FakeContainers {
     }
 
     fn wait(&self, task: TaskId) -> BoxFuture<'static, Exit> {
+        self.did("wait", task);
+        let panics =
+            self.state().containers.get(&task).is_some_and(|fake| fake.launch.arguments[0] == "panic");
+        assert!(!panics || self.count("wait", task) > 1, "played panic");
         let receiver = self.state().containers.get(&task).map(|fake| fake.reality.subscribe());
         async move {
             let Some(mut receiver) = receiver else { return Exit::Unknown };

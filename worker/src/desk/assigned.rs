@@ -1,6 +1,7 @@
 //! What managers assign, and when the node is in step with it.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use coracle_model::restart::RestartPolicy;
 use coracle_model::service::DEFAULT_STOP_GRACE;
 use coracle_model::task::{DesiredState, TaskState, TaskStatus};
 use coracle_proto::v1;
+use futures::FutureExt as _;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
-use super::{Applied, Desk, Entry};
+use super::{Applied, Desk, Entry, Event};
 use crate::adapters::containers::Found;
 use crate::assignments::{Assignment, OutOfStep};
 use crate::journal::TaskRecord;
@@ -20,6 +23,9 @@ use crate::launch::LABEL_STOP_GRACE;
 use crate::task::fsm::{Machine, Setup};
 use crate::task::restart::History;
 use crate::task::runner::{Runner, Wish};
+
+/// Wait before another runner takes over from one that panicked, so that a bug is no busy loop.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 impl Desk {
     pub(super) fn on_assignments(&mut self, message: v1::Assignments) -> Result<Applied, OutOfStep> {
@@ -53,11 +59,10 @@ impl Desk {
         let record = TaskRecord { desired, status, acknowledged: false, history: History::default() };
         self.journal.put_assigned(task, &assigned);
         self.journal.put_record(task, &record);
-        self.begin(Assignment::from_wire(task, assigned), record, stray);
+        self.begin(Arc::new(Assignment::from_wire(task, assigned)), record, stray);
     }
 
-    pub(super) fn begin(&mut self, assignment: Assignment, record: TaskRecord, stray: Option<Found>) {
-        let assignment = Arc::new(assignment);
+    pub(super) fn begin(&mut self, assignment: Arc<Assignment>, record: TaskRecord, stray: Option<Found>) {
         let spec = assignment.spec.as_ref().ok();
         let machine = Machine::new(Setup {
             desired: record.desired,
@@ -74,8 +79,26 @@ impl Desk {
             ended.cancel();
         }
         let runner = Runner::new(Arc::clone(&self.workshop), Arc::clone(&assignment), machine, wished);
-        self.runners.spawn(runner.run());
+        let (task, events) = (assignment.id, self.workshop.events.clone());
+        self.runners.spawn(async move {
+            // Whatever a runner left half done, the next one sees in the container itself.
+            if AssertUnwindSafe(runner.run()).catch_unwind().await.is_err() {
+                tokio::time::sleep(AFTER_PANIC).await;
+                let _ = events.send(Event::Panicked(task)).await;
+            }
+        });
         self.tasks.insert(assignment.id, Entry { assignment, record, wish, ended });
+    }
+
+    /// A runner panicked: another one goes on, so that the task is neither forgotten nor in the way of others.
+    pub(super) fn on_panicked(&mut self, task: TaskId) {
+        let Some(entry) = self.tasks.remove(&task) else { return };
+        error!(%task, "what runs a task panicked, which is a bug, and is begun again");
+        let dropped = entry.wish.borrow().dropped;
+        self.begin(entry.assignment, entry.record, None);
+        if dropped {
+            self.drop_task(task);
+        }
     }
 
     pub(super) fn drop_task(&mut self, task: TaskId) {
@@ -91,7 +114,7 @@ impl Desk {
                 acknowledged: false,
                 history: History::default(),
             };
-            self.begin(Assignment::unknown(task), record, Some(found));
+            self.begin(Arc::new(Assignment::unknown(task)), record, Some(found));
         }
         if let Some(entry) = self.tasks.get_mut(&task) {
             entry.record.desired = DesiredState::Remove;

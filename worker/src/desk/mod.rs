@@ -58,6 +58,8 @@ pub(crate) enum Event {
     Status(StatusEvent),
     /// A dropped task has left nothing but its log.
     Gone(TaskId),
+    /// What ran a task has panicked.
+    Panicked(TaskId),
     /// A session is about to open and wants to say what is here.
     Hello(oneshot::Sender<Vec<v1::TaskReport>>),
     Welcome(Box<v1::Welcome>),
@@ -145,7 +147,7 @@ impl Desk {
             if !record.acknowledged {
                 desk.outgoing.put(task, record.status.clone());
             }
-            desk.begin(Assignment::from_wire(task, assigned), record, None);
+            desk.begin(Arc::new(Assignment::from_wire(task, assigned)), record, None);
         }
         if !desk.strays.is_empty() {
             warn!(
@@ -188,6 +190,7 @@ impl Desk {
         match event {
             Event::Status(event) => self.on_status(event),
             Event::Gone(task) => self.on_gone(task),
+            Event::Panicked(task) => self.on_panicked(task),
             Event::Hello(reply) => {
                 self.set.begin_session();
                 // A session that gave up needs no answer.

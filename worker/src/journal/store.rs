@@ -4,6 +4,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use coracle_model::id::TaskId;
 use coracle_pki::TicketPublicKey;
@@ -20,6 +21,11 @@ use super::record::{Contents, KeptLog, StoredKeptLog, StoredRecord, StoredTask, 
 const PIECE: usize = 7 * 1024;
 /// Bytes of sled's cache; what is read is read once.
 const CACHE: u64 = 1 << 20;
+/// Longest wait for the lock of a journal, and the wait between tries.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
+/// What sled says of one that is locked.
+const LOCKED: &str = "could not acquire lock";
 /// Bytes of one record: above the largest entry that managers accept.
 const RECORD_LIMIT: usize = 4 << 20;
 
@@ -49,12 +55,23 @@ pub(crate) enum JournalError {
     },
     #[error("agent's journal fails")]
     Store(#[source] sled::Error),
+    #[error(
+        "agent's journal {path:?} is in use by another process: is another daemon running on this folder?"
+    )]
+    Locked { path: PathBuf },
     #[error("agent's journal panicked")]
     Panicked,
     #[error("agent's journal cannot seal a record")]
     Seal(#[source] SealError),
     #[error("record of {bytes} bytes is too large for the agent's journal")]
     TooLarge { bytes: usize },
+}
+
+impl JournalError {
+    /// sled has no kind of its own for this.
+    fn is_locked(&self) -> bool {
+        matches!(self, Self::Store(sled::Error::Io(error)) if error.to_string().contains(LOCKED))
+    }
 }
 
 /// The journal. Writes are in memory until the flusher has synced them; a loss costs a look at reality.
@@ -68,12 +85,26 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens the journal in `directory` and reads all of it. One that does not open is moved aside.
     pub(crate) fn open(directory: &Path, keyring: Arc<KeyRing>) -> Result<(Self, Contents), JournalError> {
-        match Self::open_as_it_is(directory, Arc::clone(&keyring)) {
+        match Self::open_unlocked(directory, &keyring) {
             Ok(opened) => Ok(opened),
+            Err(error) if error.is_locked() => Err(JournalError::Locked { path: directory.to_owned() }),
             Err(error) => {
                 warn!(%error, path = %directory.display(), "agent's journal does not open and is begun anew");
                 move_aside(directory)?;
                 Self::open_as_it_is(directory, keyring)
+            }
+        }
+    }
+
+    /// Waits for the lock of a journal that was closed a moment ago: sled lets go of it a little later.
+    fn open_unlocked(directory: &Path, keyring: &Arc<KeyRing>) -> Result<(Self, Contents), JournalError> {
+        let begun = Instant::now();
+        loop {
+            match Self::open_as_it_is(directory, Arc::clone(keyring)) {
+                Err(error) if error.is_locked() && begun.elapsed() < LOCK_PATIENCE => {
+                    std::thread::sleep(LOCK_AGAIN)
+                }
+                other => return other,
             }
         }
     }

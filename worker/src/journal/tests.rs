@@ -136,3 +136,15 @@ fn whatever_the_damage_there_is_a_journal_that_works() {
         assert_eq!(contents.tasks[&task(99)].record, record(2), "{what}");
     }
 }
+
+#[test]
+fn a_journal_that_another_daemon_uses_is_not_moved_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let (journal, _) = Journal::open(&path, keyring()).unwrap();
+    let error = Journal::open(&path, keyring()).unwrap_err();
+    assert!(error.to_string().contains("another daemon"), "{error}");
+    assert!(path.exists());
+    drop(journal);
+    Journal::open(&path, keyring()).unwrap();
+}

@@ -26,6 +26,8 @@ const FIRST_ANSWER: Duration = Duration::from_secs(3);
 const MISSED: u32 = 3;
 /// Bounds of the period between heartbeats, whatever a manager asks for.
 const PERIOD: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(60));
+/// Bytes of one message of a manager: a complete set may hold many large specifications.
+const MESSAGE: usize = 64 << 20;
 /// Messages between the session and the network.
 const OUTBOUND: usize = 64;
 
@@ -63,7 +65,7 @@ pub(super) async fn hold(links: &Links, address: &str, channel: Channel, stop: &
     // There is room for the first message.
     let _ = up.send(message(Up::Hello(hello))).await;
     let opened = async {
-        let mut client = DispatcherClient::new(channel.clone());
+        let mut client = DispatcherClient::new(channel.clone()).max_decoding_message_size(MESSAGE);
         let mut down = client.session(ReceiverStream::new(outbound)).await?.into_inner();
         let first = down.message().await?;
         Ok::<_, tonic::Status>((down, first))
@@ -166,6 +168,8 @@ impl Session<'_> {
                 }
                 () = self.links.outgoing.filled() => self.send_statuses().await,
                 settled = settled(&mut self.settled) => if settled {
+                    // Managers read that the stale tasks ended before they read that the node is in step.
+                    self.send_statuses().await;
                     self.send(Up::Synced(v1::Synced { sequence: self.sequence })).await;
                 },
                 changed = held.changed() => {

@@ -99,11 +99,12 @@ async fn gaps_wrong_sums_and_silence_begin_the_session_again() {
     session.complete(&[node.task(1, RUNNING, &["run"])]).await;
     session.tasks.insert(id(9), RUNNING);
     session.increment(&[], &[]).await;
-    let mut session = manager.welcomed(&world).await;
+    let mut session = manager.session().await;
+    let often = std::time::Duration::from_millis(200);
+    session.welcome_beating(&world, std::slice::from_ref(&manager.address), often).await;
 
     // The manager is there and does not answer.
     session.complete(&[node.task(1, RUNNING, &["run"])]).await;
-    session.until_synced().await;
     session.stop_answering_heartbeats();
     let mut session = manager.welcomed(&world).await;
     session.complete(&[node.task(1, RUNNING, &["run"])]).await;
@@ -209,5 +210,21 @@ async fn leaving_stops_and_deletes_everything() {
     agent.handle.stop_all_tasks(std::time::Duration::from_millis(50)).await;
     assert_eq!(node.containers.reality(id(1)), Reality::Absent);
     assert_eq!(node.containers.reality(id(2)), Reality::Absent);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_over_one_task_loses_neither_it_nor_others() {
+    let world = World::new();
+    let node = Node::new(&world, 7);
+    let mut manager = FakeManager::start(&world, 1).await;
+    let agent = node.start(&[&manager.address]).await;
+    let mut session = manager.welcomed(&world).await;
+    session.complete(&[node.task(1, RUNNING, &["panic"]), node.task(2, RUNNING, &["run"])]).await;
+    session.until(id(1), TaskState::Running, true).await;
+    session.until(id(2), TaskState::Running, true).await;
+    session.increment(&[node.task(1, DesiredState::Shutdown, &["panic"])], &[]).await;
+    session.until(id(1), TaskState::Shutdown, true).await;
+    assert_eq!((node.containers.count("start", id(1)), node.containers.count("wait", id(1))), (1, 2));
     agent.stop().await;
 }

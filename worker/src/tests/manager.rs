@@ -203,10 +203,14 @@ impl PlayedSession {
     }
 
     pub(crate) async fn welcome(&self, world: &World, managers: &[String]) {
+        self.welcome_beating(world, managers, Duration::from_secs(5)).await;
+    }
+
+    pub(crate) async fn welcome_beating(&self, world: &World, managers: &[String], period: Duration) {
         let key = world.tickets.public().unwrap().0.to_vec();
         self.send(Down::Welcome(v1::Welcome {
             session_id: "1".into(),
-            heartbeat_period: 100_000_000,
+            heartbeat_period: u64::try_from(period.as_nanos()).unwrap(),
             node: Some(v1::NodeUpdate {
                 role: v1::NodeRole::Worker.into(),
                 availability: v1::Availability::Active.into(),

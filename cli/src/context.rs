@@ -44,6 +44,7 @@ pub(crate) struct ConnectionArgs {
 pub(crate) struct Context {
     channel: Channel,
     target: String,
+    remote: bool,
     deadline: Duration,
 }
 

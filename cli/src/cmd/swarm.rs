@@ -52,6 +52,7 @@ pub(crate) async fn run(command: Command, connection: &ConnectionArgs) -> anyhow
         Command::Join(args) => join::run(args, connection).await,
         Command::Leave { force } => {
             let context = Context::connect(connection).await?;
+            context.require_local()?;
             let request = v1::LeaveRequest { force };
             context
                 .once(MEMBERSHIP_DEADLINE, request, async |request| context.local().leave(request).await)

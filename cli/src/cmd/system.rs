@@ -41,6 +41,7 @@ pub(crate) async fn run(command: Command, connection: &ConnectionArgs) -> anyhow
 }
 
 async fn info(context: &Context, args: InfoArgs) -> anyhow::Result<()> {
+    context.require_local()?;
     let info = context.call(v1::InfoRequest {}, async |request| context.local().info(request).await).await?;
     match args.format {
         Some(Format::Json) => output::write_json(&json::Info::from(info)),

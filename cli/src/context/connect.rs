@@ -36,14 +36,31 @@ impl Context {
         match target(args) {
             Target::Socket(path) => {
                 let channel = local(&path).await?;
-                Ok(Self { channel, target: path.display().to_string(), deadline })
+                Ok(Self { channel, target: path.display().to_string(), remote: false, deadline })
             }
             Target::Remote(host) => {
                 let address = with_port(&host)?;
                 let channel = remote(&address, args.cert_dir.clone()).await?;
-                Ok(Self { channel, target: address, deadline })
+                Ok(Self { channel, target: address, remote: true, deadline })
             }
         }
+    }
+}
+
+impl Context {
+    /// Fails for a manager elsewhere: what concerns the node itself is done through its local socket only.
+    ///
+    /// # Errors
+    /// When the connection is not the local socket's.
+    pub(crate) fn require_local(&self) -> Result<(), Failure> {
+        if !self.remote {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ExitCode::Usage,
+            "this command is about the node itself and works on that node only",
+        )
+        .with_hint("run it there, without --host and CORACLE_HOST"))
     }
 }
 

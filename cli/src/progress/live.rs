@@ -38,7 +38,7 @@ impl Live {
     /// For a service of this name.
     pub(crate) fn new(name: &str) -> Self {
         let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        let overall = lines.add(ProgressBar::new(0));
+        let overall = lines.add(ProgressBar::new(1));
         overall.set_style(style("{prefix}: {msg} {bar:20}"));
         overall.set_prefix(name.to_owned());
         overall.enable_steady_tick(Duration::from_millis(200));

@@ -134,7 +134,7 @@ impl<'a> Lines<'a> {
     fn prefix(&self, line: &v1::ServiceLogLine) -> String {
         let mut prefix = String::new();
         if self.args.timestamps {
-            prefix.push_str(&time::rfc3339(line.time).unwrap_or_default());
+            prefix.push_str(&time::rfc3339_nanos(line.time));
             prefix.push(' ');
         }
         if self.args.raw {

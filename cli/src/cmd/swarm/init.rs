@@ -33,6 +33,7 @@ pub(crate) struct Addresses {
 /// # Errors
 /// What went wrong.
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    context.require_local()?;
     let addresses = args.addresses;
     let request = v1::InitRequest {
         advertise_address: addresses.advertise_addr,

@@ -42,6 +42,7 @@ pub(crate) async fn run(args: Args, connection: &ConnectionArgs) -> anyhow::Resu
     let token = JoinToken::parse(&token)
         .map_err(|error| Failure::new(ExitCode::Usage, "token: this is no join token").caused_by(error))?;
     let context = Context::connect(connection).await?;
+    context.require_local()?;
     let request = v1::JoinRequest {
         token: token.expose().to_string(),
         remote: args.remote,

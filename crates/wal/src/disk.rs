@@ -17,8 +17,8 @@ const LOCK_NAME: &str = "lock";
 pub struct DiskStorage {
     path: PathBuf,
     directory: File,
-    /// The lock lasts as long as this file is open.
-    _lock: File,
+    /// The lock lasts as long as this file is open, or until the log is closed.
+    lock: File,
 }
 
 impl DiskStorage {
@@ -41,7 +41,7 @@ impl DiskStorage {
             .mode(0o600)
             .open(path.join(LOCK_NAME))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path: path.to_owned(), directory: File::open(path)?, _lock: lock })
+        Ok(Self { path: path.to_owned(), directory: File::open(path)?, lock })
     }
 }
 
@@ -83,6 +83,11 @@ impl Storage for DiskStorage {
     fn free_space(&self) -> io::Result<u64> {
         let status = rustix::fs::fstatvfs(&self.directory)?;
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    }
+
+    fn release(&self) {
+        // Readers may hold on to the storage a little longer; if this fails, the lock ends with them.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
     }
 }
 

@@ -172,6 +172,20 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
+    /// Lets an empty log that was never purged begin at `index` instead of 0.
+    ///
+    /// # Errors
+    /// [`WalError::NotConsecutive`] when it is not empty; [`WalError::Stopped`], [`WalError::Closed`].
+    pub fn begin_at(&self, index: u64) -> Result<(), WalError> {
+        let mut inner = self.shared.writable()?;
+        if inner.memory.last().is_some() || inner.memory.purged.is_some() {
+            return Err(WalError::NotConsecutive { index, expected: inner.memory.next_index() });
+        }
+        inner.memory.restart_keeping_state(index);
+        self.shared.submit(inner, Operation::Begin(index), None);
+        Ok(())
+    }
+
     /// Removes the entries up to `purged`, which a snapshot covers. It may lie beyond the end of the log.
     ///
     /// # Errors
@@ -220,6 +234,21 @@ impl<S: Storage> Log<S> {
     pub fn read(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Entry>, WalError> {
         let sources = self.shared.lock().memory.plan(from, to, max_bytes)?;
         sources.into_iter().map(|source| self.shared.take(source)).collect()
+    }
+
+    /// Like [`Log::read`], but `None` when that would have to read the disk.
+    ///
+    /// # Errors
+    /// [`WalError::NotHeld`].
+    pub fn read_cached(&self, from: u64, to: u64, max_bytes: usize) -> Result<Option<Vec<Entry>>, WalError> {
+        let sources = self.shared.lock().memory.plan(from, to, max_bytes)?;
+        Ok(sources
+            .into_iter()
+            .map(|source| match source {
+                Source::Cached(entry) => Some(entry),
+                Source::Stored { .. } => None,
+            })
+            .collect())
     }
 
     /// The last vote given to [`Log::save_vote`].
@@ -288,6 +317,7 @@ impl<S: Storage> Log<S> {
         {
             tracing::error!("the log's writer thread panicked");
         }
+        self.shared.storage.release();
     }
 }
 

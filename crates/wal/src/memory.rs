@@ -59,6 +59,11 @@ impl Memory {
         Self { first, cache_limit, ..Self::default() }
     }
 
+    /// Lets an empty index begin at `first`.
+    pub(crate) fn restart_keeping_state(&mut self, first: u64) {
+        self.clear(first);
+    }
+
     /// Starts over at `first`, with the same bound.
     pub(crate) fn restart(&mut self, first: u64) {
         *self = Self::new(first, self.cache_limit);

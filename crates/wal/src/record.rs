@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Truncate,
     /// Entries up to `index`, of `term`, are covered by a snapshot.
     Purge,
+    /// The log, empty so far, begins at `index`.
+    Begin,
 }
 
 impl Kind {
@@ -51,11 +53,12 @@ impl Kind {
             Self::Committed => 4,
             Self::Truncate => 5,
             Self::Purge => 6,
+            Self::Begin => 7,
         }
     }
 
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Checkpoint, Self::Entry, Self::Vote, Self::Committed, Self::Truncate, Self::Purge]
+        [Self::Checkpoint, Self::Entry, Self::Vote, Self::Committed, Self::Truncate, Self::Purge, Self::Begin]
             .into_iter()
             .find(|kind| kind.to_byte() == byte)
     }

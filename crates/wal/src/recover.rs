@@ -52,6 +52,7 @@ pub(crate) fn recover<S: Storage>(
         state: Checkpoint::default(),
         position: Position { sequence: 1, previous: 0 },
         segments: BTreeMap::new(),
+        began: None,
     };
     let mut current = None;
     let mut buffer = Vec::new();
@@ -111,6 +112,8 @@ struct Replay<'ring> {
     state: Checkpoint,
     position: Position,
     segments: BTreeMap<u64, SegmentInfo>,
+    /// Where an empty log was told to begin.
+    began: Option<u64>,
 }
 
 impl Replay<'_> {
@@ -182,7 +185,6 @@ impl Replay<'_> {
     }
 
     /// Reads the record at the start of `bytes`; the inner error says why it is not the one that must come here.
-    #[expect(clippy::type_complexity, reason = "the inner error is a finding, the outer one a failure")]
     fn record(&self, bytes: &[u8]) -> Result<Result<(record::Header, Bytes), &'static str>, WalError> {
         let Some(header) = record::Header::decode(&self.identity, bytes) else {
             return Ok(Err("a record's header is unreadable"));
@@ -266,6 +268,11 @@ impl Replay<'_> {
             }
             Kind::Vote => self.state.vote = Some(payload),
             Kind::Committed => self.state.committed = Some(payload),
+            Kind::Begin => {
+                self.memory.restart(header.index);
+                self.state.next_index = header.index;
+                self.began = Some(header.index);
+            }
             Kind::Truncate => {
                 self.memory.truncate_since(header.index);
                 self.state.next_index = self.memory.next_index();
@@ -292,7 +299,7 @@ impl Replay<'_> {
         }
         let (first, kept) =
             (self.memory.first_index(), self.state.purged.as_ref().map_or(0, |purged| purged.index + 1));
-        if first > kept {
+        if first > kept && self.began != Some(first) {
             return Err(WalError::Incomplete {
                 what: format!(
                     "its oldest file starts with entry {first}, but entries from {kept} on must be there"

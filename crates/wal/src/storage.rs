@@ -48,6 +48,9 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// As the operating system says.
     fn free_space(&self) -> io::Result<u64>;
+
+    /// Nothing will be written any more: another process may open the storage for writing.
+    fn release(&self) {}
 }
 
 /// An open file.

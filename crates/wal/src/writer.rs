@@ -21,6 +21,7 @@ pub(crate) enum Operation {
     /// Entries, each with the ticket that the index gave it.
     Append(Vec<(Entry, u64)>),
     Truncate(u64),
+    Begin(u64),
     Purge(Purged),
     Vote(Bytes),
     Committed(Bytes),
@@ -174,6 +175,10 @@ impl<S: Storage> Writer<S> {
             }
             Operation::Truncate(index) => {
                 self.put_record(batch, Kind::Truncate, *index, 0, &[])?;
+                self.state.next_index = *index;
+            }
+            Operation::Begin(index) => {
+                self.put_record(batch, Kind::Begin, *index, 0, &[])?;
                 self.state.next_index = *index;
             }
             Operation::Purge(purged) => {

@@ -74,4 +74,5 @@ fn a_gap_and_a_closed_log_are_refused() {
     assert!(matches!(refused, Err(WalError::NotConsecutive { index: 1, expected: 0 })));
     log.close();
     assert!(matches!(log.append(entries(0, 1, 1), Box::new(|_| {})), Err(WalError::Closed)));
+    DiskStorage::open(directory.path()).expect("a closed log does not keep others out");
 }

@@ -1,0 +1,345 @@
+//! The handle to this manager's Raft.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_seal::KeyRing;
+use coracle_wal::{DiskStorage, Log, Options};
+use openraft::async_runtime::WatchReceiver as _;
+use openraft::error::{InitializeError, RaftError as OpenraftError};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::compaction;
+use super::error::{RaftError, RaftStartError};
+use super::identity::{self, Identity};
+use super::log_store::LogStore;
+use super::network::{PeerConnector, PeerFactory, Peers};
+use super::service::RaftService;
+use super::settings::{self, Limits, Timing};
+use super::snapshot::SnapshotStore;
+use super::state::ReplicatedState;
+use super::state_machine::StateMachine;
+use super::status::RaftStatus;
+use super::types::{Member, Raft, TypeConfig};
+
+/// How long one attempt to complete an earlier leader's membership change may take.
+const COMPLETE_CHANGE: Duration = Duration::from_secs(10);
+
+/// What this manager's Raft is to be.
+#[derive(Debug, Clone)]
+pub struct RaftConfig {
+    /// The cluster; peers of another one are refused.
+    pub cluster_id: String,
+    /// This manager. Never used again once it has left.
+    pub raft_id: u64,
+    /// Where log, snapshots and identity are.
+    pub directory: PathBuf,
+    /// The clocks of elections.
+    pub timing: Timing,
+    /// How much log is kept.
+    pub limits: Limits,
+    /// Sizes of the log.
+    pub log: Options,
+}
+
+impl RaftConfig {
+    /// With default timing and sizes.
+    #[must_use]
+    pub fn new(cluster_id: impl Into<String>, raft_id: u64, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            cluster_id: cluster_id.into(),
+            raft_id,
+            directory: directory.into(),
+            timing: Timing::default(),
+            limits: Limits::default(),
+            log: Options::default(),
+        }
+    }
+}
+
+/// This manager's Raft; a clone is another handle to it. End it with [`RaftNode::shutdown`].
+#[derive(Debug, Clone)]
+pub struct RaftNode {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    raft: Raft,
+    log: Arc<Log<DiskStorage>>,
+    identity: Identity,
+    snapshots: Arc<SnapshotStore>,
+    status: watch::Receiver<RaftStatus>,
+    failure: watch::Receiver<Option<String>>,
+    recovered: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
+    changing: tokio::sync::Mutex<()>,
+    /// Ended when dropped.
+    _background: std::sync::Mutex<JoinSet<()>>,
+}
+
+impl RaftNode {
+    /// Opens log and snapshots, restores `state`, and takes part.
+    ///
+    /// # Errors
+    /// [`RaftStartError`]: damage, another manager's directory, unusable settings.
+    pub async fn start(
+        config: RaftConfig,
+        ring: &KeyRing,
+        state: Arc<dyn ReplicatedState>,
+        connector: Arc<dyn PeerConnector>,
+    ) -> Result<Self, RaftStartError> {
+        let identity = Identity { cluster_id: config.cluster_id.clone(), raft_id: config.raft_id };
+        let openraft_config = settings::config(&config.cluster_id, &config.timing, &config.limits)?;
+        let opened = {
+            let (config, ring, identity) = (config.clone(), ring.clone(), identity.clone());
+            tokio::task::spawn_blocking(move || open(&config, &ring, &identity))
+                .await
+                .map_err(|error| RaftStartError::Raft { reason: error.to_string() })?
+        };
+        let (log, snapshots) = opened?;
+        let raft = Raft::new(
+            config.raft_id,
+            Arc::new(openraft_config),
+            PeerFactory(Peers::new(identity.clone(), connector, snapshots.clone())),
+            LogStore::new(log.clone()),
+            StateMachine::new(state, snapshots.clone()),
+        )
+        .await
+        .map_err(|fatal| RaftStartError::Raft { reason: fatal.to_string() })?;
+        Ok(Self::assemble(raft, log, identity, snapshots, config.limits))
+    }
+
+    fn assemble(
+        raft: Raft,
+        log: Arc<Log<DiskStorage>>,
+        identity: Identity,
+        snapshots: Arc<SnapshotStore>,
+        limits: Limits,
+    ) -> Self {
+        let (status_sender, status) =
+            watch::channel(RaftStatus { raft_id: identity.raft_id, ..RaftStatus::default() });
+        let (failure_sender, failure) = watch::channel(None);
+        let (recovered_sender, recovered) = watch::channel(false);
+        let (stopped_sender, stopped) = watch::channel(false);
+        let mut background = JoinSet::new();
+        background.spawn({
+            let publish = publish(raft.clone(), status_sender, failure_sender);
+            async move {
+                publish.await;
+                stopped_sender.send_replace(true);
+                stopped_sender.closed().await;
+            }
+        });
+        background.spawn(compaction::run(raft.clone(), log.clone(), limits));
+        background.spawn({
+            let raft = raft.clone();
+            async move {
+                if raft.wait_for_recovery(None).await.is_ok() {
+                    recovered_sender.send_replace(true);
+                }
+                // Kept, so that waiting for it does not end with an error.
+                recovered_sender.closed().await;
+            }
+        });
+        let inner = Arc::new(Inner {
+            raft,
+            log,
+            identity,
+            snapshots,
+            status,
+            failure,
+            recovered,
+            stopped,
+            changing: tokio::sync::Mutex::new(()),
+            _background: std::sync::Mutex::new(JoinSet::new()),
+        });
+        background.spawn(complete_changes(Arc::downgrade(&inner)));
+        *inner._background.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = background;
+        Self { inner }
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+
+    pub(crate) fn recovered(&self) -> watch::Receiver<bool> {
+        self.inner.recovered.clone()
+    }
+
+    pub(crate) fn changing(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.changing
+    }
+
+    /// This manager's Raft id.
+    #[must_use]
+    pub fn raft_id(&self) -> u64 {
+        self.inner.identity.raft_id
+    }
+
+    /// The service that answers other managers.
+    #[must_use]
+    pub fn service(&self) -> RaftService {
+        let inner = &self.inner;
+        RaftService::new(
+            inner.raft.clone(),
+            inner.identity.clone(),
+            inner.snapshots.clone(),
+            inner.stopped.clone(),
+        )
+    }
+
+    /// What Raft is doing; changes are published as they happen. A hint, never a barrier.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<RaftStatus> {
+        self.inner.status.clone()
+    }
+
+    /// Resolves with the reason once Raft has failed for good (storage, or a bug). The process must exit then.
+    pub async fn failure(&self) -> String {
+        let mut failure = self.inner.failure.clone();
+        loop {
+            if let Some(reason) = failure.borrow_and_update().clone() {
+                return reason;
+            }
+            if failure.changed().await.is_err() {
+                // Stopped in an orderly way.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Bytes that can still be written to the disk of the log. Refuse new work before it is full.
+    ///
+    /// # Errors
+    /// [`RaftError::Unavailable`] when the file system does not tell.
+    pub fn free_space(&self) -> Result<u64, RaftError> {
+        self.inner.log.free_space().map_err(|error| RaftError::Unavailable { reason: error.to_string() })
+    }
+
+    /// Figures about the log.
+    #[must_use]
+    pub fn log_stats(&self) -> coracle_wal::Stats {
+        self.inner.log.stats()
+    }
+
+    /// Begins a new cluster with this manager as its only voter. Once, on one manager. `Ok(false)` when it has begun
+    /// already.
+    ///
+    /// # Errors
+    /// [`RaftError::OutcomeUnknown`] when Raft failed.
+    pub async fn initialize(&self, address: &str) -> Result<bool, RaftError> {
+        let members = BTreeMap::from([(self.raft_id(), Member { address: address.to_owned() })]);
+        match self.inner.raft.initialize(members).await {
+            Ok(()) => Ok(true),
+            Err(OpenraftError::APIError(InitializeError::NotAllowed(_))) => Ok(false),
+            Err(OpenraftError::APIError(error)) => Err(RaftError::Refused { reason: error.to_string() }),
+            Err(OpenraftError::Fatal(fatal)) => Err(RaftError::OutcomeUnknown { reason: fatal.to_string() }),
+        }
+    }
+
+    /// Asks for a snapshot now.
+    ///
+    /// # Errors
+    /// [`RaftError::Unavailable`] when Raft stopped.
+    pub async fn trigger_snapshot(&self) -> Result<(), RaftError> {
+        let stopped =
+            |fatal: openraft::error::Fatal<TypeConfig>| RaftError::Unavailable { reason: fatal.to_string() };
+        self.inner.raft.trigger().snapshot().await.map_err(stopped)
+    }
+
+    /// Stops taking part and makes everything durable. Hand leadership over before.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::error!(%error, "Raft did not stop in an orderly way");
+        }
+        let log = self.inner.log.clone();
+        if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
+            tracing::error!("closing the Raft log panicked");
+        }
+    }
+}
+
+/// Opens log and snapshots in the directory of this manager.
+fn open(
+    config: &RaftConfig,
+    ring: &KeyRing,
+    identity: &Identity,
+) -> Result<(Arc<Log<DiskStorage>>, Arc<SnapshotStore>), RaftStartError> {
+    let directory = &config.directory;
+    std::fs::create_dir_all(directory).map_err(|source| RaftStartError::File {
+        operation: "creating",
+        path: directory.clone(),
+        source,
+    })?;
+    let used = identity::check(ring, directory, identity)?;
+    let path = directory.join("log");
+    if used && !holds_log(&path) {
+        return Err(RaftStartError::LogLost { path, raft_id: identity.raft_id });
+    }
+    let storage = DiskStorage::open(&path).map_err(|source| RaftStartError::File {
+        operation: "opening",
+        path: path.clone(),
+        source,
+    })?;
+    let log = Log::open(storage, ring.clone(), &config.log)
+        .map_err(|source| RaftStartError::Log { path, source })?;
+    if !used {
+        identity::claim(ring, directory, identity)?;
+    }
+    let purged = log.purged().map(|purged| purged.index);
+    let snapshots = SnapshotStore::open(&directory.join("snapshots"), ring, purged)?;
+    Ok((Arc::new(log), snapshots))
+}
+
+/// Whether some file of a log is there; whether it is whole is the log's to say.
+fn holds_log(path: &Path) -> bool {
+    std::fs::read_dir(path)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lock")))
+}
+
+/// Publishes openraft's metrics in our words.
+async fn publish(raft: Raft, status: watch::Sender<RaftStatus>, failure: watch::Sender<Option<String>>) {
+    let mut metrics = raft.metrics();
+    loop {
+        let (new, failed) = {
+            let metrics = metrics.borrow_watched();
+            (RaftStatus::from_metrics(&metrics), metrics.running_state.clone().err())
+        };
+        status.send_if_modified(|old| {
+            let changed = *old != new;
+            *old = new;
+            changed
+        });
+        match failed {
+            None => {}
+            Some(openraft::error::Fatal::Stopped) => return,
+            Some(fatal) => {
+                failure.send_replace(Some(fatal.to_string()));
+                return;
+            }
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// While leading, completes membership changes that an earlier leader left half done.
+async fn complete_changes(inner: std::sync::Weak<Inner>) {
+    let Some(mut status) = inner.upgrade().map(|inner| inner.status.clone()) else { return };
+    loop {
+        let unfinished = |status: &RaftStatus| status.is_leader() && status.members.changing_to.is_some();
+        if status.wait_for(unfinished).await.is_err() {
+            return;
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = (RaftNode { inner }).complete_change(COMPLETE_CHANGE).await {
+            tracing::warn!(%error, "could not complete the membership change; trying again");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

@@ -6,13 +6,10 @@ export CORACLE_LOG=info
 start_daemon() {
     coracle daemon "$@" >/run/daemon.log 2>&1 &
     daemon=$!
-    eventually daemon_ready 240 grep -q 'daemon is ready' /run/daemon.log || {
-        show /run/daemon.log
-        exit 1
-    }
+    eventually daemon_ready 240 grep -q 'daemon is ready' /run/daemon.log || give_up /run/daemon.log
 }
 
-# The only container of which the configured name is known by a file in its cgroup's path: first of all cgroups.
+# The cgroups of all containers.
 containers() { find /sys/fs/cgroup/coracle -mindepth 1 -maxdepth 1 -type d ! -name supervisors 2>/dev/null; }
 
 # no_containers: succeeds when no container has a cgroup.

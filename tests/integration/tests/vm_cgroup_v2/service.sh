@@ -1,7 +1,7 @@
 start_daemon --dev
 check image_load coracle image load --quiet --input /payload/responder.tar
 check create coracle service create --detach --name limited --limit-memory 32m --limit-pids 50 --limit-cpu 0.5 responder:1
-eventually converged 240 running limited 1 || show /run/daemon.log
+eventually converged 240 running limited 1 || give_up /run/daemon.log
 group=$(containers | head -n 1)
 same memory_max "$(cat "$group/memory.max")" 33554432
 same pids_max "$(cat "$group/pids.max")" 50
@@ -9,6 +9,7 @@ same cpu_max "$(cat "$group/cpu.max")" "50000 100000"
 
 # What the container's first process sees, looked at from outside.
 inside=$(head -n 1 "$group/cgroup.procs")
+check first_process test -d "/proc/$inside/ns" || give_up /run/daemon.log
 for kind in mnt pid net ipc uts cgroup; do
     differ "namespace_$kind" "$(readlink /proc/1/ns/$kind)" "$(readlink "/proc/$inside/ns/$kind")"
 done

@@ -24,7 +24,7 @@ if [ -b /dev/nvme0n1 ]; then
     mount -t ext4 /dev/nvme0n1 /var/lib/coracle || echo "VM-RESULT disk failed: it cannot be mounted"
 fi
 # A child, so that an error in it does not end the first process.
-sh /scenario || echo "VM-RESULT scenario failed: it ended with status $?"
+sh /scenario || echo "VM-RESULT scenario failed: its last command or its end had status $?"
 sync
 echo VM-DONE
 poweroff -f

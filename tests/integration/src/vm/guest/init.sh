@@ -11,4 +11,4 @@ for each in /*; do
     esac
 done
 /bin/busybox cp -a /bin /root/
-exec /bin/busybox switch_root -c /dev/console /root /sbin/boot
+exec /bin/busybox switch_root /root /sbin/boot

@@ -10,11 +10,16 @@ failed() {
     echo "VM-RESULT $name failed: $(echo "$*" | tr '\r\n' '  ')"
 }
 
-# check NAME COMMAND...: the command must succeed; what it prints is told if it does not.
+# check NAME COMMAND...: the command must succeed; what it prints is told if it does not. Fails with it.
 check() {
     name=$1
     shift
-    if output=$("$@" 2>&1); then ok "$name"; else failed "$name" "$*: status $?: $output"; fi
+    if output=$("$@" 2>&1); then
+        ok "$name"
+    else
+        failed "$name" "$*: status $?: $output"
+        return 1
+    fi
 }
 
 # refused NAME COMMAND...: the command must not succeed.
@@ -30,7 +35,7 @@ same() { if [ "$2" = "$3" ]; then ok "$1"; else failed "$1" "\"$2\" instead of \
 # differ NAME A B
 differ() { if [ "$2" != "$3" ]; then ok "$1"; else failed "$1" "both are \"$2\""; fi; }
 
-# eventually NAME SECONDS COMMAND...: the command must succeed within that time.
+# eventually NAME SECONDS COMMAND...: the command must succeed within that time. Fails with it.
 eventually() {
     name=$1
     until=$(($(seconds) + $2))
@@ -43,6 +48,12 @@ eventually() {
         sleep 0.2
     done
     ok "$name"
+}
+
+# give_up FILE...: what follows makes no sense without what has failed. Shows the files and ends the scenario.
+give_up() {
+    show "$@"
+    exit 1
 }
 
 # Seconds since the start of the machine.

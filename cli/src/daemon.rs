@@ -27,40 +27,40 @@ use node::Node;
 /// What `coracle daemon` is started with.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  coracle daemon --data-dir /var/lib/coracle --engine-label disk=ssd")]
-pub struct DaemonArgs {
+pub(crate) struct DaemonArgs {
     /// Where the node keeps its state
     #[arg(long, value_name = "DIRECTORY", env = "CORACLE_DATA_DIR", default_value = "/var/lib/coracle")]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Where the local socket is, and what does not survive a reboot
     #[arg(long, value_name = "DIRECTORY", env = "CORACLE_RUN_DIR", default_value = "/run/coracle")]
-    pub run_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
     /// Log filter: a level, or directives such as info,coracle_worker=debug
     #[arg(long, value_name = "FILTER", env = "CORACLE_LOG", default_value = "info")]
-    pub log_level: String,
+    pub(crate) log_level: String,
     /// Label of this node for constraints on engine.labels (may be repeated)
     #[arg(long = "engine-label", value_name = "KEY=VALUE")]
-    pub engine_labels: Vec<String>,
+    pub(crate) engine_labels: Vec<String>,
     /// Control group under which containers are placed
     #[arg(long, value_name = "PATH", default_value = "coracle")]
-    pub cgroup_parent: String,
+    pub(crate) cgroup_parent: String,
     /// Host name to report instead of the machine's
     #[arg(long, value_name = "NAME")]
-    pub hostname: Option<String>,
+    pub(crate) hostname: Option<String>,
     /// Make a swarm of this one node, reachable from this machine only: for a laptop
     #[arg(long)]
-    pub dev: bool,
+    pub(crate) dev: bool,
 }
 
 /// Runs the daemon until it is told to stop.
 ///
 /// # Errors
 /// When it cannot start or one of its parts fails for good.
-pub fn run(args: DaemonArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: DaemonArgs) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("the daemon makes containers and needs root: start it with sudo, or by its systemd unit");
     }
     // Before anything secret is in memory, and before there are threads.
-    let inherited = hardening::harden().context("hardening the process")?;
+    hardening::harden().context("hardening the process")?;
     telemetry::init(Some(&args.log_level)).context("setting up the log")?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 4);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -70,17 +70,17 @@ pub fn run(args: DaemonArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime of the daemon")?;
-    let outcome = runtime.block_on(serve(args, inherited));
+    let outcome = runtime.block_on(serve(args));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn serve(args: DaemonArgs, inherited: hardening::Inherited) -> anyhow::Result<()> {
+async fn serve(args: DaemonArgs) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     shutdown.listen_for_signals().context("listening for signals")?;
     let notifier = Notifier::from_environment().context("reaching the service manager")?;
     let dev = args.dev;
-    let node = Node::open(args, inherited, shutdown.clone()).await?;
+    let node = Node::open(args, shutdown.clone()).await?;
     let socket = socket::bind(node.run_dir())?;
     let serving = tokio::spawn(coracle_rpc::serve::serve_local(
         socket,

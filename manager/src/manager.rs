@@ -153,9 +153,14 @@ impl Manager {
     /// Runs until `stop`, then hands leadership over and ends Raft.
     pub async fn run(&self, stop: CancellationToken) {
         let work = stop.child_token();
+        // Having its place ends nothing: the leader's work goes on until `stop`.
+        let place = async {
+            self.take_place().await;
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = leader::run(self.leading.clone(), work.clone()) => {}
-            () = self.take_place() => std::future::pending().await,
+            () = place => {}
         }
         work.cancel();
         if self.store.raft().status().borrow().is_leader()

@@ -165,8 +165,10 @@ impl Active {
         ));
         active.tasks.spawn(agent.run(active.stop.clone()));
         let (roles, role_changes) = watch::channel(role);
-        // Nobody listening any more is no error: then the node stops.
-        active.identity.watch(move |identity| drop(roles.send(identity.identity().role())));
+        active.identity.watch(move |identity| {
+            // Nobody listening any more is no error: then the node stops.
+            let _ = roles.send(identity.identity().role());
+        });
         active.tasks.spawn(keep_renewed(
             active.identity.clone(),
             active.agent.managers(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwapOption;
-use coracle_daemon::{Shutdown, hardening};
+use coracle_daemon::Shutdown;
 use coracle_image::ImageStore;
 use coracle_manager::manager::Start;
 use coracle_model::node::{Availability, NodeDescription};
@@ -33,7 +33,6 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(60);
 /// This node.
 pub(super) struct Node {
     args: DaemonArgs,
-    inherited: hardening::Inherited,
     shutdown: Shutdown,
     keys: Arc<KeyRing>,
     images: Arc<ImageStore>,
@@ -60,7 +59,6 @@ impl Node {
     /// If another daemon uses them, or the disk refuses.
     pub(super) async fn open(
         mut args: DaemonArgs,
-        inherited: hardening::Inherited,
         shutdown: Shutdown,
     ) -> anyhow::Result<Arc<Self>> {
         args.data_dir = private_directory(&args.data_dir)?;
@@ -79,7 +77,6 @@ impl Node {
             failure: Mutex::default(),
             _lock: lock,
             args,
-            inherited,
             shutdown,
             keys,
             images,
@@ -92,10 +89,6 @@ impl Node {
 
     pub(super) const fn args(&self) -> &DaemonArgs {
         &self.args
-    }
-
-    pub(super) const fn inherited(&self) -> &hardening::Inherited {
-        &self.inherited
     }
 
     pub(super) const fn keys(&self) -> &Arc<KeyRing> {
@@ -112,10 +105,6 @@ impl Node {
 
     pub(super) const fn file(&self) -> &MembershipFile {
         &self.file
-    }
-
-    pub(super) const fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
     }
 
     /// The node's part in a swarm, while it has one.

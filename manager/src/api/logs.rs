@@ -55,7 +55,7 @@ pub async fn open(
 async fn run(store: Store, term: Term, target: Target, mut subscriber: Subscriber, sender: Sender, follow: bool) {
     let mut feed = store.watch();
     let mut open: BTreeMap<NodeId, usize> = BTreeMap::new();
-    extend(&store.view(), target, &subscriber, &sender, &mut open).await;
+    extend(&store.view(), target, &mut subscriber, &sender, &mut open).await;
     loop {
         if !follow && open.is_empty() {
             return;
@@ -86,7 +86,7 @@ async fn run(store: Store, term: Term, target: Target, mut subscriber: Subscribe
             wake = feed.next(), if follow => match wake {
                 Wake::Closed => return,
                 Wake::Touched(touched) if touched.tasks.is_empty() => {}
-                _ => extend(&store.view(), target, &subscriber, &sender, &mut open).await,
+                _ => extend(&store.view(), target, &mut subscriber, &sender, &mut open).await,
             },
         }
     }
@@ -105,7 +105,7 @@ fn finish(open: &mut BTreeMap<NodeId, usize>, node: NodeId) {
 async fn extend(
     view: &View,
     target: Target,
-    subscriber: &Subscriber,
+    subscriber: &mut Subscriber,
     sender: &Sender,
     open: &mut BTreeMap<NodeId, usize>,
 ) {

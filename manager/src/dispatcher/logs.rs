@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use coracle_model::id::{NodeId, SessionId, TaskId};
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1::{self, manager_message};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::Streaming;
 
 use super::registry::Registry;
@@ -38,10 +38,12 @@ pub struct LogQuery {
     pub since: u64,
 }
 
-#[derive(Debug)]
-struct Subscription {
+/// What one node was asked for at one time: each has an id of its own, so that tasks that come later are asked for as well.
+#[derive(Debug, Clone)]
+struct Stream {
     events: mpsc::Sender<LogEvent>,
-    tasks: BTreeMap<NodeId, BTreeSet<TaskId>>,
+    node: NodeId,
+    tasks: BTreeSet<TaskId>,
 }
 
 /// All subscriptions of one term.
@@ -49,28 +51,32 @@ struct Subscription {
 pub struct LogBroker {
     store: Store,
     registry: Arc<Registry>,
-    subscriptions: Mutex<BTreeMap<SessionId, Subscription>>,
+    streams: Mutex<BTreeMap<SessionId, Stream>>,
+    subscribers: Arc<Semaphore>,
 }
 
 /// An operator's end of a subscription; dropping it tells the agents to stop.
 #[derive(Debug)]
 pub struct Subscriber {
     broker: Arc<LogBroker>,
-    id: SessionId,
     query: LogQuery,
+    asked: BTreeSet<TaskId>,
+    streams: Vec<(SessionId, NodeId)>,
+    sender: mpsc::Sender<LogEvent>,
     /// What the nodes send.
     pub events: mpsc::Receiver<LogEvent>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl LogBroker {
     /// A broker that reaches agents through the registry.
     #[must_use]
     pub fn new(store: Store, registry: Arc<Registry>) -> Self {
-        Self { store, registry, subscriptions: Mutex::default() }
+        Self { store, registry, streams: Mutex::default(), subscribers: Arc::new(Semaphore::new(SUBSCRIPTIONS)) }
     }
 
-    fn with<T>(&self, action: impl FnOnce(&mut BTreeMap<SessionId, Subscription>) -> T) -> T {
-        action(&mut self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, action: impl FnOnce(&mut BTreeMap<SessionId, Stream>) -> T) -> T {
+        action(&mut self.streams.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Begins a subscription without tasks.
@@ -78,43 +84,43 @@ impl LogBroker {
     /// # Errors
     /// If there are too many.
     pub fn subscribe(self: &Arc<Self>, query: LogQuery) -> Result<Subscriber, ApiError> {
-        let (sender, events) = mpsc::channel(CHUNKS);
-        let id = SessionId::from_bits(rand::random());
-        self.with(|all| {
-            if all.len() >= SUBSCRIPTIONS {
-                let message = format!("{SUBSCRIPTIONS} log subscriptions are open already; end some");
-                return Err(ApiError::new(Reason::Exhausted, message));
-            }
-            all.insert(id, Subscription { events: sender, tasks: BTreeMap::new() });
-            Ok(())
+        let place = Arc::clone(&self.subscribers).try_acquire_owned().map_err(|_| {
+            ApiError::new(Reason::Exhausted, format!("{SUBSCRIPTIONS} log subscriptions are open already; end some"))
         })?;
-        Ok(Subscriber { broker: Arc::clone(self), id, query, events })
+        let (sender, events) = mpsc::channel(CHUNKS);
+        Ok(Subscriber {
+            broker: Arc::clone(self),
+            query,
+            asked: BTreeSet::new(),
+            streams: Vec::new(),
+            sender,
+            events,
+            _place: place,
+        })
     }
 
-    /// Takes what an agent publishes, until it has sent everything or nobody listens.
+    /// Takes what an agent publishes, until it has sent everything or nobody listens. The first message names the subscription.
     ///
     /// # Errors
     /// If the subscription is not one of this node.
     pub async fn publish(&self, node: NodeId, mut chunks: Streaming<v1::LogChunk>) -> Result<(), ApiError> {
-        let mut open: Option<mpsc::Sender<LogEvent>> = None;
-        while let Ok(Some(chunk)) = chunks.message().await {
-            let id: SessionId = chunk.subscription.parse().map_err(|_| unknown())?;
-            let (events, own) = self.with(|all| {
-                let subscription = all.get(&id)?;
-                Some((subscription.events.clone(), subscription.tasks.get(&node)?.clone()))
-            }).ok_or_else(unknown)?;
-            let ours = |line: &v1::LogLine| line.task.parse::<TaskId>().is_ok_and(|task| own.contains(&task));
+        let Ok(Some(first)) = chunks.message().await else { return Ok(()) };
+        let id: SessionId = first.subscription.parse().map_err(|_| unknown())?;
+        let stream = self.with(|all| all.get(&id).cloned()).filter(|stream| stream.node == node).ok_or_else(unknown)?;
+        let mut next = Some(first);
+        while let Some(chunk) = next {
+            let ours = |line: &v1::LogLine| line.task.parse::<TaskId>().is_ok_and(|task| stream.tasks.contains(&task));
             if !chunk.lines.iter().all(ours) {
                 return Err(ApiError::new(Reason::Forbidden, "a line of a task that was not asked for".to_owned()));
             }
-            if events.send(LogEvent::Lines(node, chunk.lines)).await.is_err() {
+            if !chunk.lines.is_empty() && stream.events.send(LogEvent::Lines(node, chunk.lines)).await.is_err() {
                 return Ok(());
             }
-            open = Some(events);
+            next = chunks.message().await.ok().flatten();
         }
-        if let Some(events) = open {
-            let _ = events.send(LogEvent::Done(node)).await;
-        }
+        self.with(|all| all.remove(&id));
+        // Nobody listening any more is no error.
+        let _ = stream.events.send(LogEvent::Done(node)).await;
         Ok(())
     }
 }
@@ -124,28 +130,29 @@ fn unknown() -> ApiError {
 }
 
 impl Subscriber {
-    /// Asks a node for lines of tasks that it was not asked for before.
+    /// Asks a node for lines of tasks that it was not asked for before; says whether there were any.
     ///
     /// # Errors
     /// Why its lines will be missing.
-    pub async fn add(&self, node: NodeId, tasks: &BTreeSet<TaskId>) -> Result<bool, String> {
-        let new: Vec<_> = self.broker.with(|all| {
-            let Some(subscription) = all.get_mut(&self.id) else { return Vec::new() };
-            let known = subscription.tasks.entry(node).or_default();
-            tasks.iter().filter(|task| known.insert(**task)).copied().collect()
-        });
+    pub async fn add(&mut self, node: NodeId, tasks: &BTreeSet<TaskId>) -> Result<bool, String> {
+        let new: BTreeSet<TaskId> = tasks.difference(&self.asked).copied().collect();
         if new.is_empty() {
             return Ok(false);
         }
+        self.asked.extend(&new);
         let host = self.broker.store.view().node(node).map_or_else(|| node.to_string(), |n| n.description.hostname.clone());
         let connected = self.broker.registry.get(node).ok_or_else(|| format!("{host}: not connected"))?;
+        let id = SessionId::from_bits(rand::random());
         let subscription = v1::LogSubscription {
-            id: self.id.to_string(),
+            id: id.to_string(),
             tasks: new.iter().map(ToString::to_string).collect(),
             follow: self.query.follow,
             tail: self.query.tail,
             since: self.query.since,
         };
+        let stream = Stream { events: self.sender.clone(), node, tasks: new };
+        self.broker.with(|all| all.insert(id, stream));
+        self.streams.push((id, node));
         let message = manager_message::Message::SubscribeLogs(subscription);
         connected.messages.send(message).await.map_err(|_| format!("{host}: the connection was lost"))?;
         Ok(true)
@@ -154,11 +161,13 @@ impl Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        let Some(subscription) = self.broker.with(|all| all.remove(&self.id)) else { return };
-        for node in subscription.tasks.keys() {
+        for (id, node) in &self.streams {
+            if self.broker.with(|all| all.remove(id)).is_none() {
+                continue;
+            }
             let Some(connected) = self.broker.registry.get(*node) else { continue };
             // An agent whose queue is full finds its publishing refused instead.
-            let cancel = v1::LogCancel { id: self.id.to_string() };
+            let cancel = v1::LogCancel { id: id.to_string() };
             let _ = connected.messages.try_send(manager_message::Message::CancelLogs(cancel));
         }
     }

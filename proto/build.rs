@@ -45,12 +45,14 @@ fn access_table(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
 }
 
 fn row(pool: &DescriptorPool, path: &str, method: &MethodDescriptor) -> Result<String, Box<dyn Error>> {
-    let extension = pool.get_extension_by_name("coracle.v1.access").ok_or("access.proto does not define the option")?;
+    let extension =
+        pool.get_extension_by_name("coracle.v1.access").ok_or("access.proto does not define the option")?;
     let options = method.options();
     let value = options.get_extension(&extension);
     let access: &DynamicMessage = value.as_message().ok_or("the access option is not a message")?;
     let callers = access.get_field_by_name("callers").ok_or("the access option has no callers")?;
-    let numbers: Vec<i32> = callers.as_list().unwrap_or_default().iter().filter_map(Value::as_enum_number).collect();
+    let numbers: Vec<i32> =
+        callers.as_list().unwrap_or_default().iter().filter_map(Value::as_enum_number).collect();
     if numbers.is_empty() || numbers.contains(&0) {
         return Err(format!("{path} has no entry in the access table: give it `option (access)`").into());
     }

@@ -51,11 +51,12 @@ fn conclude(tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Builds what labs run: the product and the responder, with the lab profile.
+/// Builds what labs run: the product and the responder, with the profile that tests are built with, so that nothing is
+/// compiled twice.
 pub(crate) fn build_lab() -> Result<()> {
     step::named("build the product and the example", || {
         let arguments =
-            ["build", "--profile", "lab", "--package", "coracle", "--package", "coracle-responder"];
+            ["build", "--package", "coracle", "--package", "coracle-responder"];
         step::run(&mut step::cargo(arguments))
     })
 }
@@ -64,15 +65,13 @@ pub(crate) fn build_lab() -> Result<()> {
 pub(crate) fn lab_program(name: &str, arguments: &[String]) -> Result<()> {
     step::run(&mut step::cargo([
         "build",
-        "--profile",
-        "lab",
         "--package",
         "coracle-integration",
         "--bin",
         name,
     ]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| step::root().join("target"), Into::into);
-    let folder = target.join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH)).join("lab");
+    let folder = target.join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH)).join("debug");
     let program = folder.join(name);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     step::run(&mut privilege::command(&program.to_string_lossy(), &arguments))

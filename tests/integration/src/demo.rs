@@ -180,8 +180,9 @@ fn lost_leader(lab: &mut Lab) -> Result<()> {
     if left == 0 {
         bail!("the containers of {lost} ended with its daemon");
     }
+    let hostname = lost.to_string();
     let view = lab.eventually("the lost node's tasks run elsewhere", |view| {
-        view.running("web") == 6 && view.is_down(&lost.to_string())
+        view.is_down(&hostname) && view.running("web") == 6 && view.running_on("web", &hostname) == 0
     })?;
     let kept = before.running_ids("web").intersection(&view.running_ids("web")).count();
     println!("   After its grace {lost} is down; its tasks run elsewhere, {kept} of 6 were never disturbed:");

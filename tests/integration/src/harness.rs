@@ -81,10 +81,10 @@ pub fn missing() -> Option<String> {
     Some(format!("needs the program {missing}"))
 }
 
-/// Where labs keep their files: `CORACLE_LAB_DIR`, or `lab` in the target folder.
+/// Where labs keep their files: `CORACLE_LAB_DIR`, or `labs` in the target folder.
 #[must_use]
 pub fn folder() -> PathBuf {
-    std::env::var_os("CORACLE_LAB_DIR").map_or_else(|| target().join("lab"), PathBuf::from)
+    std::env::var_os("CORACLE_LAB_DIR").map_or_else(|| target().join("labs"), PathBuf::from)
 }
 
 /// The target folder of the workspace.
@@ -95,19 +95,19 @@ pub fn target() -> PathBuf {
     folder.canonicalize().unwrap_or(folder)
 }
 
-/// The folder of the lab profile's files.
+/// The folder of the dev profile's files.
 fn profile_folder() -> PathBuf {
-    target().join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH)).join("lab")
+    target().join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH)).join("debug")
 }
 
-/// A program that `cargo xtask` builds with the lab profile; the variable names another file.
+/// A program that `cargo xtask` builds; the variable names another file.
 ///
 /// # Errors
 /// When there is none.
 pub fn built(variable: &str, name: &str) -> Result<PathBuf> {
     let path = std::env::var_os(variable).map_or_else(|| profile_folder().join(name), PathBuf::from);
     if !path.is_file() {
-        bail!("{} is not there: build it with `cargo build --profile lab --package {name}`", path.display());
+        bail!("{} is not there: build it with `cargo build --package {name}`", path.display());
     }
     path.canonicalize().with_context(|| format!("path of {name}"))
 }

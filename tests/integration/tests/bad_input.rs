@@ -62,7 +62,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("image load -i /not/there.tar", &["/not/there.tar"]),
     ("image import /not/there.tar a:1", &["/not/there.tar"]),
     ("image rm nothing:9", &["nothing:9"]),
-    ("swarm join --token x 10.99.0.11:2377", &["already"]),
+    ("swarm join --token x 10.99.0.11:2377", &["token", "CRCTKN-1-"]),
     ("swarm init", &["already"]),
     ("swarm leave", &["last manager", "force"]),
     ("frobnicate", &["frobnicate"]),

@@ -62,7 +62,7 @@ fn global_follows_nodes(lab: &mut Lab) -> anyhow::Result<()> {
     lab.eventually("not on a drained one", |view| view.settled("every", 3))?;
     lab.cli(M1, "node update --availability active w3").ok()?;
     lab.eventually("on an active one again", |view| view.settled("every", 4))?;
-    lab.cli(M1, "service scale every=2").refused(&["global"])?;
+    lab.cli(M1, "service scale every=2").refused(&["replicated"])?;
     lab.cli(M1, "service rm every").ok()?;
     Ok(())
 }

@@ -55,21 +55,14 @@ fn conclude(tally: &Tally) -> Result<()> {
 /// compiled twice.
 pub(crate) fn build_lab() -> Result<()> {
     step::named("build the product and the example", || {
-        let arguments =
-            ["build", "--package", "coracle", "--package", "coracle-responder"];
+        let arguments = ["build", "--package", "coracle", "--package", "coracle-responder"];
         step::run(&mut step::cargo(arguments))
     })
 }
 
 /// Builds and runs a program of the integration crate as root, with the same profile as what it runs.
 pub(crate) fn lab_program(name: &str, arguments: &[String]) -> Result<()> {
-    step::run(&mut step::cargo([
-        "build",
-        "--package",
-        "coracle-integration",
-        "--bin",
-        name,
-    ]))?;
+    step::run(&mut step::cargo(["build", "--package", "coracle-integration", "--bin", name]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| step::root().join("target"), Into::into);
     let folder = target.join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH)).join("debug");
     let program = folder.join(name);

@@ -58,20 +58,25 @@ fn a_service_is_limited_isolated_and_leaves_nothing() {
     });
 }
 
-/// Goal: an acknowledged service survives a loss of power right after the acknowledgement, and its tasks run again.
+/// Goal: an acknowledged service survives a loss of power right after the acknowledgement, and its tasks run again; also
+/// after another loss of power while they run.
 #[test]
 fn an_acknowledged_service_survives_a_loss_of_power() {
     test("power", |folder| {
         std::fs::create_dir_all(folder)?;
         let disk = folder.join("disk");
         disk::create(&disk, 1024)?;
-        let first = with_product(folder, include_str!("vm_cgroup_v2/acknowledge.sh"))?.with_disk(&disk);
-        let mut emulator = first.start("before")?;
-        emulator.wait_for("acknowledged", vm::PATIENCE)?;
-        emulator.lose_power()?;
-        let again = with_product(folder, include_str!("vm_cgroup_v2/return.sh"))?.with_disk(&disk);
-        let results = again.start("after")?.finish(vm::PATIENCE)?;
-        says_all(&results, &["service_is_there", "tasks_run"])
+        let start = |name: &str, scenario: &str| with_product(folder, scenario)?.with_disk(&disk).start(name);
+        for (name, scenario, last) in [
+            ("first", include_str!("vm_cgroup_v2/acknowledge.sh"), "acknowledged"),
+            ("second", include_str!("vm_cgroup_v2/return.sh"), "tasks_run"),
+        ] {
+            let mut emulator = start(name, scenario)?;
+            emulator.wait_for(last, vm::PATIENCE)?;
+            emulator.lose_power()?;
+        }
+        let results = start("third", include_str!("vm_cgroup_v2/return.sh"))?.finish(vm::PATIENCE)?;
+        says_all(&results, &["service_is_there", "tasks_run", "exactly_two"])
     });
 }
 

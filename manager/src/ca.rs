@@ -12,9 +12,9 @@ use coracle_model::node::{Availability, Node, NodeDescription, NodeSpec, NodeSta
 use coracle_model::role::Role;
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
+use coracle_pki::Subject;
 use coracle_pki::csr::CertificateRequest;
 use coracle_pki::issue::{Authority, Grant};
-use coracle_pki::Subject;
 use coracle_pki::root::{RootCertificate, RootKey};
 use coracle_pki::token::{TokenSecret, TokenSecrets};
 use coracle_proto::status::{ApiError, Reason};
@@ -65,8 +65,11 @@ impl Allowance {
 /// # Errors
 /// If the root cannot be read.
 pub fn authority(cluster: &Cluster) -> Result<Authority, ApiError> {
-    let unusable = |error: String| ApiError::new(Reason::Internal, format!("the root of the cluster cannot be used: {error}"));
-    let root = RootCertificate::from_pem(cluster.root_certificate.as_bytes()).map_err(|e| unusable(e.to_string()))?;
+    let unusable = |error: String| {
+        ApiError::new(Reason::Internal, format!("the root of the cluster cannot be used: {error}"))
+    };
+    let root = RootCertificate::from_pem(cluster.root_certificate.as_bytes())
+        .map_err(|e| unusable(e.to_string()))?;
     let key = RootKey::from_pem(cluster.root_key.reveal()).map_err(|e| unusable(e.to_string()))?;
     Authority::new(root, key).map_err(|e| unusable(e.to_string()))
 }
@@ -77,10 +80,15 @@ pub fn authority(cluster: &Cluster) -> Result<Authority, ApiError> {
 /// If the stored bytes have a wrong length.
 pub fn token_secrets(cluster: &Cluster) -> Result<TokenSecrets, ApiError> {
     let read = |bytes: &[u8]| {
-        let bytes = bytes.try_into().map_err(|_| ApiError::new(Reason::Internal, "a stored join token is damaged".to_owned()))?;
+        let bytes = bytes
+            .try_into()
+            .map_err(|_| ApiError::new(Reason::Internal, "a stored join token is damaged".to_owned()))?;
         Ok::<_, ApiError>(TokenSecret::from_bytes(bytes))
     };
-    Ok(TokenSecrets { worker: read(cluster.worker_token.reveal())?, manager: read(cluster.manager_token.reveal())? })
+    Ok(TokenSecrets {
+        worker: read(cluster.worker_token.reveal())?,
+        manager: read(cluster.manager_token.reveal())?,
+    })
 }
 
 fn unix_time(time: Timestamp) -> UnixTime {
@@ -97,7 +105,10 @@ impl CaApi {
 
     fn cluster(view: &View) -> Result<Arc<Cluster>, ApiError> {
         view.cluster().cloned().ok_or_else(|| {
-            ApiError::new(Reason::Unavailable, "this manager has not received the cluster's state yet; try again".to_owned())
+            ApiError::new(
+                Reason::Unavailable,
+                "this manager has not received the cluster's state yet; try again".to_owned(),
+            )
         })
     }
 
@@ -106,9 +117,9 @@ impl CaApi {
         let request = CertificateRequest::from_der(csr)
             .map_err(|error| ApiError::new(Reason::Invalid, format!("certificate request: {error}")))?;
         let grant = Grant { subject, validity: cluster.spec.certificate_validity, now: unix_time(now()) };
-        let certificate = authority
-            .issue(&request, &grant)
-            .map_err(|error| ApiError::new(Reason::Internal, format!("cannot issue a certificate: {error}")))?;
+        let certificate = authority.issue(&request, &grant).map_err(|error| {
+            ApiError::new(Reason::Internal, format!("cannot issue a certificate: {error}"))
+        })?;
         let root = Bytes::copy_from_slice(authority.root().der());
         Ok((Bytes::copy_from_slice(&certificate), root))
     }
@@ -118,17 +129,27 @@ impl CaApi {
         if admitted {
             return Ok(());
         }
-        Err(ApiError::new(Reason::Exhausted, "too many machines try to join at once; try again in a moment".to_owned()))
+        Err(ApiError::new(
+            Reason::Exhausted,
+            "too many machines try to join at once; try again in a moment".to_owned(),
+        ))
     }
 
-    async fn issue_first(&self, request: v1::IssueRequest, peer: Option<IpAddr>) -> Result<v1::IssueResponse, ApiError> {
+    async fn issue_first(
+        &self,
+        request: v1::IssueRequest,
+        peer: Option<IpAddr>,
+    ) -> Result<v1::IssueResponse, ApiError> {
         self.admit()?;
         let view = self.store.view();
         let cluster = Self::cluster(&view)?;
         let Some(role) = presented_role(&cluster, &request.token_secret)? else {
             warn!(?peer, "a machine tried to join with a wrong token");
-            return Err(ApiError::new(Reason::Unauthenticated, "the join token is not valid (any more)".to_owned())
-                .with_hint("get the present one with `coracle swarm join-token worker` on a manager"));
+            return Err(ApiError::new(
+                Reason::Unauthenticated,
+                "the join token is not valid (any more)".to_owned(),
+            )
+            .with_hint("get the present one with `coracle swarm join-token worker` on a manager"));
         };
         let node = new_node(&request, role)?;
         let id = node.id;
@@ -150,9 +171,9 @@ impl CaApi {
     fn renew_for(&self, node: NodeId, request: &v1::RenewRequest) -> Result<v1::IssueResponse, ApiError> {
         let view = self.store.view();
         let cluster = Self::cluster(&view)?;
-        let known = view
-            .node(node)
-            .ok_or_else(|| ApiError::new(Reason::Unauthenticated, format!("node {node} is not a member (any more)")))?;
+        let known = view.node(node).ok_or_else(|| {
+            ApiError::new(Reason::Unauthenticated, format!("node {node} is not a member (any more)"))
+        })?;
         // A manager that is to become a worker leaves Raft first.
         let role = if known.manager.is_some() { Role::Manager } else { known.spec.role };
         let subject = Subject::node_with_role(node, role)
@@ -200,11 +221,15 @@ fn new_node(request: &v1::IssueRequest, role: Role) -> Result<Node, ApiError> {
 
 #[tonic::async_trait]
 impl CertificateAuthority for CaApi {
-    async fn get_root(&self, _: Request<v1::GetRootRequest>) -> Result<Response<v1::GetRootResponse>, Status> {
+    async fn get_root(
+        &self,
+        _: Request<v1::GetRootRequest>,
+    ) -> Result<Response<v1::GetRootResponse>, Status> {
         let view = self.store.view();
         let cluster = Self::cluster(&view)?;
-        let root = RootCertificate::from_pem(cluster.root_certificate.as_bytes())
-            .map_err(|error| ApiError::new(Reason::Internal, format!("the root of the cluster cannot be read: {error}")))?;
+        let root = RootCertificate::from_pem(cluster.root_certificate.as_bytes()).map_err(|error| {
+            ApiError::new(Reason::Internal, format!("the root of the cluster cannot be read: {error}"))
+        })?;
         Ok(Response::new(v1::GetRootResponse { root_certificate_der: Bytes::copy_from_slice(root.der()) }))
     }
 
@@ -214,11 +239,9 @@ impl CertificateAuthority for CaApi {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::IssueResponse>, Status> {
-        let node = request
-            .extensions()
-            .get::<Caller>()
-            .and_then(Caller::node)
-            .ok_or_else(|| ApiError::new(Reason::Unauthenticated, "only nodes renew certificates".to_owned()))?;
+        let node = request.extensions().get::<Caller>().and_then(Caller::node).ok_or_else(|| {
+            ApiError::new(Reason::Unauthenticated, "only nodes renew certificates".to_owned())
+        })?;
         Ok(Response::new(self.renew_for(node, request.get_ref())?))
     }
 }

@@ -297,10 +297,7 @@ fn routes(
             v1::membership_server::MembershipServer,
             MembershipApi::new(store.clone(), Arc::clone(dispatcher))
         ))
-        .add_service(limited!(
-            v1::dispatcher_server::DispatcherServer,
-            DispatcherApi(Arc::clone(dispatcher))
-        ))
+        .add_service(limited!(v1::dispatcher_server::DispatcherServer, DispatcherApi(Arc::clone(dispatcher))))
         .add_service(store.raft().service().into_server())
         .prepare()
 }
@@ -331,7 +328,10 @@ fn known_raft_id(config: &ManagerConfig) -> Result<Option<u64>, ApiError> {
     match read_sealed_file(&config.keyring, &path, RAFT_ID_FILE.as_bytes()) {
         Ok(bytes) => {
             let bytes = bytes.try_into().map_err(|_| {
-                ApiError::new(Reason::Internal, format!("{} is damaged: restore it from a backup", path.display()))
+                ApiError::new(
+                    Reason::Internal,
+                    format!("{} is damaged: restore it from a backup", path.display()),
+                )
             })?;
             Ok(Some(u64::from_be_bytes(bytes)))
         }

@@ -101,7 +101,10 @@ impl MembershipApi {
         let status = raft.status().borrow().clone();
         if status.raft_id == member.raft_id {
             raft.transfer_leader(CHANGE).await.map_err(raft_error)?;
-            return Err(ApiError::new(Reason::NotLeader, "leadership was handed over; the new leader goes on".to_owned()));
+            return Err(ApiError::new(
+                Reason::NotLeader,
+                "leadership was handed over; the new leader goes on".to_owned(),
+            ));
         }
         raft.remove(member.raft_id, CHANGE).await.map_err(raft_error)?;
         let change = Change::SetManagerMember { node, member: None };
@@ -121,11 +124,15 @@ fn not_found(node: NodeId) -> ApiError {
 
 fn check_raft_id(view: &View, node: NodeId, raft_id: u64) -> Result<(), ApiError> {
     let given = view.cluster().ok_or_else(no_cluster)?.next_raft_id;
-    let other = view.nodes().any(|n| n.id != node && n.manager.as_ref().is_some_and(|m| m.raft_id == raft_id));
+    let other =
+        view.nodes().any(|n| n.id != node && n.manager.as_ref().is_some_and(|m| m.raft_id == raft_id));
     if raft_id < given && !other {
         return Ok(());
     }
-    Err(ApiError::new(Reason::Invalid, format!("raft id: invalid value {raft_id}: it was not given to node {node}")))
+    Err(ApiError::new(
+        Reason::Invalid,
+        format!("raft id: invalid value {raft_id}: it was not given to node {node}"),
+    ))
 }
 
 /// Checks that the managers that stay when `leaving` goes have a majority among them that can be reached.
@@ -139,11 +146,15 @@ pub fn keeps_quorum(view: &View, dispatcher: &Dispatcher, leaving: NodeId) -> Re
     }
     let staying: Vec<_> = managers.iter().filter(|node| node.id != leaving).collect();
     if staying.is_empty() {
-        return Err(ApiError::new(Reason::Forbidden, "the last manager cannot leave: the cluster would end".to_owned())
-            .with_hint("promote another node first with `coracle node promote`"));
+        return Err(ApiError::new(
+            Reason::Forbidden,
+            "the last manager cannot leave: the cluster would end".to_owned(),
+        )
+        .with_hint("promote another node first with `coracle node promote`"));
     }
     let term = dispatcher.term();
-    let reachable = staying.iter().filter(|node| term.as_ref().is_some_and(|t| t.liveness.is_connected(node.id))).count();
+    let reachable =
+        staying.iter().filter(|node| term.as_ref().is_some_and(|t| t.liveness.is_connected(node.id))).count();
     let majority = staying.len() / 2 + 1;
     if reachable >= majority {
         return Ok(());
@@ -152,7 +163,8 @@ pub fn keeps_quorum(view: &View, dispatcher: &Dispatcher, leaving: NodeId) -> Re
         "quorum would be lost: of the {} managers that stay, {reachable} can be reached, and {majority} are needed",
         staying.len()
     );
-    Err(ApiError::new(Reason::Forbidden, message).with_hint("bring the managers that are down back first, or promote other nodes"))
+    Err(ApiError::new(Reason::Forbidden, message)
+        .with_hint("bring the managers that are down back first, or promote other nodes"))
 }
 
 /// Takes nodes out of Raft that are asked to be workers, until `stop`.
@@ -188,7 +200,9 @@ fn demoted(view: &View) -> BTreeSet<NodeId> {
 
 fn caller_node<T>(request: &Request<T>) -> Result<NodeId, ApiError> {
     let caller = request.extensions().get::<Caller>();
-    caller.and_then(Caller::node).ok_or_else(|| ApiError::new(Reason::Unauthenticated, "only managers call this".to_owned()))
+    caller
+        .and_then(Caller::node)
+        .ok_or_else(|| ApiError::new(Reason::Unauthenticated, "only managers call this".to_owned()))
 }
 
 #[tonic::async_trait]

@@ -10,8 +10,8 @@ mod replicated;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_manager_core::{Change, Outcome, Proposal, Refusal, RefusalKind};
 use coracle_manager_core::state::View;
+use coracle_manager_core::{Change, Outcome, Proposal, Refusal, RefusalKind};
 use coracle_model::id::IdempotencyKey;
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
@@ -117,7 +117,10 @@ impl Store {
         match codec::decode_outcome(&committed.reply) {
             Ok(Outcome::Applied(version)) => Ok(version),
             Ok(Outcome::Refused(refusal)) => Err(refused(refusal)),
-            Err(error) => Err(ApiError::new(Reason::Internal, format!("the outcome of the write cannot be read: {error}"))),
+            Err(error) => Err(ApiError::new(
+                Reason::Internal,
+                format!("the outcome of the write cannot be read: {error}"),
+            )),
         }
     }
 }

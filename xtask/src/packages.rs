@@ -30,6 +30,8 @@ pub(crate) const ALL: &[Needed] = &[
     ("gcc", "gcc"),
     ("busybox", "busybox-static"),
     ("tar", "tar"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mkfs.ext4", "e2fsprogs"),
 ];
 
 /// Installs what is missing with `apt-get`; on other systems it says what to install.

@@ -179,23 +179,30 @@ impl Mounts {
 
     pub(crate) fn mask(&mut self, path: &str) -> Result<(), CallError> {
         let Some(place) = self.existing(path)? else { return Ok(()) };
-        let cover = match file_type(place.as_fd()).in_call(|| format!("fstat({path:?})"))? {
-            FileType::Directory => clone_mount(self.empty()?, false),
-            _ => clone_mount(self.null.as_ref().ok_or_else(|| out_of_order("/dev/null"))?.as_fd(), false),
+        if file_type(place.as_fd()).in_call(|| format!("fstat({path:?})"))? == FileType::Directory {
+            return self.mask_directory(place.as_fd(), path);
         }
-        .in_call(|| format!("open_tree(cover of {path:?})"))?;
+        let null = self.null.as_ref().ok_or_else(|| out_of_order("/dev/null"))?;
+        let cover = clone_mount(null.as_fd(), false).in_call(|| format!("open_tree(cover of {path:?})"))?;
         attach(cover.as_fd(), place.as_fd(), path)
     }
 
-    fn empty(&mut self) -> Result<BorrowedFd<'_>, CallError> {
-        if self.empty.is_none() {
-            let read_only =
-                MountAttributes { read_only: true, no_set_user_id: true, no_devices: true, no_execute: true };
-            let options = [("size", "0"), ("nr_inodes", "1"), ("mode", "0555")];
-            let options = options.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
-            self.empty = Some(make_filesystem("tmpfs", &options, read_only)?);
+    /// Kernels before 6.15 copy a mount only once it is attached somewhere: the first directory gets the empty file
+    /// system itself, the others its copies.
+    fn mask_directory(&mut self, place: BorrowedFd<'_>, path: &str) -> Result<(), CallError> {
+        if let Some(empty) = &self.empty {
+            let cover =
+                clone_mount(empty.as_fd(), false).in_call(|| format!("open_tree(cover of {path:?})"))?;
+            return attach(cover.as_fd(), place, path);
         }
-        self.empty.as_ref().map(AsFd::as_fd).ok_or_else(|| out_of_order("the empty directory"))
+        let read_only =
+            MountAttributes { read_only: true, no_set_user_id: true, no_devices: true, no_execute: true };
+        let options = [("size", "0"), ("nr_inodes", "1"), ("mode", "0555")];
+        let options = options.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+        let empty = make_filesystem("tmpfs", &options, read_only)?;
+        attach(empty.as_fd(), place, path)?;
+        self.empty = Some(empty);
+        Ok(())
     }
 
     pub(crate) fn read_only_path(&self, path: &str) -> Result<(), CallError> {

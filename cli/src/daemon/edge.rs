@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
+use coracle_rpc::caller::Caller;
 use coracle_rpc::gate;
 use coracle_rpc::serve::Handler;
 use http::{Request, Response};
@@ -28,17 +29,26 @@ pub(super) fn service(node: Arc<Node>) -> impl Handler {
     })
 }
 
+fn inactive() -> ApiError {
+    ApiError::new(Reason::Forbidden, "this node is not part of a swarm")
+        .with_hint("make one with `coracle swarm init`, or join one with `coracle swarm join`")
+}
+
 async fn answer(node: Arc<Node>, mut request: Request<Body>) -> Result<Response<Body>, ApiError> {
+    // What a local user may be follows the node's role of this moment, not that of the moment of connecting.
+    if let Some(Caller::Local(user)) = request.extensions_mut().get_mut::<Caller>() {
+        user.operator = node.is_manager();
+    }
+    if !request.uri().path().starts_with(LOCAL) && node.active().is_none() {
+        return Err(inactive());
+    }
     gate::admit(&mut request)?;
     let path = request.uri().path();
     if path.starts_with(LOCAL) {
         let server = v1::local_node_server::LocalNodeServer::new(LocalApi(node));
         return server.oneshot(request).await.map_err(|never| match never {});
     }
-    let active = node.active().ok_or_else(|| {
-        ApiError::new(Reason::Forbidden, "this node is not part of a swarm")
-            .with_hint("make one with `coracle swarm init`, or join one with `coracle swarm join`")
-    })?;
+    let active = node.active().ok_or_else(inactive)?;
     if path.starts_with(TRANSFER) {
         let server = v1::image_transfer_server::ImageTransferServer::new(active.transfer());
         return server.oneshot(request).await.map_err(|never| match never {});

@@ -57,10 +57,7 @@ impl Node {
     ///
     /// # Errors
     /// If another daemon uses them, or the disk refuses.
-    pub(super) async fn open(
-        mut args: DaemonArgs,
-        shutdown: Shutdown,
-    ) -> anyhow::Result<Arc<Self>> {
+    pub(super) async fn open(mut args: DaemonArgs, shutdown: Shutdown) -> anyhow::Result<Arc<Self>> {
         args.data_dir = private_directory(&args.data_dir)?;
         args.run_dir = private_directory(&args.run_dir)?;
         let lock = lock(&args.data_dir)?;

@@ -37,7 +37,8 @@ mod tests {
 
     #[test]
     fn every_part_counts() {
-        let sum = |id, version, desired| assignments([(TaskId::from_bits(id), Version::new(version), desired)]);
+        let sum =
+            |id, version, desired| assignments([(TaskId::from_bits(id), Version::new(version), desired)]);
         let base = sum(1, 1, DesiredState::Ready);
         assert_ne!(base, sum(2, 1, DesiredState::Ready));
         assert_ne!(base, sum(1, 2, DesiredState::Ready));

@@ -121,8 +121,10 @@ fn parse_key(text: &str) -> Result<Key, &'static str> {
             (Some(key), _) if !key.is_empty() => Key::NodeLabel(key),
             (_, Some(key)) if !key.is_empty() => Key::EngineLabel(key),
             _ => {
-                return Err("unknown key; use node.id, node.hostname, node.ip, node.role, node.platform.os, \
-                            node.platform.arch, node.labels.KEY or engine.labels.KEY");
+                return Err(
+                    "unknown key; use node.id, node.hostname, node.ip, node.role, node.platform.os, \
+                            node.platform.arch, node.labels.KEY or engine.labels.KEY",
+                );
             }
         },
     })
@@ -204,7 +206,9 @@ mod tests {
 
     #[test]
     fn architectures_have_two_names() {
-        assert!(admits("node.platform.arch==x86_64", |n| n.description.platform.architecture = "amd64".into()));
+        assert!(
+            admits("node.platform.arch==x86_64", |n| n.description.platform.architecture = "amd64".into())
+        );
     }
 
     #[test]
@@ -216,7 +220,15 @@ mod tests {
 
     #[test]
     fn bad_constraints_are_refused_with_their_text() {
-        for text in ["", "node.role", "node.role=manager", "node.rol==x", "node.labels.==x", "node.id==", "node.id==a;b"] {
+        for text in [
+            "",
+            "node.role",
+            "node.role=manager",
+            "node.rol==x",
+            "node.labels.==x",
+            "node.id==",
+            "node.id==a;b",
+        ] {
             let error = text.parse::<Constraint>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");
         }

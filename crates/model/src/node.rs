@@ -187,7 +187,11 @@ pub(crate) mod tests {
             id: NodeId::from_bits(number),
             version: Version::new(1),
             created_at: Timestamp::EPOCH,
-            spec: NodeSpec { role: Role::Worker, availability: Availability::Active, labels: BTreeMap::new() },
+            spec: NodeSpec {
+                role: Role::Worker,
+                availability: Availability::Active,
+                labels: BTreeMap::new(),
+            },
             description: NodeDescription { hostname: format!("host{number}"), ..NodeDescription::default() },
             status: NodeStatus {
                 state: NodeState::Ready,

@@ -214,7 +214,9 @@ impl DesiredState {
     /// The state of a stored number.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
-        [Self::Ready, Self::Running, Self::Shutdown, Self::Remove].into_iter().find(|state| state.number() == number)
+        [Self::Ready, Self::Running, Self::Shutdown, Self::Remove]
+            .into_iter()
+            .find(|state| state.number() == number)
     }
 
     /// The word in tables.

@@ -33,7 +33,11 @@ pub struct Invalid {
     pub problem: String,
 }
 
-fn invalid<T>(field: &'static str, value: impl fmt::Display, problem: impl Into<String>) -> Result<T, Invalid> {
+fn invalid<T>(
+    field: &'static str,
+    value: impl fmt::Display,
+    problem: impl Into<String>,
+) -> Result<T, Invalid> {
     let mut value = value.to_string();
     if value.len() > 200 {
         let cut = (0..=200).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
@@ -117,7 +121,11 @@ fn hostname(name: &str) -> Result<(), Invalid> {
                 && !label.ends_with('-')
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         });
-    if good { Ok(()) } else { invalid("hostname", name, "use letters, digits, '-' and '.', at most 64 characters") }
+    if good {
+        Ok(())
+    } else {
+        invalid("hostname", name, "use letters, digits, '-' and '.', at most 64 characters")
+    }
 }
 
 fn mounts(mounts: &[Mount]) -> Result<(), Invalid> {
@@ -126,7 +134,11 @@ fn mounts(mounts: &[Mount]) -> Result<(), Invalid> {
     for mount in mounts {
         absolute("mount target", &mount.target)?;
         if mount.target.split('/').all(|part| part.is_empty() || part == ".") {
-            return invalid("mount target", &mount.target, "the root of the container cannot be mounted over");
+            return invalid(
+                "mount target",
+                &mount.target,
+                "the root of the container cannot be mounted over",
+            );
         }
         if !targets.insert(normal_path(&mount.target)) {
             return invalid("mount target", &mount.target, "two mounts have this target; each needs its own");
@@ -179,10 +191,18 @@ fn resources(kind: &'static str, cpu: NanoCpus, memory: MemoryBytes) -> Result<(
 
 fn limits_hold_reservations(limits: &Limits, reservations: &Resources) -> Result<(), Invalid> {
     if limits.cpu.0 != 0 && reservations.cpu > limits.cpu {
-        return invalid("reserve-cpu", reservations.cpu, format!("more than the limit of {} cpus", limits.cpu));
+        return invalid(
+            "reserve-cpu",
+            reservations.cpu,
+            format!("more than the limit of {} cpus", limits.cpu),
+        );
     }
     if limits.memory.0 != 0 && reservations.memory > limits.memory {
-        return invalid("reserve-memory", reservations.memory, format!("more than the limit of {}", limits.memory));
+        return invalid(
+            "reserve-memory",
+            reservations.memory,
+            format!("more than the limit of {}", limits.memory),
+        );
     }
     Ok(())
 }
@@ -197,14 +217,22 @@ pub fn labels(field: &'static str, labels: &BTreeMap<String, String>) -> Result<
         text(field, key)?;
         text(field, value)?;
         if key.is_empty() || key.contains(char::is_whitespace) || key.contains('=') {
-            return invalid(field, format!("{key}={value}"), "a label's key is not empty and has no white space or '='");
+            return invalid(
+                field,
+                format!("{key}={value}"),
+                "a label's key is not empty and has no white space or '='",
+            );
         }
     }
     Ok(())
 }
 
 fn list(field: &'static str, length: usize) -> Result<(), Invalid> {
-    if length > LIST_LIMIT { invalid(field, length, format!("at most {LIST_LIMIT} entries are possible")) } else { Ok(()) }
+    if length > LIST_LIMIT {
+        invalid(field, length, format!("at most {LIST_LIMIT} entries are possible"))
+    } else {
+        Ok(())
+    }
 }
 
 fn text(field: &'static str, value: &str) -> Result<(), Invalid> {
@@ -222,11 +250,37 @@ fn duration(field: &'static str, value: Duration) -> Result<(), Invalid> {
 }
 
 const SIGNALS: [(&str, i32); 31] = [
-    ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("BUS", 7), ("FPE", 8),
-    ("KILL", 9), ("USR1", 10), ("SEGV", 11), ("USR2", 12), ("PIPE", 13), ("ALRM", 14), ("TERM", 15),
-    ("STKFLT", 16), ("CHLD", 17), ("CONT", 18), ("STOP", 19), ("TSTP", 20), ("TTIN", 21), ("TTOU", 22),
-    ("URG", 23), ("XCPU", 24), ("XFSZ", 25), ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29),
-    ("PWR", 30), ("SYS", 31),
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("PWR", 30),
+    ("SYS", 31),
 ];
 
 /// The number of a signal given by name (`SIGTERM`, `term`), by number, or as `RTMIN+n`; Linux numbers of

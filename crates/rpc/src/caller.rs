@@ -4,8 +4,8 @@ use std::fmt;
 
 use coracle_model::id::NodeId;
 use coracle_model::role::Role;
-use coracle_pki::identity::PeerIdentity;
 use coracle_pki::Subject;
+use coracle_pki::identity::PeerIdentity;
 use coracle_proto::access;
 
 /// The caller of a request, put into its extensions by the listener.

@@ -61,9 +61,9 @@ async fn dial(address: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<TokioIo
         stream.set_nodelay(true)?;
         TlsConnector::from(tls).connect(coracle_pki::tls::server_name(), stream).await
     };
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect)
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer in time")))??;
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer in time"))
+    })??;
     Ok(TokioIo::new(stream))
 }
 
@@ -73,7 +73,8 @@ async fn dial(address: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<TokioIo
 /// If the address cannot be parsed.
 pub fn channel_lazy(address: &str, tls: Arc<ClientConfig>) -> Result<Channel, ConnectError> {
     let address = parse_address(address)?;
-    Ok(endpoint().connect_with_connector_lazy(tower::service_fn(move |_: Uri| dial(address, Arc::clone(&tls)))))
+    Ok(endpoint()
+        .connect_with_connector_lazy(tower::service_fn(move |_: Uri| dial(address, Arc::clone(&tls)))))
 }
 
 /// A channel that is connected.

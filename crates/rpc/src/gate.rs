@@ -42,7 +42,8 @@ fn original(direct: &Caller, headers: &mut HeaderMap) -> Result<Caller, ApiError
 }
 
 fn denied(path: &str, caller: &Caller) -> ApiError {
-    let operators = access::method(path).is_some_and(|method| method.callers.contains(&access::Caller::Operator));
+    let operators =
+        access::method(path).is_some_and(|method| method.callers.contains(&access::Caller::Operator));
     match caller {
         Caller::Local(user) if operators && !user.operator => error(
             Reason::Forbidden,
@@ -104,8 +105,10 @@ mod tests {
 
     #[test]
     fn a_stranger_reaches_two_methods_only() {
-        let open: Vec<_> =
-            access::TABLE.iter().filter(|m| admit(&mut request(m.path, Caller::Stranger, None)).is_ok()).collect();
+        let open: Vec<_> = access::TABLE
+            .iter()
+            .filter(|m| admit(&mut request(m.path, Caller::Stranger, None)).is_ok())
+            .collect();
         assert_eq!(open.len(), 2);
     }
 }

@@ -51,12 +51,20 @@ pub trait Handler:
 }
 
 impl<T> Handler for T where
-    T: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+    T: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
 {
 }
 
 /// Serves the fleet until `stop`: every connection is TLS; a client certificate is asked for and verified when shown.
-pub async fn serve_tls<H: Handler>(listener: TcpListener, tls: Arc<ServerConfig>, handler: H, stop: CancellationToken) {
+pub async fn serve_tls<H: Handler>(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    handler: H,
+    stop: CancellationToken,
+) {
     let acceptor = TlsAcceptor::from(tls);
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let counts = ConnectionCounts::default();
@@ -121,7 +129,8 @@ where
         };
         let (handler, stop) = (handler.clone(), stop.clone());
         let peer = SocketAddr::from(([127, 0, 0, 1], 0));
-        tracker.spawn(async move { serve_connection(stream, peer, Caller::Local(user), handler, stop).await });
+        tracker
+            .spawn(async move { serve_connection(stream, peer, Caller::Local(user), handler, stop).await });
     }
     tracker.close();
     let _ = tokio::time::timeout(DRAIN + Duration::from_secs(1), tracker.wait()).await;
@@ -146,8 +155,13 @@ async fn survive<T>(accepted: io::Result<T>) -> Option<T> {
     }
 }
 
-async fn serve_connection<I, H>(stream: I, peer: SocketAddr, caller: Caller, handler: H, stop: CancellationToken)
-where
+async fn serve_connection<I, H>(
+    stream: I,
+    peer: SocketAddr,
+    caller: Caller,
+    handler: H,
+    stop: CancellationToken,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use coracle_image::{ErrorClass, ImageError, ImageRecord, ImageStore};
 use coracle_manager_core::{Change, State};
+use coracle_model::digest::Digest;
 use coracle_model::image::ImageEntry;
 use coracle_model::image_ref::ImageReference;
 use coracle_model::node::Platform;
+use coracle_model::service::Service;
 use coracle_model::version::Version;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
@@ -52,23 +54,34 @@ impl ImagesApi {
     }
 
     /// Writes names to the table, through the leader if that is another manager.
-    async fn register(&self, actor: String, images: Vec<v1::ImageEntry>) -> Result<Vec<v1::ImageEntry>, ApiError> {
+    async fn register(
+        &self,
+        actor: String,
+        images: Vec<v1::ImageEntry>,
+    ) -> Result<Vec<v1::ImageEntry>, ApiError> {
         match forward::destination(self.store.raft()).await? {
             Destination::Here => self.write(actor, images).await,
             Destination::Leader(address) => {
                 let mut client = v1::images_client::ImagesClient::new(self.peers.kept(&address)?);
                 let request = v1::RegisterImagesRequest { images, actor };
-                let response = client.register(request).await.map_err(|status| ApiError::from_status(&status))?;
+                let response =
+                    client.register(request).await.map_err(|status| ApiError::from_status(&status))?;
                 Ok(response.into_inner().images)
             }
         }
     }
 
-    async fn write(&self, actor: String, images: Vec<v1::ImageEntry>) -> Result<Vec<v1::ImageEntry>, ApiError> {
+    async fn write(
+        &self,
+        actor: String,
+        images: Vec<v1::ImageEntry>,
+    ) -> Result<Vec<v1::ImageEntry>, ApiError> {
         let entries: Vec<ImageEntry> =
             images.into_iter().map(ImageEntry::try_from).collect::<Result<_, _>>().map_err(ApiError::from)?;
         let changes = entries.iter().cloned().map(Change::PutImage).collect();
-        self.store.propose(Write { changes, actor, reason: "image load", idempotency: None, term: 0 }).await?;
+        self.store
+            .propose(Write { changes, actor, reason: "image load", idempotency: None, term: 0 })
+            .await?;
         let view = self.store.view();
         let written = |entry: &ImageEntry| view.image(&entry.name).map(|entry| (&**entry).into());
         Ok(entries.iter().filter_map(written).collect())
@@ -81,10 +94,16 @@ fn entries(records: &[ImageRecord]) -> Vec<v1::ImageEntry> {
         version: Version::default(),
         digest: record.manifest,
         size: record.size,
-        platform: Platform { os: record.platform.os.clone(), architecture: record.platform.architecture.clone() },
+        platform: Platform {
+            os: record.platform.os.clone(),
+            architecture: record.platform.architecture.clone(),
+        },
         created_at: now(),
     };
-    records.iter().flat_map(|record| record.names.iter().map(move |name| (&entry(record, name)).into())).collect()
+    records
+        .iter()
+        .flat_map(|record| record.names.iter().map(move |name| (&entry(record, name)).into()))
+        .collect()
 }
 
 fn image_error(error: &ImageError) -> ApiError {
@@ -117,7 +136,12 @@ impl Read for Arriving {
             match self.pieces.blocking_recv() {
                 None => return Ok(0),
                 Some(Ok(piece)) => self.piece = piece,
-                Some(Err(status)) => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, status.message().to_owned())),
+                Some(Err(status)) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::ConnectionAborted,
+                        status.message().to_owned(),
+                    ));
+                }
             }
         }
         let count = self.piece.len().min(buffer.len());
@@ -142,12 +166,27 @@ async fn pump(mut stream: Streaming<v1::LoadImageRequest>, pieces: mpsc::Sender<
     }
 }
 
-fn take(images: &ImageStore, import_as: Option<ImageReference>, archive: Arriving) -> Result<Vec<ImageRecord>, ApiError> {
+fn take(
+    images: &ImageStore,
+    import_as: Option<ImageReference>,
+    archive: Arriving,
+) -> Result<Vec<ImageRecord>, ApiError> {
     let taken = match import_as {
         None => images.load_archive(archive),
         Some(name) => images.import_rootfs(archive, &name, &[]).map(|record| vec![record]),
     };
     taken.map_err(|error| image_error(&error))
+}
+
+/// Who uses an image, for a message.
+fn users(state: &State, digest: Digest) -> String {
+    let uses = |service: &&Arc<Service>| service.spec.task.container.image.digest == digest;
+    let names: Vec<&str> = state.services().filter(uses).map(|service| service.spec.name.as_str()).collect();
+    match names.as_slice() {
+        [] => "tasks of a service that is being removed or updated".to_owned(),
+        [only] => format!("the service {only}"),
+        several => format!("the services {}", several.join(", ")),
+    }
 }
 
 fn item(view: &State, dispatcher: &Dispatcher, entry: &ImageEntry) -> v1::ImageListItem {
@@ -169,7 +208,9 @@ impl Images for ImagesApi {
         let mut stream = request.into_inner();
         let header = match stream.message().await? {
             Some(v1::LoadImageRequest { part: Some(Part::Header(header)) }) => header,
-            _ => return Err(ApiError::new(Reason::Invalid, "the request does not begin with a header").into()),
+            _ => {
+                return Err(ApiError::new(Reason::Invalid, "the request does not begin with a header").into());
+            }
         };
         let import_as = match header.import_as.as_str() {
             "" => None,
@@ -182,9 +223,9 @@ impl Images for ImagesApi {
         tokio::spawn(pump(stream, sender));
         let images = Arc::clone(&self.images);
         let archive = Arriving { pieces, piece: Bytes::new() };
-        let records = tokio::task::spawn_blocking(move || take(&images, import_as, archive))
-            .await
-            .map_err(|error| ApiError::new(Reason::Internal, format!("taking the archive failed: {error}")))??;
+        let records = tokio::task::spawn_blocking(move || take(&images, import_as, archive)).await.map_err(
+            |error| ApiError::new(Reason::Internal, format!("taking the archive failed: {error}")),
+        )??;
         (self.changed.0)();
         let entries = entries(&records);
         if entries.is_empty() {
@@ -208,29 +249,40 @@ impl Images for ImagesApi {
         Ok(Response::new(v1::RegisterImagesResponse { images }))
     }
 
-    async fn list(&self, _: Request<v1::ListImagesRequest>) -> Result<Response<v1::ListImagesResponse>, Status> {
+    async fn list(
+        &self,
+        _: Request<v1::ListImagesRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
         let view = self.store.barrier().await?;
         let images = view.images().map(|entry| item(&view, &self.dispatcher, entry)).collect();
         Ok(Response::new(v1::ListImagesResponse { images }))
     }
 
-    async fn remove(&self, request: Request<v1::RemoveImageRequest>) -> Result<Response<v1::RemoveImageResponse>, Status> {
+    async fn remove(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Result<Response<v1::RemoveImageResponse>, Status> {
         let actor = actor(&request);
         let request = request.into_inner();
         let view = self.store.barrier().await?;
-        let reference: ImageReference =
-            request.name.parse().map_err(|error| ApiError::new(Reason::Invalid, format!("image: {error}")))?;
+        let reference: ImageReference = request
+            .name
+            .parse()
+            .map_err(|error| ApiError::new(Reason::Invalid, format!("image: {error}")))?;
         let entry = view
             .image(&reference.canonical())
             .cloned()
             .ok_or_else(|| ApiError::new(Reason::NotFound, format!("no image {:?}", request.name)))?;
         if view.is_image_used(entry.digest) && !request.force {
-            let message = format!("image {:?} is used by a service", request.name);
+            let message = format!("image {:?} is used by {}", request.name, users(&view, entry.digest));
             let hint = "remove or update the service first, or use --force: running tasks keep the image";
             return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint).into());
         }
         let changes = vec![Change::RemoveImage { name: entry.name.clone() }];
         self.store.propose(Write { changes, actor, reason: "image rm", idempotency: None, term: 0 }).await?;
-        Ok(Response::new(v1::RemoveImageResponse { name: entry.name.clone(), digest: entry.digest.to_string() }))
+        Ok(Response::new(v1::RemoveImageResponse {
+            name: entry.name.clone(),
+            digest: entry.digest.to_string(),
+        }))
     }
 }

@@ -52,7 +52,14 @@ pub async fn open(
     Ok(ReceiverStream::new(receiver))
 }
 
-async fn run(store: Store, term: Term, target: Target, mut subscriber: Subscriber, sender: Sender, follow: bool) {
+async fn run(
+    store: Store,
+    term: Term,
+    target: Target,
+    mut subscriber: Subscriber,
+    sender: Sender,
+    follow: bool,
+) {
     let mut feed = store.watch();
     let mut open: BTreeMap<NodeId, usize> = BTreeMap::new();
     extend(&store.view(), target, &mut subscriber, &sender, &mut open).await;

@@ -55,17 +55,19 @@ impl NodesApi {
 
 fn find(state: &State, reference: &str, asked: NodeId) -> Result<Arc<Node>, ApiError> {
     if reference == "self" {
-        return state
-            .node(asked)
-            .cloned()
-            .ok_or_else(|| ApiError::new(Reason::NotFound, "this node is not a member (any more)".to_owned()));
+        return state.node(asked).cloned().ok_or_else(|| {
+            ApiError::new(Reason::NotFound, "this node is not a member (any more)".to_owned())
+        });
     }
     resolve::node(state, reference)
 }
 
 #[tonic::async_trait]
 impl Nodes for NodesApi {
-    async fn list(&self, request: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let asked = self.asked(&request);
         let view = self.store.barrier().await?;
         let raft = self.store.raft().status().borrow().clone();
@@ -73,7 +75,10 @@ impl Nodes for NodesApi {
         Ok(Response::new(v1::ListNodesResponse { nodes }))
     }
 
-    async fn get(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::GetNodeResponse>, Status> {
+    async fn get(
+        &self,
+        request: Request<v1::GetNodeRequest>,
+    ) -> Result<Response<v1::GetNodeResponse>, Status> {
         let asked = self.asked(&request);
         let view = self.store.barrier().await?;
         let node = find(&view, &request.get_ref().node, asked)?;
@@ -81,7 +86,10 @@ impl Nodes for NodesApi {
         Ok(Response::new(v1::GetNodeResponse { node: Some(self.item(&node, &raft, asked)) }))
     }
 
-    async fn update(&self, request: Request<v1::UpdateNodeRequest>) -> Result<Response<v1::UpdateNodeResponse>, Status> {
+    async fn update(
+        &self,
+        request: Request<v1::UpdateNodeRequest>,
+    ) -> Result<Response<v1::UpdateNodeResponse>, Status> {
         let (actor, asked) = (actor(&request), self.asked(&request));
         let request = request.into_inner();
         let view = self.store.barrier().await?;
@@ -95,7 +103,10 @@ impl Nodes for NodesApi {
         }
         for key in &request.labels_removed {
             if spec.labels.remove(key).is_none() {
-                let message = format!("label-rm: invalid value {key:?}: node {} has no such label", node.description.hostname);
+                let message = format!(
+                    "label-rm: invalid value {key:?}: node {} has no such label",
+                    node.description.hostname
+                );
                 return Err(ApiError::new(Reason::Invalid, message).into());
             }
         }
@@ -108,14 +119,18 @@ impl Nodes for NodesApi {
             node.version.index()
         } else {
             let change = Change::UpdateNodeSpec { node: node.id, expected: node.version, spec };
-            let write = Write { changes: vec![change], actor, reason: "node update", idempotency: None, term: 0 };
+            let write =
+                Write { changes: vec![change], actor, reason: "node update", idempotency: None, term: 0 };
             self.store.propose(write).await?.index()
         };
         let written = self.store.view().node(node.id).map(|node| (&**node).into());
         Ok(Response::new(v1::UpdateNodeResponse { node: written, version }))
     }
 
-    async fn remove(&self, request: Request<v1::RemoveNodeRequest>) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+    async fn remove(
+        &self,
+        request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
         let (actor, asked) = (actor(&request), self.asked(&request));
         let request = request.into_inner();
         let view = self.store.barrier().await?;
@@ -143,14 +158,12 @@ impl Nodes for NodesApi {
 
 fn parse_availability(number: i32) -> Result<Availability, ApiError> {
     v1::Availability::try_from(number)
-        .ok()
-        .and_then(|availability| Availability::try_from(availability).ok())
-        .ok_or_else(|| ApiError::new(Reason::Invalid, format!("availability: invalid value {number}")))
+        .map(Availability::from)
+        .map_err(|_| ApiError::new(Reason::Invalid, format!("availability: invalid value {number}")))
 }
 
 fn parse_role(number: i32) -> Result<Role, ApiError> {
-    v1::NodeRole::try_from(number)
-        .ok()
-        .and_then(|role| Role::try_from(role).ok())
-        .ok_or_else(|| ApiError::new(Reason::Invalid, format!("role: invalid value {number}: use worker or manager")))
+    v1::NodeRole::try_from(number).ok().and_then(|role| Role::try_from(role).ok()).ok_or_else(|| {
+        ApiError::new(Reason::Invalid, format!("role: invalid value {number}: use worker or manager"))
+    })
 }

@@ -48,7 +48,8 @@ pub async fn run(
                 wake = feed.next() => wake,
             };
             match wake {
-                Wake::Touched(touched) if !touched.services.contains(&service) && touched.nodes.is_empty() => {}
+                Wake::Touched(touched)
+                    if !touched.services.contains(&service) && touched.nodes.is_empty() => {}
                 Wake::Touched(_) | Wake::Resync => break,
                 Wake::Closed => return,
             }

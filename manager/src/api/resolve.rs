@@ -17,9 +17,16 @@ struct Candidate<T> {
     object: T,
 }
 
-fn choose<T>(kind: &str, reference: &str, candidates: impl Iterator<Item = Candidate<T>>) -> Result<T, ApiError> {
+fn choose<T>(
+    kind: &str,
+    reference: &str,
+    candidates: impl Iterator<Item = Candidate<T>>,
+) -> Result<T, ApiError> {
     if reference.is_empty() {
-        return Err(ApiError::new(Reason::Invalid, format!("{kind}: invalid value \"\": give an id or a name")));
+        return Err(ApiError::new(
+            Reason::Invalid,
+            format!("{kind}: invalid value \"\": give an id or a name"),
+        ));
     }
     let (mut named, mut prefixed) = (Vec::new(), Vec::new());
     for candidate in candidates {
@@ -37,9 +44,11 @@ fn choose<T>(kind: &str, reference: &str, candidates: impl Iterator<Item = Candi
         0 => Err(ApiError::new(Reason::NotFound, format!("no {kind} {reference:?}"))),
         1 => Ok(matching.remove(0).object),
         count => {
-            let listed: Vec<_> = matching.iter().take(CANDIDATES).map(|c| format!("{} ({})", c.id, c.name)).collect();
+            let listed: Vec<_> =
+                matching.iter().take(CANDIDATES).map(|c| format!("{} ({})", c.id, c.name)).collect();
             let more = if count > CANDIDATES { ", …" } else { "" };
-            let message = format!("{kind} {reference:?} is ambiguous: it stands for {}{more}", listed.join(", "));
+            let message =
+                format!("{kind} {reference:?} is ambiguous: it stands for {}{more}", listed.join(", "));
             Err(ApiError::new(Reason::Invalid, message).with_hint("use more characters of the id"))
         }
     }
@@ -77,8 +86,13 @@ pub fn node(state: &State, reference: &str) -> Result<Arc<Node>, ApiError> {
 /// If there is none, or more than one.
 pub fn task(state: &State, reference: &str) -> Result<Arc<Task>, ApiError> {
     let candidates = state.tasks().map(|task| {
-        let service = state.service(task.service).map_or_else(|| task.service.to_string(), |s| s.spec.name.to_string());
-        Candidate { id: task.id.to_string(), name: format!("{service}.{}.{}", task.slot, task.id), object: Arc::clone(task) }
+        let service =
+            state.service(task.service).map_or_else(|| task.service.to_string(), |s| s.spec.name.to_string());
+        Candidate {
+            id: task.id.to_string(),
+            name: format!("{service}.{}.{}", task.slot, task.id),
+            object: Arc::clone(task),
+        }
     });
     choose("task", reference, candidates)
 }
@@ -89,8 +103,11 @@ mod tests {
 
     fn pick(reference: &str) -> String {
         let all = [("abc1", "web"), ("abd2", "db"), ("xyz", "abc")];
-        let candidates =
-            all.iter().map(|(id, name)| Candidate { id: (*id).to_owned(), name: (*name).to_owned(), object: *id });
+        let candidates = all.iter().map(|(id, name)| Candidate {
+            id: (*id).to_owned(),
+            name: (*name).to_owned(),
+            object: *id,
+        });
         choose("service", reference, candidates).map_or_else(|error| error.message, str::to_owned)
     }
 

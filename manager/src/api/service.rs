@@ -52,7 +52,8 @@ impl ServicesApi {
 
 /// Reads a specification as an operator sends it: the image is a name that the image table resolves.
 fn specification(view: &View, spec: Option<v1::ServiceSpec>) -> Result<ServiceSpec, ApiError> {
-    let spec = spec.ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
+    let spec =
+        spec.ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
     let mut draft = draft(spec)?;
     if draft.name().is_none() {
         draft = draft.with_name(free_name(view)?);
@@ -68,8 +69,11 @@ fn resolve_image(view: &State, text: &str) -> Result<Digest, ApiError> {
     let reference: ImageReference =
         text.parse().map_err(|error| ApiError::new(Reason::Invalid, format!("image: {error}")))?;
     let unknown = || {
-        ApiError::new(Reason::NotFound, format!("image: unknown image {text:?}: the cluster has no image of this name"))
-            .with_hint("load it once on a manager with `coracle image load -i FILE`; see `coracle image ls`")
+        ApiError::new(
+            Reason::NotFound,
+            format!("image: unknown image {text:?}: the cluster has no image of this name"),
+        )
+        .with_hint("load it once on a manager with `coracle image load -i FILE`; see `coracle image ls`")
     };
     if let Some(digest) = reference.digest() {
         return view.images().any(|image| image.digest == digest).then_some(digest).ok_or_else(unknown);
@@ -80,12 +84,12 @@ fn resolve_image(view: &State, text: &str) -> Result<Digest, ApiError> {
 /// A name for a service that was given none: two words, and a number if they are taken.
 fn free_name(view: &State) -> Result<ServiceName, ApiError> {
     const FIRST: [&str; 16] = [
-        "amber", "brisk", "calm", "dapper", "eager", "fleet", "gentle", "hardy", "jolly", "keen", "lively", "mellow",
-        "nimble", "proud", "quiet", "steady",
+        "amber", "brisk", "calm", "dapper", "eager", "fleet", "gentle", "hardy", "jolly", "keen", "lively",
+        "mellow", "nimble", "proud", "quiet", "steady",
     ];
     const SECOND: [&str; 16] = [
-        "anchor", "beacon", "compass", "dinghy", "estuary", "ferry", "gull", "harbour", "island", "jetty", "keel",
-        "lagoon", "mast", "oar", "paddle", "reef",
+        "anchor", "beacon", "compass", "dinghy", "estuary", "ferry", "gull", "harbour", "island", "jetty",
+        "keel", "lagoon", "mast", "oar", "paddle", "reef",
     ];
     loop {
         let name = format!("{}_{}", FIRST[rand::random_range(0..16)], SECOND[rand::random_range(0..16)]);
@@ -152,16 +156,19 @@ impl Services for ServicesApi {
         let service = resolve::service(&view, &request.service)?;
         let spec = keep_pin(&view, &service, request.spec)?;
         if spec.name != service.spec.name {
-            let message = format!("name: invalid value {:?}: a service cannot be renamed", spec.name.as_str());
+            let message =
+                format!("name: invalid value {:?}: a service cannot be renamed", spec.name.as_str());
             return Err(ApiError::new(Reason::Invalid, message).into());
         }
         if std::mem::discriminant(&spec.mode) != std::mem::discriminant(&service.spec.mode) {
-            let message = format!("mode: invalid value {:?}: the mode of a service cannot change", spec.mode.as_str());
+            let message =
+                format!("mode: invalid value {:?}: the mode of a service cannot change", spec.mode.as_str());
             return Err(ApiError::new(Reason::Invalid, message).into());
         }
         let change =
             Change::UpdateService { service: service.id, expected: Version::new(request.version), spec };
-        let write = Write { changes: vec![change], actor, reason: "service update", idempotency: key, term: 0 };
+        let write =
+            Write { changes: vec![change], actor, reason: "service update", idempotency: key, term: 0 };
         self.store.propose(write).await?;
         let service = Some(self.get_written(service.id)?);
         Ok(Response::new(v1::UpdateServiceResponse { service, warnings: Vec::new() }))
@@ -181,14 +188,20 @@ impl Services for ServicesApi {
         Ok(Response::new(v1::RemoveServiceResponse { id: service.id.to_string(), version }))
     }
 
-    async fn get(&self, request: Request<v1::GetServiceRequest>) -> Result<Response<v1::GetServiceResponse>, Status> {
+    async fn get(
+        &self,
+        request: Request<v1::GetServiceRequest>,
+    ) -> Result<Response<v1::GetServiceResponse>, Status> {
         let view = self.store.barrier().await?;
         let service = resolve::service(&view, &request.get_ref().service)?;
         let counts = Some(progress::counts(&counts::service(&view, service.id)));
         Ok(Response::new(v1::GetServiceResponse { service: Some((&*service).into()), counts }))
     }
 
-    async fn list(&self, _: Request<v1::ListServicesRequest>) -> Result<Response<v1::ListServicesResponse>, Status> {
+    async fn list(
+        &self,
+        _: Request<v1::ListServicesRequest>,
+    ) -> Result<Response<v1::ListServicesResponse>, Status> {
         let view = self.store.barrier().await?;
         let item = |service: &Arc<Service>| v1::ServiceListItem {
             service: Some((&**service).into()),
@@ -197,7 +210,10 @@ impl Services for ServicesApi {
         Ok(Response::new(v1::ListServicesResponse { services: view.services().map(item).collect() }))
     }
 
-    async fn watch(&self, request: Request<v1::WatchServiceRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<v1::WatchServiceRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let view = self.store.barrier().await?;
         let service = resolve::service(&view, &request.get_ref().service)?.id;
         let (sender, receiver) = mpsc::channel(PROGRESS);
@@ -206,11 +222,13 @@ impl Services for ServicesApi {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    async fn logs(&self, request: Request<v1::ServiceLogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
-        let term = self
-            .dispatcher
-            .term()
-            .ok_or_else(|| ApiError::new(Reason::NotLeader, "leadership is changing; try again".to_owned()))?;
+    async fn logs(
+        &self,
+        request: Request<v1::ServiceLogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        let term = self.dispatcher.term().ok_or_else(|| {
+            ApiError::new(Reason::NotLeader, "leadership is changing; try again".to_owned())
+        })?;
         let stream = logs::open(self.store.clone(), term, request.into_inner()).await?;
         Ok(Response::new(stream))
     }
@@ -220,9 +238,11 @@ impl Services for ServicesApi {
 /// resolution by leaving the digest empty.
 fn keep_pin(view: &View, service: &Service, spec: Option<v1::ServiceSpec>) -> Result<ServiceSpec, ApiError> {
     let present = &service.spec.task.container.image;
-    let requested = spec.as_ref().and_then(|s| s.task.as_ref()?.container.as_ref()?.image.clone()).unwrap_or_default();
+    let requested =
+        spec.as_ref().and_then(|s| s.task.as_ref()?.container.as_ref()?.image.clone()).unwrap_or_default();
     if requested.reference == present.reference && requested.digest == present.digest.to_string() {
-        let spec = spec.ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
+        let spec = spec
+            .ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
         let spec = draft(spec)?.pin(present.digest)?;
         validate::service(&spec)?;
         return Ok(spec);

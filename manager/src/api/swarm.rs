@@ -8,8 +8,8 @@ use coracle_model::cluster::{Cluster, Secret};
 use coracle_model::role::Role;
 use coracle_pki::csr::CertificateRequest;
 use coracle_pki::issue::Grant;
-use coracle_pki::{OperatorName, Subject};
 use coracle_pki::token::{JoinToken, TokenSecret};
+use coracle_pki::{OperatorName, Subject};
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
 use coracle_proto::v1::swarm_server::Swarm;
@@ -39,11 +39,14 @@ impl SwarmApi {
 
     async fn cluster(&self) -> Result<Arc<Cluster>, ApiError> {
         let view = self.store.barrier().await?;
-        view.cluster().cloned().ok_or_else(|| ApiError::new(Reason::Unavailable, "there is no cluster yet".to_owned()))
+        view.cluster()
+            .cloned()
+            .ok_or_else(|| ApiError::new(Reason::Unavailable, "there is no cluster yet".to_owned()))
     }
 
     async fn rotate(&self, actor: String, cluster: &Cluster, role: Role) -> Result<Arc<Cluster>, ApiError> {
-        let secret = TokenSecret::generate().map_err(|error| ApiError::new(Reason::Internal, error.to_string()))?;
+        let secret =
+            TokenSecret::generate().map_err(|error| ApiError::new(Reason::Internal, error.to_string()))?;
         let secret = Secret::new(secret.expose().to_vec());
         let mut next = cluster.clone();
         if role == Role::Manager {
@@ -120,7 +123,10 @@ impl Swarm for SwarmApi {
         }))
     }
 
-    async fn list_loops(&self, _: Request<v1::ListLoopsRequest>) -> Result<Response<v1::ListLoopsResponse>, Status> {
+    async fn list_loops(
+        &self,
+        _: Request<v1::ListLoopsRequest>,
+    ) -> Result<Response<v1::ListLoopsResponse>, Status> {
         let row = |(name, status): (&'static str, crate::reconcile::LoopStatus)| v1::LoopStatus {
             name: name.to_owned(),
             runs: status.runs,

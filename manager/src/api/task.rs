@@ -29,9 +29,21 @@ struct Selection {
 impl Selection {
     fn parse(state: &State, request: &v1::ListTasksRequest) -> Result<Self, ApiError> {
         Ok(Self {
-            services: request.services.iter().map(|r| Ok(resolve::service(state, r)?.id)).collect::<Result<_, ApiError>>()?,
-            nodes: request.nodes.iter().map(|r| Ok(resolve::node(state, r)?.id)).collect::<Result<_, ApiError>>()?,
-            tasks: request.tasks.iter().map(|r| Ok(resolve::task(state, r)?.id)).collect::<Result<_, ApiError>>()?,
+            services: request
+                .services
+                .iter()
+                .map(|r| Ok(resolve::service(state, r)?.id))
+                .collect::<Result<_, ApiError>>()?,
+            nodes: request
+                .nodes
+                .iter()
+                .map(|r| Ok(resolve::node(state, r)?.id))
+                .collect::<Result<_, ApiError>>()?,
+            tasks: request
+                .tasks
+                .iter()
+                .map(|r| Ok(resolve::task(state, r)?.id))
+                .collect::<Result<_, ApiError>>()?,
             only_wanted: request.only_wanted,
         })
     }
@@ -46,19 +58,32 @@ impl Selection {
 
 fn render(state: &State, task: &Arc<Task>) -> v1::TaskListItem {
     let service = state.service(task.service);
-    let image = state.task_spec(task.service, task.spec_version).map(|spec| spec.container.image.reference.clone());
+    let image =
+        state.task_spec(task.service, task.spec_version).map(|spec| spec.container.image.reference.clone());
     v1::TaskListItem {
         task: Some((&**task).into()),
-        service_name: service.map_or_else(|| task.service.to_string(), |service| service.spec.name.to_string()),
-        node_hostname: task.node.and_then(|n| state.node(n)).map(|n| n.description.hostname.clone()).unwrap_or_default(),
+        service_name: service
+            .map_or_else(|| task.service.to_string(), |service| service.spec.name.to_string()),
+        node_hostname: task
+            .node
+            .and_then(|n| state.node(n))
+            .map(|n| n.description.hostname.clone())
+            .unwrap_or_default(),
         image: image.unwrap_or_default(),
-        waiting: if task.node.is_none() { schedule::explain(state, task.id).unwrap_or_default() } else { String::new() },
+        waiting: if task.node.is_none() {
+            schedule::explain(state, task.id).unwrap_or_default()
+        } else {
+            String::new()
+        },
     }
 }
 
 #[tonic::async_trait]
 impl Tasks for TasksApi {
-    async fn list(&self, request: Request<v1::ListTasksRequest>) -> Result<Response<v1::ListTasksResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<v1::ListTasksRequest>,
+    ) -> Result<Response<v1::ListTasksResponse>, Status> {
         let view = self.0.barrier().await?;
         let selection = Selection::parse(&view, request.get_ref())?;
         let candidates: Vec<&Arc<Task>> = if selection.services.is_empty() {
@@ -66,7 +91,11 @@ impl Tasks for TasksApi {
         } else {
             selection.services.iter().flat_map(|service| view.tasks_of_service(*service)).collect()
         };
-        let tasks = candidates.into_iter().filter(|task| selection.takes(task)).map(|task| render(&view, task)).collect();
+        let tasks = candidates
+            .into_iter()
+            .filter(|task| selection.takes(task))
+            .map(|task| render(&view, task))
+            .collect();
         Ok(Response::new(v1::ListTasksResponse { tasks }))
     }
 }

@@ -55,7 +55,7 @@ fn changes(number: u64, text: &str) -> Vec<Change> {
     let mut spec = build::service_spec("web", number);
     spec.labels.insert(text.to_owned(), text.to_owned());
     spec.task.placement.constraints = vec!["node.labels.zone==a".parse().unwrap()];
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         spec.mode = ServiceMode::Global;
     }
     let member = ManagerMember { raft_id: number, address: text.to_owned() };
@@ -79,7 +79,7 @@ fn changes(number: u64, text: &str) -> Vec<Change> {
             progress: UpdateProgress {
                 state: UpdateState::Completed,
                 started_at: Timestamp::from_nanos(number),
-                completed_at: (number % 2 == 0).then(|| Timestamp::from_nanos(number)),
+                completed_at: number.is_multiple_of(2).then(|| Timestamp::from_nanos(number)),
                 message: text.to_owned(),
             },
         },

@@ -72,7 +72,12 @@ impl LogBroker {
     /// A broker that reaches agents through the registry.
     #[must_use]
     pub fn new(store: Store, registry: Arc<Registry>) -> Self {
-        Self { store, registry, streams: Mutex::default(), subscribers: Arc::new(Semaphore::new(SUBSCRIPTIONS)) }
+        Self {
+            store,
+            registry,
+            streams: Mutex::default(),
+            subscribers: Arc::new(Semaphore::new(SUBSCRIPTIONS)),
+        }
     }
 
     fn with<T>(&self, action: impl FnOnce(&mut BTreeMap<SessionId, Stream>) -> T) -> T {
@@ -85,7 +90,10 @@ impl LogBroker {
     /// If there are too many.
     pub fn subscribe(self: &Arc<Self>, query: LogQuery) -> Result<Subscriber, ApiError> {
         let place = Arc::clone(&self.subscribers).try_acquire_owned().map_err(|_| {
-            ApiError::new(Reason::Exhausted, format!("{SUBSCRIPTIONS} log subscriptions are open already; end some"))
+            ApiError::new(
+                Reason::Exhausted,
+                format!("{SUBSCRIPTIONS} log subscriptions are open already; end some"),
+            )
         })?;
         let (sender, events) = mpsc::channel(CHUNKS);
         Ok(Subscriber {
@@ -106,14 +114,24 @@ impl LogBroker {
     pub async fn publish(&self, node: NodeId, mut chunks: Streaming<v1::LogChunk>) -> Result<(), ApiError> {
         let Ok(Some(first)) = chunks.message().await else { return Ok(()) };
         let id: SessionId = first.subscription.parse().map_err(|_| unknown())?;
-        let stream = self.with(|all| all.get(&id).cloned()).filter(|stream| stream.node == node).ok_or_else(unknown)?;
+        let stream = self
+            .with(|all| all.get(&id).cloned())
+            .filter(|stream| stream.node == node)
+            .ok_or_else(unknown)?;
         let mut next = Some(first);
         while let Some(chunk) = next {
-            let ours = |line: &v1::LogLine| line.task.parse::<TaskId>().is_ok_and(|task| stream.tasks.contains(&task));
+            let ours = |line: &v1::LogLine| {
+                line.task.parse::<TaskId>().is_ok_and(|task| stream.tasks.contains(&task))
+            };
             if !chunk.lines.iter().all(ours) {
-                return Err(ApiError::new(Reason::Forbidden, "a line of a task that was not asked for".to_owned()));
+                return Err(ApiError::new(
+                    Reason::Forbidden,
+                    "a line of a task that was not asked for".to_owned(),
+                ));
             }
-            if !chunk.lines.is_empty() && stream.events.send(LogEvent::Lines(node, chunk.lines)).await.is_err() {
+            if !chunk.lines.is_empty()
+                && stream.events.send(LogEvent::Lines(node, chunk.lines)).await.is_err()
+            {
                 return Ok(());
             }
             next = chunks.message().await.ok().flatten();
@@ -140,7 +158,12 @@ impl Subscriber {
             return Ok(false);
         }
         self.asked.extend(&new);
-        let host = self.broker.store.view().node(node).map_or_else(|| node.to_string(), |n| n.description.hostname.clone());
+        let host = self
+            .broker
+            .store
+            .view()
+            .node(node)
+            .map_or_else(|| node.to_string(), |n| n.description.hostname.clone());
         let connected = self.broker.registry.get(node).ok_or_else(|| format!("{host}: not connected"))?;
         let id = SessionId::from_bits(rand::random());
         let subscription = v1::LogSubscription {

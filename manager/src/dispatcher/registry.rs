@@ -69,11 +69,15 @@ impl Registry {
     /// Connected nodes that hold an image.
     #[must_use]
     pub fn holders(&self, digest: Digest) -> Vec<NodeId> {
-        self.with(|all| all.iter().filter(|(_, c)| c.images.contains(&digest)).map(|(node, _)| *node).collect())
+        self.with(|all| {
+            all.iter().filter(|(_, c)| c.images.contains(&digest)).map(|(node, _)| *node).collect()
+        })
     }
 
     fn wake(&self, nodes: &BTreeSet<NodeId>) {
-        self.with(|all| nodes.iter().filter_map(|node| all.get(node)).for_each(|connected| connected.wake.notify_one()));
+        self.with(|all| {
+            nodes.iter().filter_map(|node| all.get(node)).for_each(|connected| connected.wake.notify_one())
+        });
     }
 
     fn wake_all(&self) {

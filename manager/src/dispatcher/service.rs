@@ -29,9 +29,9 @@ pub struct DispatcherApi(pub Arc<Dispatcher>);
 
 fn caller_node<T>(request: &Request<T>) -> Result<NodeId, ApiError> {
     let caller = request.extensions().get::<Caller>();
-    caller
-        .and_then(Caller::node)
-        .ok_or_else(|| ApiError::new(Reason::Unauthenticated, "only nodes of the cluster call this".to_owned()))
+    caller.and_then(Caller::node).ok_or_else(|| {
+        ApiError::new(Reason::Unauthenticated, "only nodes of the cluster call this".to_owned())
+    })
 }
 
 impl DispatcherApi {
@@ -55,7 +55,10 @@ impl DispatcherApi {
             .filter_map(|task| view.task_spec(task.service, task.spec_version))
             .any(|spec| spec.container.image.digest == digest);
         if !needed {
-            return Err(ApiError::new(Reason::Forbidden, format!("no task of node {node} needs the image {digest}")));
+            return Err(ApiError::new(
+                Reason::Forbidden,
+                format!("no task of node {node} needs the image {digest}"),
+            ));
         }
         let expires_at = now().after(TICKET_LIFE).as_secs();
         let ticket = Ticket { node, manifest: *digest.as_bytes(), expires_at };
@@ -63,14 +66,22 @@ impl DispatcherApi {
             let address = view.node(holder)?.status.address.clone();
             Some(v1::ImageSource { node_id: holder.to_string(), address })
         };
-        let mut sources: Vec<_> =
-            term.registry.holders(digest).into_iter().filter(|holder| *holder != node).filter_map(source).collect();
+        let mut sources: Vec<_> = term
+            .registry
+            .holders(digest)
+            .into_iter()
+            .filter(|holder| *holder != node)
+            .filter_map(source)
+            .collect();
         // Whoever asks begins elsewhere, so that the first holder does not serve the whole fleet.
         if !sources.is_empty() {
             let shift = rand::random_range(0..sources.len());
             sources.rotate_left(shift);
         }
-        Ok(v1::RequestImageResponse { ticket: Bytes::copy_from_slice(&ticket_key(&view)?.sign(&ticket)), sources })
+        Ok(v1::RequestImageResponse {
+            ticket: Bytes::copy_from_slice(&ticket_key(&view)?.sign(&ticket)),
+            sources,
+        })
     }
 }
 
@@ -91,7 +102,8 @@ impl DispatcherService for DispatcherApi {
             }
             None => {
                 let redirect = v1::Redirect { leader: self.leader_address().await };
-                let message = v1::ManagerMessage { message: Some(manager_message::Message::Redirect(redirect)) };
+                let message =
+                    v1::ManagerMessage { message: Some(manager_message::Message::Redirect(redirect)) };
                 // The channel is empty: this cannot fail, and if the agent is gone nobody minds.
                 let _ = outbox.try_send(Ok(message));
             }

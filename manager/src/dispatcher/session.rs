@@ -85,7 +85,11 @@ impl Session {
         }
     }
 
-    async fn serve(&mut self, inbound: &mut Streaming<v1::AgentMessage>, close: CancellationToken) -> Result<(), ApiError> {
+    async fn serve(
+        &mut self,
+        inbound: &mut Streaming<v1::AgentMessage>,
+        close: CancellationToken,
+    ) -> Result<(), ApiError> {
         let hello = match first(inbound).await? {
             Some(hello) => hello,
             None => return Ok(()),
@@ -94,7 +98,13 @@ impl Session {
         let images = held_images(hello.images.clone().unwrap_or_default())?;
         self.term.registry.enter(
             self.node,
-            Connected { session: self.id, wake: Arc::clone(&wake), messages: messages.0, close: close.clone(), images },
+            Connected {
+                session: self.id,
+                wake: Arc::clone(&wake),
+                messages: messages.0,
+                close: close.clone(),
+                images,
+            },
         );
         self.term.liveness.opened(self.node, self.id);
         self.describe(&hello).await?;
@@ -180,7 +190,9 @@ impl Session {
             return Ok(());
         }
         let change = Change::DescribeNode { node: self.node, description, address: hello.address.clone() };
-        self.store.propose(Write { term: self.term.number, ..Write::internal("node description", vec![change]) }).await?;
+        self.store
+            .propose(Write { term: self.term.number, ..Write::internal("node description", vec![change]) })
+            .await?;
         Ok(())
     }
 
@@ -292,14 +304,18 @@ pub fn manager_addresses(view: &View) -> Vec<String> {
 /// # Errors
 /// If there is no cluster yet or its key cannot be read.
 pub fn ticket_key(view: &View) -> Result<TicketKey, ApiError> {
-    let unusable = |what: String| ApiError::new(Reason::Internal, format!("the key of image tickets cannot be used: {what}"));
+    let unusable = |what: String| {
+        ApiError::new(Reason::Internal, format!("the key of image tickets cannot be used: {what}"))
+    };
     let cluster = view.cluster().ok_or_else(|| unusable("no cluster".to_owned()))?;
-    let seed = cluster.ticket_key.reveal().try_into().map_err(|_| unusable("its length is wrong".to_owned()))?;
+    let seed =
+        cluster.ticket_key.reveal().try_into().map_err(|_| unusable("its length is wrong".to_owned()))?;
     TicketKey::from_seed(seed).map_err(|error| unusable(error.to_string()))
 }
 
 fn ticket_public_key(view: &View) -> Result<Bytes, ApiError> {
-    let public = ticket_key(view)?.public().map_err(|error| ApiError::new(Reason::Internal, error.to_string()))?;
+    let public =
+        ticket_key(view)?.public().map_err(|error| ApiError::new(Reason::Internal, error.to_string()))?;
     Ok(Bytes::copy_from_slice(&public.0))
 }
 

@@ -116,6 +116,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         .await?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
+        tracing::info!(index = self.applied.as_ref().map(|id| id.index), "took over the leader's snapshot");
         let index = meta.last_membership.log_id().map_or(0, |log_id| log_id.index);
         self.state.membership_changed(index, &Members::from_membership(self.membership.membership()));
         if let Some(applied) = &self.applied {

@@ -126,7 +126,12 @@ fn settle(queue: &mut Queue, table: &LoopTable, finished: Finished) {
             queue.set_wake(key, wake_at);
             queue.push(key);
         }
-        Err(error) if matches!(error.reason, Reason::Stale | Reason::NotFound | Reason::Exists | Reason::Forbidden) => {
+        Err(error)
+            if matches!(
+                error.reason,
+                Reason::Stale | Reason::NotFound | Reason::Exists | Reason::Forbidden
+            ) =>
+        {
             debug!(?key, %error, "plan refused; planning again");
             table.update(key.loop_name(), |status| status.refused += 1);
             queue.set_wake(key, Some(now().after(Duration::from_millis(5))));

@@ -102,8 +102,11 @@ impl Queue {
     /// Queues every key there is: after a change of leader, after a gap in the feed, and now and then.
     pub(super) fn push_everything(&mut self, state: &State) {
         state.nodes().for_each(|node| self.push(Key::Node(node.id)));
-        let services: BTreeSet<_> =
-            state.services().map(|service| service.id).chain(state.tasks().map(|task| task.service)).collect();
+        let services: BTreeSet<_> = state
+            .services()
+            .map(|service| service.id)
+            .chain(state.tasks().map(|task| task.service))
+            .collect();
         for service in services {
             self.push(Key::Service(service));
             self.push(Key::Reap(service));

@@ -31,6 +31,11 @@ impl LoopTable {
     /// All rows.
     #[must_use]
     pub fn rows(&self) -> Vec<(&'static str, LoopStatus)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(name, status)| (*name, *status)).collect()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(name, status)| (*name, *status))
+            .collect()
     }
 }

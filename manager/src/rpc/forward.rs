@@ -44,8 +44,11 @@ pub async fn destination(raft: &RaftNode) -> Result<Destination, ApiError> {
         }
     });
     found.await.map_err(|_| {
-        ApiError::new(Reason::Unavailable, "the cluster has no leader: a majority of its managers cannot be reached".to_owned())
-            .with_hint("see `coracle node ls` on another manager, and start the managers that are down")
+        ApiError::new(
+            Reason::Unavailable,
+            "the cluster has no leader: a majority of its managers cannot be reached".to_owned(),
+        )
+        .with_hint("see `coracle node ls` on another manager, and start the managers that are down")
     })
 }
 
@@ -54,7 +57,11 @@ pub async fn destination(raft: &RaftNode) -> Result<Destination, ApiError> {
 /// # Errors
 /// If it was passed on before, so that two managers that take each other for the leader do not play ball, or if the leader
 /// cannot be reached.
-pub async fn forward(peers: &Peers, address: &str, mut request: Request<Body>) -> Result<Response<Body>, ApiError> {
+pub async fn forward(
+    peers: &Peers,
+    address: &str,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
     let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Stranger);
     if matches!(caller, Caller::Forwarded(_)) {
         return Err(ApiError::new(Reason::NotLeader, "leadership is changing; try again".to_owned()));
@@ -64,7 +71,10 @@ pub async fn forward(peers: &Peers, address: &str, mut request: Request<Body>) -
     request.headers_mut().insert(FORWARDED_HEADER, value);
     request.extensions_mut().clear();
     let unreachable = |error: tonic::transport::Error| {
-        ApiError::new(Reason::Unavailable, format!("the leader at {address} cannot be reached: {}", chain(&error)))
+        ApiError::new(
+            Reason::Unavailable,
+            format!("the leader at {address} cannot be reached: {}", chain(&error)),
+        )
     };
     let mut channel = peers.kept(address)?;
     let ready = channel.ready().await.map_err(unreachable)?;

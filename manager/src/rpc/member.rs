@@ -25,7 +25,10 @@ pub fn check(state: &State, caller: &Caller, path: &str) -> Result<(), ApiError>
     if let Caller::Member(identity) = caller
         && identity.cluster() != cluster.id
     {
-        return Err(ApiError::new(Reason::Unauthenticated, "the certificate is of another cluster".to_owned()));
+        return Err(ApiError::new(
+            Reason::Unauthenticated,
+            "the certificate is of another cluster".to_owned(),
+        ));
     }
     let Some(node) = caller.node() else { return Ok(()) };
     if path.starts_with(RAFT) {
@@ -52,7 +55,8 @@ pub fn check(state: &State, caller: &Caller, path: &str) -> Result<(), ApiError>
 /// this state is newer than its certificate and does not know it as a manager.
 fn raft(state: &State, node: NodeId, identity: &PeerIdentity) -> Result<(), ApiError> {
     let issued_before = identity.not_before().as_secs() + ISSUED_AFTER_START.as_secs();
-    let manager = state.node(node).is_some_and(|node| node.spec.role == Role::Manager || node.manager.is_some());
+    let manager =
+        state.node(node).is_some_and(|node| node.spec.role == Role::Manager || node.manager.is_some());
     if manager || state.time().as_secs() < issued_before { Ok(()) } else { Err(gone(node)) }
 }
 

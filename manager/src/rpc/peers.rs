@@ -29,8 +29,10 @@ impl Peers {
     /// # Errors
     /// If the address or the identity cannot be used.
     pub fn open(&self, address: &str) -> Result<Channel, ApiError> {
-        let unusable = |error: String| ApiError::new(Reason::Internal, format!("manager at {address}: {error}"));
-        let tls = tls::client_config(&self.identity, ExpectedServer::AnyManager).map_err(|e| unusable(e.to_string()))?;
+        let unusable =
+            |error: String| ApiError::new(Reason::Internal, format!("manager at {address}: {error}"));
+        let tls = tls::client_config(&self.identity, ExpectedServer::AnyManager)
+            .map_err(|e| unusable(e.to_string()))?;
         connect::channel_lazy(address, Arc::new(tls)).map_err(|e| unusable(e.to_string()))
     }
 

@@ -52,10 +52,22 @@ fn a_plain_specification_is_accepted() {
 #[test]
 fn every_rule_names_field_value_and_remedy() {
     let cases: Vec<(String, &str)> = vec![
-        (check(|s| s.mode = ServiceMode::Replicated { replicas: 100_001 }), "replicas: invalid value \"100001\": at most 100000 tasks are possible"),
-        (check(|s| s.task.limits.memory = MemoryBytes(1 << 20)), "limit-memory: invalid value \"1MiB\": the minimum is 4MiB"),
-        (check(|s| s.task.reservations.memory = MemoryBytes(5)), "reserve-memory: invalid value \"5B\": the minimum is 4MiB"),
-        (check(|s| s.task.limits.cpu = NanoCpus(10)), "limit-cpu: invalid value \"0.00000001\": the minimum is 0.001 cpus"),
+        (
+            check(|s| s.mode = ServiceMode::Replicated { replicas: 100_001 }),
+            "replicas: invalid value \"100001\": at most 100000 tasks are possible",
+        ),
+        (
+            check(|s| s.task.limits.memory = MemoryBytes(1 << 20)),
+            "limit-memory: invalid value \"1MiB\": the minimum is 4MiB",
+        ),
+        (
+            check(|s| s.task.reservations.memory = MemoryBytes(5)),
+            "reserve-memory: invalid value \"5B\": the minimum is 4MiB",
+        ),
+        (
+            check(|s| s.task.limits.cpu = NanoCpus(10)),
+            "limit-cpu: invalid value \"0.00000001\": the minimum is 0.001 cpus",
+        ),
         (
             check(|s| {
                 s.task.limits.memory = MemoryBytes(8 << 20);
@@ -67,13 +79,31 @@ fn every_rule_names_field_value_and_remedy() {
             check(|s| s.task.container.mounts = vec![tmpfs("/a"), tmpfs("//a/.")]),
             "mount target: invalid value \"//a/.\": two mounts have this target; each needs its own",
         ),
-        (check(|s| s.task.container.mounts = vec![tmpfs("a")]), "mount target: invalid value \"a\": use an absolute path"),
-        (check(|s| s.task.container.mounts = vec![tmpfs("/")]), "mount target: invalid value \"/\": the root of the container cannot be mounted over"),
-        (check(|s| s.task.container.mounts = vec![tmpfs("/a/../b")]), "mount target: invalid value \"/a/../b\": a path with '..' is not accepted"),
+        (
+            check(|s| s.task.container.mounts = vec![tmpfs("a")]),
+            "mount target: invalid value \"a\": use an absolute path",
+        ),
+        (
+            check(|s| s.task.container.mounts = vec![tmpfs("/")]),
+            "mount target: invalid value \"/\": the root of the container cannot be mounted over",
+        ),
+        (
+            check(|s| s.task.container.mounts = vec![tmpfs("/a/../b")]),
+            "mount target: invalid value \"/a/../b\": a path with '..' is not accepted",
+        ),
         (check(|s| s.task.container.env = vec!["=x".to_owned()]), "env: invalid value \"=x\": use KEY=VALUE"),
-        (check(|s| s.task.container.args = vec!["a\0".to_owned()]), "args: invalid value \"a\\0\": a zero byte is not accepted"),
-        (check(|s| s.task.container.workdir = "tmp".to_owned()), "workdir: invalid value \"tmp\": use an absolute path"),
-        (check(|s| s.task.container.hostname = "-x".to_owned()), "hostname: invalid value \"-x\": use letters, digits, '-' and '.', at most 64 characters"),
+        (
+            check(|s| s.task.container.args = vec!["a\0".to_owned()]),
+            "args: invalid value \"a\\0\": a zero byte is not accepted",
+        ),
+        (
+            check(|s| s.task.container.workdir = "tmp".to_owned()),
+            "workdir: invalid value \"tmp\": use an absolute path",
+        ),
+        (
+            check(|s| s.task.container.hostname = "-x".to_owned()),
+            "hostname: invalid value \"-x\": use letters, digits, '-' and '.', at most 64 characters",
+        ),
         (
             check(|s| s.task.container.stop_signal = "SIGNOPE".to_owned()),
             "stop-signal: invalid value \"SIGNOPE\": use a name such as SIGTERM or a number from 1 to 64",

@@ -24,7 +24,9 @@ pub(crate) fn checks() -> Result<()> {
         step::run(&mut step::cargo(arguments))
     })?;
     step::named("documentation", || {
-        let mut command = step::cargo(["doc", "--workspace", "--no-deps", "--quiet"]);
-        step::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+        let mut command =
+            step::cargo(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
+        // The documents are for those who work on the code: links to private items are wanted.
+        step::run(command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
     })
 }

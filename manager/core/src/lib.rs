@@ -1,6 +1,6 @@
 //! The pure heart of the manager: replicated state, how it changes, and what to change next.
 //!
-//! - [`change`], [`apply`]: the closed list of writes, and the one function that applies them.
+//! - [`change`], [`apply()`]: the closed list of writes, and the one function that applies them.
 //! - [`state`]: tables and indices in persistent maps; a [`state::View`] is an immutable snapshot of them.
 //! - [`orchestrate`], [`schedule`]: planners, each a pure function of a view, a key and a time.
 //! - [`assign`], [`counts`]: what a node should hold, and how far a service is.

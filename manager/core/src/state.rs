@@ -1,7 +1,7 @@
 //! The replicated state: tables of objects, and indices that follow from them.
 //!
 //! All maps are persistent (structurally shared), so that cloning a state costs a handful of reference
-//! counts: a view is a clone that nobody changes any more. Only [`crate::apply`] writes.
+//! counts: a view is a clone that nobody changes any more. Only [`crate::apply()`] writes.
 
 mod keys;
 mod read;

@@ -30,8 +30,8 @@ pub(crate) struct Args {
     /// Set a variable, or pass on one of this environment (may be repeated)
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = env::parse)]
     env: Vec<Variable>,
-    /// Mount a path of the node or a tmpfs: type=bind,source=PATH,target=PATH[,readonly] or
-    /// type=tmpfs,target=PATH[,tmpfs-size=BYTES][,tmpfs-mode=OCTAL] (may be repeated)
+    /// Mount a path of the node or a tmpfs: type=bind,source=PATH,target=PATH,readonly or
+    /// type=tmpfs,target=PATH,tmpfs-size=BYTES,tmpfs-mode=OCTAL (may be repeated)
     #[arg(long, value_name = "MOUNT")]
     mount: Vec<MountFlag>,
     /// Label of the service (may be repeated)

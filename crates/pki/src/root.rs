@@ -269,13 +269,14 @@ mod tests {
     #[test]
     fn a_root_is_what_it_should_be() {
         let key = RootKey::generate().unwrap();
-        let root = key.certify(cluster(7), now()).unwrap();
+        let now = now();
+        let root = key.certify(cluster(7), now).unwrap();
         assert_eq!(root.cluster(), cluster(7));
-        assert_eq!(root.not_after().as_secs(), now().as_secs() + ROOT_VALIDITY.as_secs());
+        assert_eq!(root.not_after().as_secs(), now.as_secs() + ROOT_VALIDITY.as_secs());
         let certificate = x509::parse(root.der()).unwrap();
         assert_eq!(
             x509::time(certificate.validity().not_before).unwrap().as_secs(),
-            now().as_secs() - x509::BACKDATE.as_secs()
+            now.as_secs() - x509::BACKDATE.as_secs()
         );
         assert_eq!(root.public_point(), key.private_key().public_point());
     }

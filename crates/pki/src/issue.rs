@@ -207,13 +207,14 @@ mod tests {
         let world = World::new(1);
         let key = PrivateKey::generate().unwrap();
         let request = CertificateRequest::from_der(&request_certificate(&key).unwrap()).unwrap();
+        let now = now();
         let issue = |validity| {
-            let grant = Grant { subject: Subject::Worker(node(5)), validity, now: now() };
+            let grant = Grant { subject: Subject::Worker(node(5)), validity, now };
             world.authority.issue(&request, &grant)
         };
         let peer = PeerIdentity::from_verified(&issue(DEFAULT_VALIDITY).unwrap()).unwrap();
-        assert_eq!(peer.not_before().as_secs(), now().as_secs() - 3600);
-        assert_eq!(peer.not_after().as_secs(), now().as_secs() + 30 * 86_400);
+        assert_eq!(peer.not_before().as_secs(), now.as_secs() - 3600);
+        assert_eq!(peer.not_after().as_secs(), now.as_secs() + 30 * 86_400);
         assert!(matches!(issue(Duration::from_secs(3599)), Err(IssueError::Validity { .. })));
         let longest = PeerIdentity::from_verified(&issue(Duration::MAX).unwrap()).unwrap();
         assert_eq!(longest.not_after(), world.root.not_after());

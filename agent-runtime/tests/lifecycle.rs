@@ -211,9 +211,8 @@ impl WithFifo for coracle_agent_runtime::ContainerSpec {
     }
 }
 
-/// Stands in for a daemon: runs a container and waits to be killed. Started by the test below.
+/// Stands in for a daemon: runs a container and waits to be killed. Does so only when the test below starts it.
 #[test]
-#[ignore = "started as a process by daemon_killed_and_restarted"]
 fn daemon_process() {
     let Ok(place) = std::env::var("CORACLE_TEST_PLACE") else { return };
     let place = Path::new(&place);
@@ -235,7 +234,7 @@ fn daemon_killed_and_restarted() {
     let Some(mut lab) = Lab::new() else { return };
     lab.close();
     let mut daemon = Command::new(std::env::current_exe().unwrap())
-        .args(["daemon_process", "--exact", "--ignored"])
+        .args(["daemon_process", "--exact"])
         .env("CORACLE_TEST_PLACE", lab.directory.path())
         .env("CORACLE_TEST_CGROUP", &lab.config.cgroup_parent)
         .stdout(Stdio::null())

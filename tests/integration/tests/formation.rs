@@ -8,7 +8,7 @@ use coracle_integration::name::{M1, M2, M3, W1, W2};
 fn nodes_join_only_with_the_right_token() {
     harness::bare("formation", 3, 2, |lab| {
         let join = |token: &str| format!("swarm join --token {token} {}:2377", M1.address());
-        lab.cli(M1, "node ls").refused(&["manager"])?;
+        lab.cli(M1, "node ls").refused(&["not part of a swarm", "swarm init"])?;
         let told = lab.cli(M1, &format!("swarm init --advertise-addr {}", M1.address())).ok_both()?;
         anyhow::ensure!(
             told.contains("swarm join --token CRCTKN-1-"),

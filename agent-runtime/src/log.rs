@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// Bytes read at once when looking for the last lines.
 const BLOCK: u64 = 64 * 1024;
+/// How often the files are looked at again when they are renamed meanwhile.
+const ATTEMPTS: usize = 16;
+
 /// Which of the two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -158,6 +161,11 @@ impl LogReader {
 
     /// Files from oldest to newest.
     fn files(&self) -> io::Result<Vec<PathBuf>> {
+        Ok(self.aged_files()?.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// Files with how often they were rotated, from oldest to newest.
+    fn aged_files(&self) -> io::Result<Vec<(u32, PathBuf)>> {
         let mut aged = Vec::new();
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -177,7 +185,7 @@ impl LogReader {
             }
         }
         aged.sort_by_key(|(age, _): &(u32, PathBuf)| std::cmp::Reverse(*age));
-        Ok(aged.into_iter().map(|(_, path)| path).collect())
+        Ok(aged)
     }
 
     fn oldest(&self) -> io::Result<Option<Position>> {
@@ -196,15 +204,35 @@ impl LogReader {
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        let files = self.files()?;
-        let at =
-            files.iter().position(|path| fs::metadata(path).is_ok_and(|file| file.ino() == current.inode));
-        let next = match at {
-            Some(at) => files.get(at + 1),
-            // So much was written that our file is gone: entries are missing, the oldest ones left come next.
-            None => files.first(),
-        };
-        next.map(|path| Position::open(path)).transpose()
+        for _ in 0..ATTEMPTS {
+            let files = self.files()?;
+            let at = files.iter().position(|path| has_inode(path, current.inode));
+            let next = match at {
+                Some(at) => files.get(at + 1),
+                // So much was written that our file is gone: entries are missing, the oldest ones left come next.
+                None => files.first(),
+            };
+            let Some(path) = next else { return Ok(None) };
+            match Position::open(path) {
+                Ok(next) if at.is_none() || self.follows(current.inode, next.inode)? => {
+                    return Ok(Some(next));
+                }
+                // Files were renamed while we looked.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // It is rotated faster than we look; the next call tries again.
+        Ok(None)
+    }
+
+    /// Whether the file `second` is the one written right after `first`: their ages differ by one, so that no file in between
+    /// is passed over in the middle of a rotation.
+    fn follows(&self, first: u64, second: u64) -> io::Result<bool> {
+        let aged = self.aged_files()?;
+        let age = |inode| aged.iter().find(|(_, path)| has_inode(path, inode)).map(|(age, _)| *age);
+        Ok(age(first).zip(age(second)).is_some_and(|(first, second)| first == second + 1))
     }
 
     /// Finds the last `count` entries by walking backwards, so that the cost follows `count`.
@@ -239,6 +267,10 @@ impl LogReader {
         self.ready = tail;
         Ok(())
     }
+}
+
+fn has_inode(path: &Path, inode: u64) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.ino() == inode)
 }
 
 impl Position {

@@ -21,13 +21,12 @@ use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
 use coracle_proto::v1::certificate_authority_server::CertificateAuthority;
 use coracle_rpc::caller::Caller;
-use coracle_rpc::connect::parse_address;
 use prost::bytes::Bytes;
 use rustls::pki_types::UnixTime;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
-use crate::dispatcher::session::manager_addresses;
+use crate::dispatcher::session::{check_description, manager_addresses};
 use crate::store::{Store, Write, now};
 
 /// First certificates that may be asked for in a burst, and how fast the allowance grows back: joining 500 machines takes under
@@ -141,7 +140,8 @@ impl CaApi {
         peer: Option<IpAddr>,
     ) -> Result<v1::IssueResponse, ApiError> {
         self.admit()?;
-        let view = self.store.view();
+        // Not from a stale state: a rotated token must not be taken by a leader that has not heard of it.
+        let view = self.store.barrier().await?;
         let cluster = Self::cluster(&view)?;
         let Some(role) = presented_role(&cluster, &request.token_secret)? else {
             warn!(?peer, "a machine tried to join with a wrong token");
@@ -168,8 +168,13 @@ impl CaApi {
         })
     }
 
-    fn renew_for(&self, node: NodeId, request: &v1::RenewRequest) -> Result<v1::IssueResponse, ApiError> {
-        let view = self.store.view();
+    async fn renew_for(
+        &self,
+        node: NodeId,
+        request: &v1::RenewRequest,
+    ) -> Result<v1::IssueResponse, ApiError> {
+        // Not from a stale state: a leader that was cut off must not renew what was removed.
+        let view = self.store.barrier().await?;
         let cluster = Self::cluster(&view)?;
         let known = view.node(node).ok_or_else(|| {
             ApiError::new(Reason::Unauthenticated, format!("node {node} is not a member (any more)"))
@@ -197,8 +202,8 @@ fn presented_role(cluster: &Cluster, secret: &[u8]) -> Result<Option<Role>, ApiE
 }
 
 fn new_node(request: &v1::IssueRequest, role: Role) -> Result<Node, ApiError> {
-    parse_address(&request.address)
-        .map_err(|error| ApiError::new(Reason::Invalid, format!("advertise-addr: {error}")))?;
+    let description = NodeDescription::from(request.description.clone().unwrap_or_default());
+    check_description(&description, &request.address)?;
     Ok(Node {
         id: NodeId::from_bits(rand::random()),
         version: Version::default(),
@@ -208,7 +213,7 @@ fn new_node(request: &v1::IssueRequest, role: Role) -> Result<Node, ApiError> {
             availability: Availability::from(request.availability()),
             labels: std::collections::BTreeMap::new(),
         },
-        description: NodeDescription::from(request.description.clone().unwrap_or_default()),
+        description,
         status: NodeStatus {
             state: NodeState::Unknown,
             since: now(),
@@ -242,6 +247,6 @@ impl CertificateAuthority for CaApi {
         let node = request.extensions().get::<Caller>().and_then(Caller::node).ok_or_else(|| {
             ApiError::new(Reason::Unauthenticated, "only nodes renew certificates".to_owned())
         })?;
-        Ok(Response::new(self.renew_for(node, request.get_ref())?))
+        Ok(Response::new(self.renew_for(node, request.get_ref()).await?))
     }
 }

@@ -19,6 +19,10 @@ use crate::store::Store;
 /// Wait before a new leader tries again to see its own state.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// How often a leader makes sure that a majority still follows it, and how long that may take.
+const MAJORITY_CHECK: Duration = Duration::from_millis(500);
+const MAJORITY_WAIT: Duration = Duration::from_millis(1500);
+
 /// What the leader's work needs.
 #[derive(Debug, Clone)]
 pub struct Leading {
@@ -35,6 +39,8 @@ pub struct Leading {
 /// Follows leadership until `stop`.
 pub async fn run(leading: Leading, stop: CancellationToken) {
     let mut status = leading.store.raft().status();
+    let mut check = tokio::time::interval(MAJORITY_CHECK);
+    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut term: Option<(u64, CancellationToken, TaskTracker)> = None;
     loop {
         let now = status.borrow_and_update().clone();
@@ -56,6 +62,17 @@ pub async fn run(leading: Leading, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => break,
             changed = status.changed() => if changed.is_err() { break },
+            _ = check.tick(), if term.is_some() => {
+                // Raft does not tell a leader that it was cut off. Its sessions must not outlast its majority: the agents are
+                // to find the leader that the others elect.
+                if leading.store.raft().read_barrier(MAJORITY_WAIT).await.is_err()
+                    && let Some((number, token, tracker)) = term.take()
+                {
+                    warn!(term = number, "no majority of the managers answers; its work is suspended");
+                    token.cancel();
+                    tracker.wait().await;
+                }
+            }
         }
     }
     if let Some((_, token, tracker)) = term {

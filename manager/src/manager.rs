@@ -1,6 +1,6 @@
 //! The assembly of a manager: Raft, the state, the leader's work, and the services that the node's listener serves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,10 @@ use coracle_proto::access;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
 use coracle_proto::v1::membership_client::MembershipClient;
-use coracle_rpc::caller::Caller;
+use coracle_rpc::caller::{Caller, PassedOnBy};
 use coracle_seal::{KeyRing, read_sealed_file, write_sealed_file};
 use http::{Request, Response};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
@@ -107,6 +108,7 @@ pub struct Manager {
     leading: Leading,
     address: String,
     managers: Vec<String>,
+    retired: Notify,
 }
 
 impl Manager {
@@ -147,7 +149,17 @@ impl Manager {
         let loops = LoopTable::default();
         let routes = routes(&config, own, &store, &dispatcher, &loops, &peers);
         let leading = Leading { store: store.clone(), dispatcher, loops, peers: peers.clone() };
-        Ok(Self { own, raft_id, store, peers, routes, leading, address: config.address, managers })
+        Ok(Self {
+            own,
+            raft_id,
+            store,
+            peers,
+            routes,
+            leading,
+            address: config.address,
+            managers,
+            retired: Notify::new(),
+        })
     }
 
     /// Runs until `stop`, then hands leadership over and ends Raft.
@@ -171,16 +183,27 @@ impl Manager {
         self.store.raft().shutdown().await;
     }
 
-    /// Asks for a place in Raft until this manager has a vote.
+    /// Asks for a place in Raft until this manager has a vote. Its own log does not tell: it may have been taken out while it was
+    /// down, and be asked back under another id.
     async fn take_place(&self) {
         loop {
-            if self.status().members.voters.contains_key(&self.raft_id) {
+            let status = self.status();
+            let alone = status.members.voters.len() == 1 && status.members.voters.contains_key(&self.raft_id);
+            if alone || status.is_leader() {
                 return;
             }
             let known = crate::dispatcher::session::manager_addresses(&self.store.view());
             for address in known.iter().chain(&self.managers).filter(|address| **address != self.address) {
                 match self.ask_for_place(address).await {
                     Ok(()) => return,
+                    Err(error) if error.reason == Reason::Stale => {
+                        warn!(
+                            raft_id = self.raft_id,
+                            "this manager's raft id is retired; beginning anew with another"
+                        );
+                        self.retired.notify_one();
+                        return;
+                    }
                     Err(error) => warn!(manager = address, %error, "no place in raft yet; asking again"),
                 }
             }
@@ -193,6 +216,17 @@ impl Manager {
         let request = v1::MembershipJoinRequest { raft_id: self.raft_id, address: self.address.clone() };
         client.join(request).await.map_err(|status| ApiError::from_status(&status))?;
         Ok(())
+    }
+
+    /// Resolves when this manager's Raft id is no longer its own: what it has of Raft is to be deleted, and a new place asked for.
+    pub async fn retired(&self) {
+        self.retired.notified().await;
+    }
+
+    /// Whether a directory has what a manager needs to go on without asking anybody.
+    #[must_use]
+    pub fn is_known(directory: &Path) -> bool {
+        directory.join(RAFT_ID_FILE).exists()
     }
 
     /// Takes this manager out of Raft by asking the leader.
@@ -245,12 +279,14 @@ impl Manager {
     async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, ApiError> {
         let path = request.uri().path().to_owned();
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Stranger);
-        member::check(&self.store.view(), &caller, &path)?;
         if access::method(&path).is_some_and(|method| method.leader)
             && let Destination::Leader(address) = forward::destination(self.store.raft()).await?
         {
+            // The leader checks the caller: this manager may not have heard of a node that has just joined.
             return forward::forward(&self.peers, &address, request).await;
         }
+        let passed_on_by = request.extensions().get::<PassedOnBy>().map(|by| by.0);
+        member::check(&self.store.view(), &caller, passed_on_by, &path)?;
         let served = self.routes.clone().oneshot(request).await;
         served.map_err(|error| ApiError::new(Reason::Internal, error.to_string()))
     }

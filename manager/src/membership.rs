@@ -27,8 +27,8 @@ use crate::dispatcher::Dispatcher;
 use crate::rpc::peers::Peers;
 use crate::store::{Store, Wake, Write, raft_error};
 
-/// How long a new manager may take to catch up.
-const CATCH_UP: Duration = Duration::from_secs(120);
+/// How long a new manager may take to catch up before others get their turn; it asks again.
+const CATCH_UP: Duration = Duration::from_secs(10);
 /// How long a change of membership or of leadership may take.
 const CHANGE: Duration = Duration::from_secs(10);
 /// Wait before a membership change that failed is tried again.
@@ -62,8 +62,13 @@ impl MembershipApi {
         let cluster = view.cluster().ok_or_else(no_cluster)?;
         let raft_id = cluster.next_raft_id;
         let next = Cluster { next_raft_id: raft_id + 1, ..Cluster::clone(cluster) };
-        let change = Change::UpdateCluster { expected: next.version, cluster: next };
-        self.store.propose(Write::internal("raft id for a new manager", vec![change])).await?;
+        // The place is recorded before anybody takes it: whoever is in Raft has a node that says so, whatever dies when.
+        let member = Some(ManagerMember { raft_id, address: address.to_owned() });
+        let changes = vec![
+            Change::UpdateCluster { expected: next.version, cluster: next },
+            Change::SetManagerMember { node, member },
+        ];
+        self.store.propose(Write::internal("place for a new manager", changes)).await?;
         Ok(raft_id)
     }
 
@@ -75,7 +80,10 @@ impl MembershipApi {
         if known.spec.role != Role::Manager {
             return Err(ApiError::new(Reason::Forbidden, format!("node {node} is not to be a manager")));
         }
-        check_raft_id(&view, node, raft_id)?;
+        if known.manager.as_ref().is_none_or(|member| member.raft_id != raft_id) {
+            let message = format!("raft id {raft_id} of node {node} is retired");
+            return Err(ApiError::new(Reason::Stale, message).with_hint("ask for a new one"));
+        }
         let raft = self.store.raft();
         raft.add_learner(raft_id, address, CATCH_UP).await.map_err(raft_error)?;
         let member = Some(ManagerMember { raft_id, address: address.to_owned() });
@@ -122,29 +130,20 @@ fn not_found(node: NodeId) -> ApiError {
     ApiError::new(Reason::NotFound, format!("no node {node}"))
 }
 
-fn check_raft_id(view: &View, node: NodeId, raft_id: u64) -> Result<(), ApiError> {
-    let given = view.cluster().ok_or_else(no_cluster)?.next_raft_id;
-    let other =
-        view.nodes().any(|n| n.id != node && n.manager.as_ref().is_some_and(|m| m.raft_id == raft_id));
-    if raft_id < given && !other {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        Reason::Invalid,
-        format!("raft id: invalid value {raft_id}: it was not given to node {node}"),
-    ))
-}
-
 /// Checks that the managers that stay when `leaving` goes have a majority among them that can be reached.
 ///
 /// # Errors
 /// With the count, if they have not.
 pub fn keeps_quorum(view: &View, dispatcher: &Dispatcher, leaving: NodeId) -> Result<(), ApiError> {
-    let managers: Vec<&Arc<Node>> = view.nodes().filter(|node| node.manager.is_some()).collect();
+    let voters = dispatcher.store().raft().status().borrow().members.voters.clone();
+    let has_vote = |node: &&Arc<Node>| node.manager.as_ref().is_some_and(|m| voters.contains_key(&m.raft_id));
+    let managers: Vec<&Arc<Node>> = view.nodes().filter(has_vote).collect();
     if managers.iter().all(|node| node.id != leaving) {
         return Ok(());
     }
-    let staying: Vec<_> = managers.iter().filter(|node| node.id != leaving).collect();
+    // One that is asked to go already does not stay.
+    let stays = |node: &&&Arc<Node>| node.id != leaving && node.spec.role == Role::Manager;
+    let staying: Vec<_> = managers.iter().filter(stays).collect();
     if staying.is_empty() {
         return Err(ApiError::new(
             Reason::Forbidden,
@@ -180,7 +179,11 @@ pub async fn run_role_loop(
     loop {
         let mut failed = false;
         for node in demoted(&store.view()) {
-            if let Err(error) = api.remove(node, false).await {
+            let removed = tokio::select! {
+                () = stop.cancelled() => return,
+                removed = api.remove(node, false) => removed,
+            };
+            if let Err(error) = removed {
                 failed = true;
                 warn!(%node, term, %error, "a demoted manager is still in raft; trying again");
             }

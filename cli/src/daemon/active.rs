@@ -19,7 +19,7 @@ use coracle_worker::identity::{KeepIdentity, keep_renewed};
 use coracle_worker::transfer::serve::ImageTransferService;
 use coracle_worker::{Agent, AgentConfig, AgentHandle};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -38,8 +38,13 @@ pub(super) struct Active {
     agent: AgentHandle,
     transfer: ImageTransferService,
     manager: ArcSwapOption<Running>,
+    /// A manager's Raft id was retired.
+    retired: Arc<Notify>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// What starts and stops the manager: ends first.
+    role_stop: CancellationToken,
+    role_tasks: TaskTracker,
 }
 
 #[derive(Debug, Clone)]
@@ -103,6 +108,17 @@ async fn build_agent(
     tokio::task::spawn_blocking(build).await.context("starting the agent")?
 }
 
+/// Deletes a manager's part of Raft.
+fn forget_raft(node: &Node) -> anyhow::Result<()> {
+    let directory = node.args().data_dir.join("raft");
+    match std::fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A manager that runs, and what ends it.
 struct Running {
     manager: Arc<Manager>,
@@ -137,6 +153,7 @@ impl Active {
         membership: Membership,
         listener: TcpListener,
         start: Start,
+        resuming: bool,
     ) -> anyhow::Result<Arc<Self>> {
         let Membership { identity, listen, advertise, managers } = membership;
         let role = identity.role();
@@ -149,12 +166,18 @@ impl Active {
             agent: agent.handle(),
             transfer: agent.handle().image_transfer(),
             manager: ArcSwapOption::empty(),
+            retired: Arc::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            role_stop: CancellationToken::new(),
+            role_tasks: TaskTracker::new(),
         });
         // Before the listener: whoever calls finds everything there. A new manager needs the listener to get its place, which it
         // asks for only once it runs.
-        if runs_manager(role) {
+        // One that has no place yet waits for the agent when it resumes: nobody may be there to give it one, or it may have been
+        // asked to be a worker meanwhile.
+        let directory = node.args().data_dir.join("raft");
+        if runs_manager(role) && (!resuming || Manager::is_known(&directory)) {
             active.start_manager(node, start).await?;
         }
         active.tasks.spawn(coracle_rpc::serve::serve_tls(
@@ -181,7 +204,8 @@ impl Active {
             Arc::new(SystemClock::default()),
             active.stop.clone(),
         ));
-        active.tasks.spawn(Arc::clone(&active).follow_role(Arc::clone(node), role_changes));
+        active.role_tasks.spawn(Arc::clone(&active).follow_role(Arc::clone(node), role_changes));
+        active.role_tasks.close();
         Ok(active)
     }
 
@@ -203,7 +227,10 @@ impl Active {
 
     /// Stops everything; containers keep running.
     pub(super) async fn stop(&self) {
-        // The manager first: it hands leadership over while the listener still answers.
+        // First whatever could start a manager again, then the manager: it hands leadership over while the listener still answers.
+        self.role_stop.cancel();
+        self.role_tasks.close();
+        self.role_tasks.wait().await;
         self.stop_manager().await;
         self.stop.cancel();
         self.tasks.close();
@@ -234,6 +261,13 @@ impl Active {
                 why = watched.store().raft().failure() => failing.fail(anyhow::anyhow!("raft failed: {why}")),
             }
         });
+        let (watched, retired, token) = (Arc::clone(&manager), Arc::clone(&self.retired), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = watched.retired() => retired.notify_one(),
+            }
+        });
         tasks.close();
         self.manager.store(Some(Arc::new(Running { manager, stop, tasks })));
         info!("this node is a manager");
@@ -257,7 +291,13 @@ impl Active {
                 warn!("becoming a {role}: {error:#}; trying again");
             }
             tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.role_stop.cancelled() => return,
+                () = self.retired.notified() => {
+                    self.stop_manager().await;
+                    if let Err(error) = forget_raft(&node) {
+                        warn!("{error:#}");
+                    }
+                }
                 changed = roles.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(RETRY), if settled.is_err() => {}
             }
@@ -270,15 +310,15 @@ impl Active {
                 let managers = self.agent.managers().borrow().clone();
                 self.start_manager(node, Start::Member { managers }).await
             }
-            (false, true) => {
-                self.stop_manager().await;
-                let directory = node.args().data_dir.join("raft");
-                std::fs::remove_dir_all(&directory)
-                    .with_context(|| format!("removing {}", directory.display()))?;
-                info!("this node is no longer a manager");
-                Ok(())
+            (false, running) => {
+                if running {
+                    self.stop_manager().await;
+                    info!("this node is no longer a manager");
+                }
+                // Also what an earlier daemon left when it ended in between: a retired id is never used again.
+                forget_raft(node)
             }
-            _ => Ok(()),
+            (true, true) => Ok(()),
         }
     }
 

@@ -135,7 +135,7 @@ impl Node {
         let Some(membership) = self.file.read(&self.keys)? else { return Ok(()) };
         let listener = bind(membership.listen).await?;
         let start = Start::Member { managers: membership.managers.clone() };
-        let active = Active::start(self, membership, listener, start).await?;
+        let active = Active::start(self, membership, listener, start, true).await?;
         self.active.store(Some(active));
         Ok(())
     }
@@ -241,13 +241,21 @@ impl Node {
         listener: TcpListener,
         start: Start,
     ) -> anyhow::Result<Arc<Active>> {
-        self.file.write(&self.keys, &membership)?;
-        let begun = Active::start(self, membership, listener, start).await;
-        if begun.is_err() {
-            self.file.remove()?;
-            self.forget()?;
+        let content = self.file.encode(&membership)?;
+        match Active::start(self, membership, listener, start, false).await {
+            Ok(active) => match self.file.store(&self.keys, &content) {
+                Ok(()) => Ok(active),
+                Err(error) => {
+                    active.stop().await;
+                    self.forget()?;
+                    Err(error)
+                }
+            },
+            Err(error) => {
+                self.forget()?;
+                Err(error)
+            }
         }
-        begun
     }
 
     /// Leaves the swarm: stops tasks, gives up the place in Raft, and deletes what the node knew of the swarm.

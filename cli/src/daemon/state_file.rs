@@ -55,6 +55,14 @@ impl MembershipFile {
     /// # Errors
     /// If the disk refuses.
     pub(super) fn write(&self, keys: &KeyRing, membership: &Membership) -> anyhow::Result<()> {
+        self.store(keys, &self.encode(membership)?)
+    }
+
+    /// What would be written.
+    ///
+    /// # Errors
+    /// If the key cannot be encoded.
+    pub(super) fn encode(&self, membership: &Membership) -> anyhow::Result<Zeroizing<Vec<u8>>> {
         let pem = membership.identity.to_pem().context("encoding this node's identity")?;
         let mut content = Zeroizing::new(
             format!(
@@ -66,7 +74,15 @@ impl MembershipFile {
             .into_bytes(),
         );
         content.extend_from_slice(&pem);
-        write_sealed_file(keys, &self.path, PURPOSE, &content).context("writing this node's membership")
+        Ok(content)
+    }
+
+    /// Writes what [`MembershipFile::encode`] gave, sealed.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub(super) fn store(&self, keys: &KeyRing, content: &[u8]) -> anyhow::Result<()> {
+        write_sealed_file(keys, &self.path, PURPOSE, content).context("writing this node's membership")
     }
 
     /// Removes it: the node is no longer a member.

@@ -31,8 +31,9 @@ use crate::caller::{Caller, LocalUser};
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes under way at a time; more wait in the kernel's queue.
-const HANDSHAKES: usize = 64;
+/// Handshakes under way at a time: of all, and of one address, so that one that stalls does not keep others out. More are refused.
+const HANDSHAKES: usize = 512;
+const HANDSHAKES_OF_ONE_ADDRESS: usize = 32;
 /// Connections of one address at a time. Nodes behind one address (tests, NAT) need several each.
 const CONNECTIONS_OF_ONE_ADDRESS: usize = 256;
 /// Streams of one connection at a time.
@@ -67,7 +68,8 @@ pub async fn serve_tls<H: Handler>(
 ) {
     let acceptor = TlsAcceptor::from(tls);
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    let counts = ConnectionCounts::default();
+    let counts = ConnectionCounts::new(CONNECTIONS_OF_ONE_ADDRESS);
+    let shaking = ConnectionCounts::new(HANDSHAKES_OF_ONE_ADDRESS);
     let tracker = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -79,13 +81,18 @@ pub async fn serve_tls<H: Handler>(
             debug!(%peer, "refused a connection: too many from this address");
             continue;
         };
-        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { break };
+        let (Ok(permit), Some(hand)) =
+            (Arc::clone(&handshakes).try_acquire_owned(), shaking.enter(peer.ip()))
+        else {
+            debug!(%peer, "refused a connection: too many handshakes are under way");
+            continue;
+        };
         let (acceptor, handler, stop) = (acceptor.clone(), handler.clone(), stop.clone());
         tracker.spawn(async move {
             let _counted = counted;
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(acceptor, stream)).await {
                 Ok(Ok((stream, caller))) => {
-                    drop(permit);
+                    drop((permit, hand));
                     serve_connection(stream, peer, caller, handler, stop).await;
                 }
                 Ok(Err(error)) => debug!(%peer, %error, "refused a connection"),
@@ -198,14 +205,21 @@ async fn serve_connection<I, H>(
 }
 
 /// How many connections each address has.
-#[derive(Debug, Default, Clone)]
-struct ConnectionCounts(Arc<Mutex<HashMap<IpAddr, usize>>>);
+#[derive(Debug, Clone)]
+struct ConnectionCounts {
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    limit: usize,
+}
 
 impl ConnectionCounts {
+    fn new(limit: usize) -> Self {
+        Self { counts: Arc::default(), limit }
+    }
+
     fn enter(&self, address: IpAddr) -> Option<Counted> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
-        if *count >= CONNECTIONS_OF_ONE_ADDRESS {
+        if *count >= self.limit {
             return None;
         }
         *count += 1;
@@ -220,7 +234,7 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {

@@ -12,6 +12,7 @@ use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
 use coracle_proto::v1::nodes_server::Nodes;
 use coracle_rpc::caller::PassedOnBy;
+use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use super::{actor, resolve};
@@ -26,13 +27,15 @@ pub struct NodesApi {
     store: Store,
     dispatcher: Arc<Dispatcher>,
     own: NodeId,
+    /// One update at a time: two demotions must not both count on the other's node.
+    turn: Arc<Mutex<()>>,
 }
 
 impl NodesApi {
     /// The API over this state, on this node.
     #[must_use]
-    pub const fn new(store: Store, dispatcher: Arc<Dispatcher>, own: NodeId) -> Self {
-        Self { store, dispatcher, own }
+    pub fn new(store: Store, dispatcher: Arc<Dispatcher>, own: NodeId) -> Self {
+        Self { store, dispatcher, own, turn: Arc::default() }
     }
 
     fn item(&self, node: &Node, raft: &RaftStatus, asked: NodeId) -> v1::NodeListItem {
@@ -92,6 +95,7 @@ impl Nodes for NodesApi {
     ) -> Result<Response<v1::UpdateNodeResponse>, Status> {
         let (actor, asked) = (actor(&request), self.asked(&request));
         let request = request.into_inner();
+        let _turn = self.turn.lock().await;
         let view = self.store.barrier().await?;
         let node = find(&view, &request.node, asked)?;
         let mut spec = node.spec.clone();
@@ -112,6 +116,12 @@ impl Nodes for NodesApi {
         }
         spec.labels.extend(request.labels_set);
         validate::labels("label", &spec.labels).map_err(ApiError::from)?;
+        if spec.role == Role::Manager && node.spec.role == Role::Worker && node.manager.is_some() {
+            let message = format!("node {} is still leaving raft", node.description.hostname);
+            return Err(ApiError::new(Reason::Unavailable, message)
+                .with_hint("try again in a moment")
+                .into());
+        }
         if spec.role == Role::Worker && node.spec.role == Role::Manager {
             keeps_quorum(&view, &self.dispatcher, node.id)?;
         }

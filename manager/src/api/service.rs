@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{actor, idempotency, logs, progress, resolve};
-use crate::dispatcher::Dispatcher;
+use crate::dispatcher::{Dispatcher, Term};
 use crate::store::{Store, Write, now};
 
 /// Progress messages on their way to a watcher.
@@ -39,6 +39,11 @@ impl ServicesApi {
     #[must_use]
     pub const fn new(store: Store, dispatcher: Arc<Dispatcher>) -> Self {
         Self { store, dispatcher }
+    }
+
+    fn term(&self) -> Result<Term, ApiError> {
+        let changing = || ApiError::new(Reason::NotLeader, "leadership is changing; try again");
+        self.dispatcher.term().ok_or_else(changing)
     }
 
     fn get_written(&self, id: ServiceId) -> Result<v1::Service, ApiError> {
@@ -116,7 +121,11 @@ impl Services for ServicesApi {
         let actor = actor(&request);
         let request = request.into_inner();
         let key = idempotency(&request.idempotency_key)?;
-        let view = self.store.view();
+        let view = self.store.barrier().await?;
+        if let Some(key) = key.filter(|key| view.applied_at(*key).is_some()) {
+            let service = Some(self.get_written(ServiceId::from_bits(key.bits()))?);
+            return Ok(Response::new(v1::CreateServiceResponse { service, warnings: Vec::new() }));
+        }
         let spec = specification(&view, request.spec)?;
         let name = spec.name.clone();
         let at = now();
@@ -152,8 +161,12 @@ impl Services for ServicesApi {
         let actor = actor(&request);
         let request = request.into_inner();
         let key = idempotency(&request.idempotency_key)?;
-        let view = self.store.view();
+        let view = self.store.barrier().await?;
         let service = resolve::service(&view, &request.service)?;
+        if key.is_some_and(|key| view.applied_at(key).is_some()) {
+            let service = Some(self.get_written(service.id)?);
+            return Ok(Response::new(v1::UpdateServiceResponse { service, warnings: Vec::new() }));
+        }
         let spec = keep_pin(&view, &service, request.spec)?;
         if spec.name != service.spec.name {
             let message =
@@ -181,7 +194,11 @@ impl Services for ServicesApi {
         let actor = actor(&request);
         let request = request.into_inner();
         let idempotency = idempotency(&request.idempotency_key)?;
-        let service = resolve::service(&self.store.view(), &request.service)?;
+        let view = self.store.barrier().await?;
+        if let Some(version) = idempotency.and_then(|key| view.applied_at(key)) {
+            return Ok(Response::new(v1::RemoveServiceResponse { id: request.service, version }));
+        }
+        let service = resolve::service(&view, &request.service)?;
         let change = Change::RemoveService { service: service.id, expected: Version::default() };
         let write = Write { changes: vec![change], actor, reason: "service rm", idempotency, term: 0 };
         let version = self.store.propose(write).await?.index();
@@ -217,7 +234,7 @@ impl Services for ServicesApi {
         let view = self.store.barrier().await?;
         let service = resolve::service(&view, &request.get_ref().service)?.id;
         let (sender, receiver) = mpsc::channel(PROGRESS);
-        let stop = self.dispatcher.term().map(|term| term.stop).unwrap_or_default();
+        let stop = self.term()?.stop;
         tokio::spawn(progress::run(self.store.clone(), service, sender, stop));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }

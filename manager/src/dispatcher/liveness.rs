@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_manager_core::change::Change;
 use coracle_manager_core::session::{Liveness, Settings, Verdict};
@@ -24,6 +24,8 @@ const RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 struct Shared {
     machine: Mutex<Liveness>,
+    /// Time since then by the monotonic clock, so that a set clock or a suspended machine makes nobody silent.
+    began: (Timestamp, Instant),
     changed: Notify,
 }
 
@@ -33,7 +35,9 @@ pub struct LivenessHandle(Arc<Shared>);
 
 impl LivenessHandle {
     fn with<T>(&self, action: impl FnOnce(&mut Liveness, Timestamp) -> T) -> T {
-        action(&mut self.0.machine.lock().unwrap_or_else(PoisonError::into_inner), now())
+        let (wall, monotonic) = self.0.began;
+        let now = wall.after(monotonic.elapsed());
+        action(&mut self.0.machine.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 
     fn tell(&self, action: impl FnOnce(&mut Liveness, Timestamp)) {
@@ -51,9 +55,11 @@ impl LivenessHandle {
         self.tell(|machine, now| machine.synced(node, session, now));
     }
 
-    /// A sign of life. No notification: it only moves a deadline into the future.
-    pub fn heard(&self, node: NodeId, session: SessionId) {
-        self.with(|machine, now| machine.heard(node, session, now));
+    /// A sign of life. No notification: it only moves a deadline into the future. Says whether the session still counts: one that was
+    /// silent for too long does not, and its agent is to begin a new one.
+    #[must_use]
+    pub fn heard(&self, node: NodeId, session: SessionId) -> bool {
+        self.with(|machine, now| machine.heard(node, session, now))
     }
 
     /// The session's connection ended.
@@ -80,8 +86,9 @@ pub fn start(store: Store, term: u64, stop: CancellationToken) -> (LivenessHandl
     let spec = view.cluster().map_or_else(ClusterSpec::default, |cluster| cluster.spec.clone());
     let settings = Settings { heartbeat_period: spec.heartbeat_period, grace: spec.node_grace };
     let nodes = view.nodes().map(|node| (node.id, node.status.state));
-    let machine = Mutex::new(Liveness::new_leader(now(), nodes, settings));
-    let handle = LivenessHandle(Arc::new(Shared { machine, changed: Notify::new() }));
+    let began = (now(), Instant::now());
+    let machine = Mutex::new(Liveness::new_leader(began.0, nodes, settings));
+    let handle = LivenessHandle(Arc::new(Shared { machine, began, changed: Notify::new() }));
     (handle.clone(), run(store, term, handle, stop))
 }
 
@@ -94,7 +101,10 @@ async fn run(store: Store, term: u64, handle: LivenessHandle, stop: Cancellation
             machine.tick(now)
         });
         if !verdicts.is_empty() {
-            write(&store, term, verdicts).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = write(&store, term, verdicts) => {}
+            }
         }
         let next = handle.with(|machine, now| machine.next_deadline().map(|at| at.since(now)));
         let sleep = next.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(1), LONGEST_SLEEP);

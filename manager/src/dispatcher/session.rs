@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_manager_core::assign::{self, Assigned};
 use coracle_manager_core::change::Change;
@@ -14,9 +15,11 @@ use coracle_model::id::{NodeId, SessionId, TaskId};
 use coracle_model::node::NodeDescription;
 use coracle_model::role::Role;
 use coracle_model::task::TaskStatus;
+use coracle_model::validate;
 use coracle_pki::ticket::TicketKey;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1::{self, agent_message, manager_message};
+use coracle_rpc::connect::parse_address;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -34,6 +37,13 @@ use crate::store::{Store, Write};
 pub const OUTBOX: usize = 64;
 /// Tasks that one node can hold; more in one message are refused.
 const TASKS_OF_ONE_NODE: usize = 10_000;
+
+/// Bytes of a task's message or error that are kept; a thousand of them fit into one entry of the log.
+const STATUS_TEXT: usize = 500;
+/// How long a new session may wait for its agent's first message.
+const HELLO: Duration = Duration::from_secs(10);
+/// Bytes of a node's host name.
+const HOST_NAME: usize = 255;
 
 /// What goes to the agent.
 pub type Outbox = mpsc::Sender<Result<v1::ManagerMessage, Status>>;
@@ -156,7 +166,12 @@ impl Session {
         message: v1::AgentMessage,
         acknowledgements: &mut FuturesUnordered<BoxFuture<'static, Option<u64>>>,
     ) -> Result<(), ApiError> {
-        self.term.liveness.heard(self.node, self.id);
+        if !self.term.liveness.heard(self.node, self.id) {
+            return Err(ApiError::new(
+                Reason::Unavailable,
+                "the session was silent for too long; begin a new one",
+            ));
+        }
         match message.message {
             Some(agent_message::Message::Heartbeat(_)) => {
                 self.send(manager_message::Message::HeartbeatAck(v1::HeartbeatAck {})).await?;
@@ -184,6 +199,7 @@ impl Session {
     async fn describe(&self, hello: &v1::Hello) -> Result<(), ApiError> {
         let description = hello.description.clone().ok_or_else(|| protocol("hello without a description"))?;
         let description = NodeDescription::from(description);
+        check_description(&description, &hello.address)?;
         let view = self.store.view();
         let known = view.node(self.node).ok_or_else(|| protocol("the node was removed"))?;
         if known.description == description && known.status.address == hello.address {
@@ -266,7 +282,8 @@ impl Session {
 }
 
 async fn first(inbound: &mut Streaming<v1::AgentMessage>) -> Result<Option<v1::Hello>, ApiError> {
-    match inbound.message().await {
+    let Ok(message) = tokio::time::timeout(HELLO, inbound.message()).await else { return Ok(None) };
+    match message {
         Ok(Some(v1::AgentMessage { message: Some(agent_message::Message::Hello(hello)) })) => Ok(Some(hello)),
         Ok(Some(_)) => Err(protocol("a session begins with hello")),
         Ok(None) | Err(_) => Ok(None),
@@ -283,9 +300,34 @@ fn reports(tasks: Vec<v1::TaskReport>) -> Result<Vec<(TaskId, TaskStatus)>, ApiE
     }
     let report = |report: v1::TaskReport| {
         let task = report.task.parse().map_err(|error| protocol(&format!("report: {error}")))?;
-        Ok((task, TaskStatus::try_from(report.status.unwrap_or_default())?))
+        let mut status = TaskStatus::try_from(report.status.unwrap_or_default())?;
+        clip(&mut status.message);
+        clip(&mut status.error);
+        Ok((task, status))
     };
     tasks.into_iter().map(report).collect()
+}
+
+/// Checks what a node says of itself before it is kept and passed on.
+///
+/// # Errors
+/// If its address, labels or host name cannot be used.
+pub fn check_description(description: &NodeDescription, address: &str) -> Result<(), ApiError> {
+    parse_address(address).map_err(|error| protocol(&format!("advertise-addr: {error}")))?;
+    validate::labels("engine-label", &description.labels)?;
+    if description.hostname.len() > HOST_NAME || description.engine_version.len() > HOST_NAME {
+        return Err(protocol("the node's host name or version is too long"));
+    }
+    Ok(())
+}
+
+/// Cuts a text of an agent that is too long to be kept for every task.
+fn clip(text: &mut String) {
+    if text.len() > STATUS_TEXT {
+        let end = (0..=STATUS_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
 }
 
 fn held_images(images: v1::HeldImages) -> Result<BTreeSet<Digest>, ApiError> {

@@ -59,7 +59,11 @@ async fn run(store: Store, term: u64, mut queue: mpsc::Receiver<Report>, stop: C
             count += next.tasks.len();
             reports.push(next);
         }
-        if write(&store, term, &mut reports).await {
+        let written = tokio::select! {
+            () = stop.cancelled() => return,
+            written = write(&store, term, &mut reports) => written,
+        };
+        if written {
             for report in reports {
                 // A session that ended meanwhile does not mind.
                 let _ = report.written.send(());

@@ -35,7 +35,7 @@ pub async fn destination(raft: &RaftNode) -> Result<Destination, ApiError> {
             if now.is_leader() {
                 return Destination::Here;
             }
-            if let Some(leader) = now.leader {
+            if let Some(leader) = now.leader.filter(|leader| !leader.address.is_empty()) {
                 return Destination::Leader(leader.address);
             }
             if status.changed().await.is_err() {
@@ -78,7 +78,26 @@ pub async fn forward(
     };
     let mut channel = peers.kept(address)?;
     let ready = channel.ready().await.map_err(unreachable)?;
-    ready.call(request).await.map_err(unreachable)
+    ready.call(request).await.map_err(|error| {
+        if never_connected(&error) {
+            return unreachable(error);
+        }
+        let message =
+            format!("the leader at {address} was lost while it worked on the call: {}", chain(&error));
+        ApiError::new(Reason::OutcomeUnknown, message)
+    })
+}
+
+/// Whether a call failed before anything was sent.
+fn never_connected(error: &tonic::transport::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -20,8 +20,16 @@ const RAFT: &str = "/coracle.v1.RaftTransport/";
 ///
 /// # Errors
 /// If the node was removed, belongs to another cluster, or lost the role that the method needs.
-pub fn check(state: &State, caller: &Caller, path: &str) -> Result<(), ApiError> {
+pub fn check(
+    state: &State,
+    caller: &Caller,
+    passed_on_by: Option<NodeId>,
+    path: &str,
+) -> Result<(), ApiError> {
     let Some(cluster) = state.cluster() else { return Ok(()) };
+    if matches!(caller, Caller::Forwarded(_)) {
+        vouched_for(state, passed_on_by)?;
+    }
     if let Caller::Member(identity) = caller
         && identity.cluster() != cluster.id
     {
@@ -49,6 +57,15 @@ pub fn check(state: &State, caller: &Caller, path: &str) -> Result<(), ApiError>
     } else {
         Err(ApiError::new(Reason::Forbidden, format!("node {node} is no longer a manager")))
     }
+}
+
+/// Whoever vouches for another caller must be a manager now: a certificate outlives a demotion.
+fn vouched_for(state: &State, passed_on_by: Option<NodeId>) -> Result<(), ApiError> {
+    let by = passed_on_by.and_then(|node| state.node(node));
+    if by.is_some_and(|node| node.manager.is_some() || node.spec.role == Role::Manager) {
+        return Ok(());
+    }
+    Err(ApiError::new(Reason::Forbidden, "the node that passed this call on is not a manager (any more)"))
 }
 
 /// Raft itself must not be kept from a manager whose promotion this one has yet to learn of: a node is turned away only when

@@ -66,6 +66,8 @@ impl Writing {
             return Ok(());
         }
         self.check_raft_id(id, member)?;
+        // The list of managers is in every session.
+        self.touched.cluster = true;
         self.write_node(Node { manager: member.cloned(), ..(*node).clone() });
         Ok(())
     }

@@ -1,28 +1,35 @@
 //! Log lines that a manager asked for: read from the tasks' files, sent on a stream of their own.
 //!
-//! Everything is bounded: subscriptions, tasks of one, lines between the readers and the network. A slow manager slows
-//! the readers, never the containers, which write to files.
+//! Everything is bounded: subscriptions, lines between the readers and the network, threads that read at a time. A slow
+//! manager slows the readers, never the containers, which write to files. A task whose log is followed costs no thread:
+//! it is read in short jobs, and the waits between them are asynchronous.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_model::id::TaskId;
 use coracle_proto::v1;
 use coracle_proto::v1::dispatcher_client::DispatcherClient;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 use tracing::{debug, warn};
 
-use crate::adapters::containers::Containers;
+use crate::adapters::containers::{ContainerError, Containers, LogSource};
+use crate::task::runner::blocking;
 
 /// Subscriptions served at a time.
 const SUBSCRIPTIONS: usize = 32;
-/// Tasks of one subscription; each is read by a thread of its own.
-const TASKS: usize = 64;
+/// Logs read at a time by one session, so that many readers leave threads to whatever else blocks.
+const READS: usize = 4;
+/// Lines of one short read.
+const BATCH: usize = 256;
+/// Waits for more lines: longer while nothing comes.
+const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(800));
 /// Lines between readers and network.
 const LINES: usize = 256;
 /// Bytes of text in one message at most, after which a new one is begun.
@@ -75,13 +82,15 @@ impl From<Line> for v1::LogLine {
 /// The subscriptions of one session; all end with it.
 pub(crate) struct Subscriptions {
     containers: Arc<dyn Containers>,
+    reads: Arc<Semaphore>,
     running: HashMap<String, DropGuard>,
     finished: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
 }
 
 impl Subscriptions {
     pub(crate) fn new(containers: Arc<dyn Containers>) -> Self {
-        Self { containers, running: HashMap::new(), finished: mpsc::unbounded_channel() }
+        let reads = Arc::new(Semaphore::new(READS));
+        Self { containers, reads, running: HashMap::new(), finished: mpsc::unbounded_channel() }
     }
 
     /// Begins to serve. One that is there already is not begun twice.
@@ -98,9 +107,15 @@ impl Subscriptions {
         }
         let stop = CancellationToken::new();
         self.running.insert(id.clone(), stop.clone().drop_guard());
-        let (containers, finished) = (Arc::clone(&self.containers), self.finished.0.clone());
+        let (sender, lines) = mpsc::channel(LINES);
+        for query in queries {
+            let reading =
+                Reading { query, containers: Arc::clone(&self.containers), reads: self.reads.clone() };
+            tokio::spawn(reading.run(sender.clone(), stop.clone()));
+        }
+        let finished = self.finished.0.clone();
         tokio::spawn(async move {
-            publish(&id, queries, containers, manager, stop).await;
+            publish(&id, lines, manager, stop).await;
             // The session may be over.
             let _ = finished.send(id);
         });
@@ -112,15 +127,8 @@ impl Subscriptions {
     }
 }
 
-async fn publish(
-    id: &str,
-    queries: Vec<LogQuery>,
-    containers: Arc<dyn Containers>,
-    manager: Channel,
-    stop: CancellationToken,
-) {
+async fn publish(id: &str, lines: mpsc::Receiver<Line>, manager: Channel, stop: CancellationToken) {
     let (sender, receiver) = mpsc::channel(4);
-    let lines = read_all(queries, containers, &stop);
     let header = v1::LogChunk { subscription: id.to_owned(), lines: Vec::new() };
     // There is room for the first message.
     let _ = sender.send(header).await;
@@ -156,20 +164,121 @@ async fn forward(mut lines: mpsc::Receiver<Line>, chunks: mpsc::Sender<v1::LogCh
     }
 }
 
-fn read_all(
-    mut queries: Vec<LogQuery>,
+/// The reading of one task's log.
+struct Reading {
+    query: LogQuery,
     containers: Arc<dyn Containers>,
-    stop: &CancellationToken,
-) -> mpsc::Receiver<Line> {
-    let (sender, receiver) = mpsc::channel(LINES);
-    queries.truncate(TASKS);
-    for query in queries {
-        let (containers, sender, stop) = (Arc::clone(&containers), sender.clone(), stop.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = containers.read_log(&query, &sender, &stop) {
-                warn!(task = %query.task, %error, "log was not read");
+    reads: Arc<Semaphore>,
+}
+
+impl Reading {
+    /// Reads until the log is served, nobody receives any more, or `stop`.
+    async fn run(self, lines: mpsc::Sender<Line>, stop: CancellationToken) {
+        let task = self.query.task;
+        // What is under way on a thread ends by itself, soon.
+        let read = stop.run_until_cancelled(self.read(&lines)).await;
+        if let Some(Err(error)) = read {
+            warn!(%task, %error, "log was not read");
+        }
+    }
+
+    async fn read(&self, lines: &mpsc::Sender<Line>) -> Result<(), ContainerError> {
+        let (containers, query) = (Arc::clone(&self.containers), self.query.clone());
+        let mut source = self.job(move || containers.open_log(&query)).await?;
+        let mut wait = WAIT.0;
+        loop {
+            // Looked at before reading: what was written before the end is read after it.
+            let last_round = !self.query.follow || self.query.ended.is_cancelled();
+            let (batch, read_on) = self.job(move || read_batch(source)).await?;
+            source = read_on;
+            if batch.is_empty() {
+                if last_round {
+                    return Ok(());
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(WAIT.1),
+                    () = self.query.ended.cancelled() => {}
+                    () = lines.closed() => return Ok(()),
+                }
+                continue;
             }
+            wait = WAIT.0;
+            for line in batch {
+                if lines.send(line).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A short job on a thread, of which there are few at a time.
+    async fn job<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, ContainerError> + Send + 'static,
+    ) -> Result<T, ContainerError> {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.reads).acquire_owned().await;
+        let done = blocking(move || {
+            // Held by the job and not by who waits for it, who may be gone.
+            let _permit = permit;
+            work()
+        });
+        done.await.unwrap_or_else(|| Err(ContainerError("reading it panicked, which is a bug".to_owned())))
+    }
+}
+
+/// What there is now, up to a limit in lines and in bytes.
+fn read_batch(mut source: Box<dyn LogSource>) -> Result<(Vec<Line>, Box<dyn LogSource>), ContainerError> {
+    let (mut batch, mut size) = (Vec::new(), 0);
+    while batch.len() < BATCH && size < MESSAGE {
+        let Some(line) = source.next_line()? else { break };
+        size += line.text.len();
+        batch.push(line);
+    }
+    Ok((batch, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::fake::FakeContainers;
+
+    /// More followers than the machine gives threads to work that blocks.
+    #[test]
+    fn followers_hold_no_threads() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            const FOLLOWERS: u32 = 200;
+            let (sender, mut lines) = mpsc::channel(LINES);
+            let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+            let containers: Arc<dyn Containers> = FakeContainers::new();
+            let reads = Arc::new(Semaphore::new(READS));
+            for task in 0..FOLLOWERS {
+                let query = LogQuery {
+                    task: TaskId::from_bits(task.into()),
+                    directory: PathBuf::new(),
+                    tail: -1,
+                    since: 0,
+                    follow: true,
+                    ended: ended.clone(),
+                };
+                let reading = Reading { query, containers: containers.clone(), reads: reads.clone() };
+                tokio::spawn(reading.run(sender.clone(), stop.clone()));
+            }
+            drop(sender);
+            let limit = Duration::from_secs(20);
+            for _ in 0..2 * FOLLOWERS {
+                tokio::time::timeout(limit, lines.recv()).await.unwrap().unwrap();
+            }
+            assert_eq!(tokio::time::timeout(limit, blocking(|| 7)).await.unwrap(), Some(7));
+            ended.cancel();
+            assert!(tokio::time::timeout(limit, lines.recv()).await.unwrap().is_none());
+            stop.cancel();
         });
     }
-    receiver
 }

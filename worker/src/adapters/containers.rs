@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use coracle_model::id::TaskId;
 use coracle_model::task::Exit;
 use futures::future::BoxFuture;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::launch::Launch;
 use crate::logs::{Line, LogQuery};
@@ -72,15 +70,18 @@ pub trait Containers: Send + Sync + 'static {
     /// Ends when the container has ended, with how. Waits without polling.
     fn wait(&self, task: TaskId) -> BoxFuture<'static, Exit>;
 
-    /// Reads a task's log in order and hands its lines over, until it is served or `stop` is cancelled. Blocks.
-    /// A log that does not exist is an empty one.
+    /// Opens a task's log where the query begins. A log that does not exist (yet) is an empty one.
     ///
     /// # Errors
     /// If the log cannot be read.
-    fn read_log(
-        &self,
-        query: &LogQuery,
-        lines: &mpsc::Sender<Line>,
-        stop: &CancellationToken,
-    ) -> Result<(), ContainerError>;
+    fn open_log(&self, query: &LogQuery) -> Result<Box<dyn LogSource>, ContainerError>;
+}
+
+/// One task's log, read in order.
+pub trait LogSource: Send {
+    /// The next line; none if there is none yet. Reads files, but never waits for lines.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    fn next_line(&mut self) -> Result<Option<Line>, ContainerError>;
 }

@@ -10,10 +10,9 @@ use coracle_model::id::TaskId;
 use coracle_model::task::Exit;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
-use super::containers::{ContainerError, Containers, Found, Reality};
+use super::containers::{ContainerError, Containers, Found, LogSource, Reality};
 use crate::launch::Launch;
 use crate::logs::{Line, LogQuery};
 
@@ -147,20 +146,22 @@ impl Containers for FakeContainers {
     }
 
     /// Each log has two lines.
-    fn read_log(
-        &self,
-        query: &LogQuery,
-        lines: &mpsc::Sender<Line>,
-        stop: &CancellationToken,
-    ) -> Result<(), ContainerError> {
-        for (time, text) in [(1, "first"), (2, "second")] {
-            let line =
-                Line { task: query.task, time, is_error_stream: false, text: text.into(), partial: false };
-            let _ = lines.blocking_send(line);
-        }
-        while query.follow && !query.ended.is_cancelled() && !stop.is_cancelled() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        Ok(())
+    fn open_log(&self, query: &LogQuery) -> Result<Box<dyn LogSource>, ContainerError> {
+        let line = |time, text: &'static str| Line {
+            task: query.task,
+            time,
+            is_error_stream: false,
+            text: text.into(),
+            partial: false,
+        };
+        Ok(Box::new(TwoLines(vec![line(2, "second"), line(1, "first")])))
+    }
+}
+
+struct TwoLines(Vec<Line>);
+
+impl LogSource for TwoLines {
+    fn next_line(&mut self) -> Result<Option<Line>, ContainerError> {
+        Ok(self.0.pop())
     }
 }

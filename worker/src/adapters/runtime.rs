@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_agent_runtime::log::{LogEntry, LogOptions, LogReader, LogStream};
@@ -18,18 +17,13 @@ use coracle_model::service::NetworkMode;
 use coracle_model::task::Exit;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::containers::{ContainerError, Containers, Found, Reality};
+use super::containers::{ContainerError, Containers, Found, LogSource, Reality};
 use crate::launch::{LABEL_STOP_SIGNAL, Launch};
 use crate::logs::{Line, LogQuery};
 
-/// Longest wait for more lines before the reader looks whether they are still wanted.
-const FOLLOW: Duration = Duration::from_secs(1);
-/// Wait for a log whose folder does not exist yet.
-const NO_LOG_YET: Duration = Duration::from_millis(200);
 /// SIGTERM, signal(7).
 const SIGTERM: i32 = 15;
 
@@ -186,14 +180,30 @@ impl Containers for RuntimeContainers {
         }
     }
 
-    fn read_log(
-        &self,
-        query: &LogQuery,
-        lines: &mpsc::Sender<Line>,
-        stop: &CancellationToken,
-    ) -> Result<(), ContainerError> {
-        read_log(query, lines, stop).map_err(|error| ContainerError(error.to_string()))
+    fn open_log(&self, query: &LogQuery) -> Result<Box<dyn LogSource>, ContainerError> {
+        let options = LogOptions {
+            tail: usize::try_from(query.tail).ok(),
+            since: (query.since > 0).then(|| rfc3339(query.since)),
+        };
+        let reader = LogReader::open(&query.directory, &options).map_err(not_read)?;
+        Ok(Box::new(TaskLog { task: query.task, reader }))
     }
+}
+
+struct TaskLog {
+    task: TaskId,
+    reader: LogReader,
+}
+
+impl LogSource for TaskLog {
+    fn next_line(&mut self) -> Result<Option<Line>, ContainerError> {
+        let entry = self.reader.next_entry().map_err(not_read)?;
+        Ok(entry.map(|entry| line(self.task, entry)))
+    }
+}
+
+fn not_read(error: std::io::Error) -> ContainerError {
+    ContainerError(error.to_string())
 }
 
 fn specification(launch: &Launch) -> ContainerSpec {
@@ -240,30 +250,6 @@ fn resources(limits: Limits) -> Resources {
         memory_bytes: some(limits.memory.0),
         memory_swap: None,
         pids: some(limits.pids).or(default.pids),
-    }
-}
-
-fn read_log(query: &LogQuery, lines: &mpsc::Sender<Line>, stop: &CancellationToken) -> std::io::Result<()> {
-    let options = LogOptions {
-        tail: usize::try_from(query.tail).ok(),
-        since: (query.since > 0).then(|| rfc3339(query.since)),
-    };
-    let mut reader = LogReader::open(&query.directory, &options)?;
-    loop {
-        // Looked at before reading: what was written before the end is read after it.
-        let last_round = !query.follow || query.ended.is_cancelled();
-        while let Some(entry) = reader.next_entry()? {
-            if stop.is_cancelled() || lines.blocking_send(line(query.task, entry)).is_err() {
-                return Ok(());
-            }
-        }
-        if last_round || stop.is_cancelled() || lines.is_closed() {
-            return Ok(());
-        }
-        match reader.wait(FOLLOW) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::thread::sleep(NO_LOG_YET),
-            other => other?,
-        }
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Durable (`state_dir/<id>`): `container.json`, `exit.json`, `upper/`, `work/`, `rootfs/` (a mount point in the
 //! container's own mount namespace only), `l/` (short links to the layers), `files/`, and the log unless it goes
-//! elsewhere. Until reboot (`run_dir/<id>`): `lock`, `control`, `state.json`.
+//! elsewhere; also `lock` and `state.json`, which mean nothing after a reboot. Until reboot (`run_dir/<id>`):
+//! `control`. Whoever removes the run directory while containers run costs them that socket, and not their lives.
 
 use crate::error::{IoContext, RuntimeError};
 use crate::id::ContainerId;
 use crate::spec::{ContainerSpec, Network, Rootfs};
-use coracle_runtime_protocol::{EXIT_FILE, ExitRecord, LOCK_FILE, RunState, STATE_FILE};
+use coracle_runtime_protocol::{CONTROL_SOCKET, EXIT_FILE, ExitRecord, LOCK_FILE, RunState, STATE_FILE};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -100,7 +101,12 @@ impl ContainerDirectory {
     }
 
     pub(crate) fn lock_path(&self) -> PathBuf {
-        self.run.join(LOCK_FILE)
+        self.state.join(LOCK_FILE)
+    }
+
+    /// Whether its supervisor can be talked to.
+    pub(crate) fn has_control(&self) -> bool {
+        self.run.join(CONTROL_SOCKET).exists()
     }
 
     fn write_file(&self, file: &ContainerFile) -> Result<(), RuntimeError> {
@@ -119,7 +125,7 @@ impl ContainerDirectory {
     }
 
     pub(crate) fn read_state(&self) -> Option<RunState> {
-        read_json(&self.run.join(STATE_FILE))
+        read_json(&self.state.join(STATE_FILE))
     }
 
     /// Records an end that no supervisor recorded, durably.

@@ -10,8 +10,8 @@
 //!     └── cgroups, directories, recovery          log, exit record, control socket
 //! ```
 //!
-//! - Owns: `state_dir` (survives a reboot: writable layer, log, exit record), `run_dir` (does not: lock, socket,
-//!   state) and the cgroups below `cgroup_parent`. No mount of a container is ever visible in the caller's namespace.
+//! - Owns: `state_dir` (survives a reboot: writable layer, log, lock, state, exit record), `run_dir` (does not: the
+//!   control sockets) and the cgroups below `cgroup_parent`. No mount of a container is ever visible in the caller's namespace.
 //! - Woken by: calls, and one thread that waits for supervisors to end.
 //! - When the caller dies: nothing happens to containers; [`Runtime::open`] finds them again.
 //! - When a supervisor dies: the container is killed and its exit is recorded as lost.

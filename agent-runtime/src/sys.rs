@@ -90,6 +90,21 @@ pub(crate) fn attach_device_program(
     .map(drop)
 }
 
+/// Sends a signal by its number, 1 to 64, through a process descriptor.
+pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: i32) -> rustix::io::Result<()> {
+    // SAFETY: the descriptor is open for the call; null asks for the details that kill(2) would give.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0_u32,
+        )
+    })
+    .map(drop)
+}
+
 /// Sends SIGKILL through a process descriptor.
 pub(crate) fn kill(process: BorrowedFd<'_>) -> rustix::io::Result<()> {
     rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL)

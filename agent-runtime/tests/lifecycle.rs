@@ -192,6 +192,26 @@ fn containers_survive_a_closed_runtime() {
     assert_eq!(lab.runtime().list().len(), 3);
 }
 
+/// A service manager that empties the run directory costs containers their control socket, nothing else.
+#[test]
+fn containers_survive_the_loss_of_the_run_directory() {
+    let Some(mut lab) = Lab::new() else { return };
+    let (trapping, killed) = (unique("trapping"), unique("killed"));
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    lab.runtime().run(&trapping, &lab.shell(script)).unwrap();
+    lab.runtime().run(&killed, &lab.spec(&["sleep", "1000"])).unwrap();
+    eventually("the trap is set", || lab.output(&trapping).0.contains("ready"));
+    let before = lab.runtime().list();
+    lab.close();
+    fs::remove_dir_all(&lab.config.run_dir).unwrap();
+    lab.reopen();
+    assert_eq!(lab.runtime().list(), before);
+    lab.runtime().signal(&trapping, 15).unwrap();
+    assert_eq!(lab.finished(&trapping).code(), 9);
+    lab.runtime().kill(&killed).unwrap();
+    assert_eq!(lab.finished(&killed).exit.reason, ExitReason::Signal(9));
+}
+
 trait WithFifo {
     fn with_fifo(self, lab: &Lab) -> Self;
 }

@@ -17,11 +17,12 @@ pub use plan::{
 };
 pub use record::{ExitRecord, Outcome, RunState};
 
-/// File in the run directory that the supervisor holds a POSIX record lock on for as long as it lives.
+/// File in the durable directory that the supervisor holds a POSIX record lock on for as long as it lives. It is there
+/// and not in the run directory, because a service manager may empty that one while containers run.
 pub const LOCK_FILE: &str = "lock";
 /// Socket in the run directory on which the supervisor serves [`Request`]s, one per connection.
 pub const CONTROL_SOCKET: &str = "control";
-/// File in the run directory with the [`RunState`] of a living container.
+/// File in the durable directory with the [`RunState`] of a living container. It means nothing after a reboot.
 pub const STATE_FILE: &str = "state.json";
 /// File in the durable directory with the [`ExitRecord`].
 pub const EXIT_FILE: &str = "exit.json";

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 pub struct Plan {
     /// Name of the container, for process titles and messages.
     pub container: String,
-    /// Durable directory of the container; the exit record is left here.
+    /// Durable directory of the container: lock, state, exit record.
     pub state_directory: PathBuf,
-    /// Directory of the container that does not survive a reboot: lock, socket, state.
+    /// Directory of the container that does not survive a reboot: the control socket.
     pub run_directory: PathBuf,
     /// Execute the program without waiting for a request.
     pub start_at_once: bool,

@@ -35,7 +35,7 @@ pub enum Outcome {
     },
 }
 
-/// What a supervisor writes into the run directory once the container exists.
+/// What a supervisor leaves for the next daemon once the container exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunState {
     /// Process id of the container's init in the supervisor's pid namespace.

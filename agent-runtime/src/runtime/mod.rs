@@ -33,9 +33,9 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 /// Where the runtime keeps things.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    /// Durable directory, made with mode 0700: writable layers, logs, exit records.
+    /// Durable directory, made with mode 0700: writable layers, logs, locks, exit records.
     pub state_dir: PathBuf,
-    /// Directory that a reboot empties (a tmpfs), made with mode 0700: locks, sockets, states.
+    /// Directory that a reboot empties (a tmpfs), made with mode 0700: control sockets.
     pub run_dir: PathBuf,
     /// Cgroup below which all containers are, relative to the root of each hierarchy, such as `coracle/node-1`.
     pub cgroup_parent: String,
@@ -187,7 +187,11 @@ impl Runtime {
             Status::Running { .. } | Status::Created => {}
             other => return Err(wrong_state(id, &other, "signalled")),
         }
-        match supervisor::ask(id, &self.shared.directory(id), &Request::Signal { number: signal })? {
+        let directory = self.shared.directory(id);
+        if !directory.has_control() {
+            return self.shared.signal_directly(id, signal);
+        }
+        match supervisor::ask(id, &directory, &Request::Signal { number: signal })? {
             Reply::Failed(failure) => {
                 Err(RuntimeError::Supervisor { id: id.clone(), why: failure.to_string() })
             }

@@ -9,7 +9,7 @@ use crate::directory::ContainerDirectory;
 use crate::error::{IoContext, RuntimeError};
 use crate::id::ContainerId;
 use crate::status::{self, Exit, Status};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::FlockOperation;
 use rustix::process::{Flock, FlockType, Pid, PidfdFlags, fcntl_getlk, pidfd_open};
 use std::collections::BTreeSet;
@@ -97,6 +97,34 @@ impl Shared {
         let _lock = take_lock(directory);
         (Status::Exited(Exit::from(self.settle(id, why))), None)
     }
+}
+
+impl Shared {
+    /// Signals the init of a container whose control socket is gone. A number stands for that init as long as the
+    /// process behind it is a child of the living supervisor, which alone could reap it.
+    pub(super) fn signal_directly(&self, id: &ContainerId, signal: i32) -> Result<(), RuntimeError> {
+        let failed = |why: &str| RuntimeError::Supervisor {
+            id: id.clone(),
+            why: format!("its control socket is gone, and {why}; kill the container instead"),
+        };
+        let directory = self.directory(id);
+        let state = directory.read_state().ok_or_else(|| failed("its state cannot be read"))?;
+        let lock = File::options().write(true).open(directory.lock_path());
+        let supervisor = lock.ok().as_ref().and_then(holder).ok_or_else(|| failed("it has ended"))?;
+        let pid = Pid::from_raw(state.init_pid).ok_or_else(|| failed("its state names no process"))?;
+        let init = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| failed("its init has ended"))?;
+        if parent(pid) != Some(supervisor) {
+            return Err(failed("its init has ended"));
+        }
+        crate::sys::send_signal(init.as_fd(), signal).map_err(|error| failed(&format!("signalling: {error}")))
+    }
+}
+
+/// Field 4 of proc_pid_stat(5); the name in field 2 may contain anything.
+fn parent(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    Pid::from_raw(fields.split(' ').nth(1)?.parse().ok()?)
 }
 
 /// The process that holds the lock. It is looked up twice around opening the descriptor: if the same process still

@@ -97,7 +97,7 @@ fn take_over_streams() -> std::io::Result<(Plan, File)> {
 /// The daemon takes the same lock before it declares a container lost, and leaves an exit record then: a supervisor
 /// that comes too late finds the record (or no directory at all) and ends.
 fn take_lock(plan: &Plan) -> Result<File, ()> {
-    let lock = File::options().write(true).open(plan.run_directory.join(LOCK_FILE)).map_err(drop)?;
+    let lock = File::options().write(true).open(plan.state_directory.join(LOCK_FILE)).map_err(drop)?;
     rustix::fs::fcntl_lock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(drop)?;
     if record::exists(plan) { Err(()) } else { Ok(lock) }
 }

@@ -1,4 +1,4 @@
-//! The exit record (durable) and the run state (until reboot).
+//! The exit record (durable) and the run state (worth something until reboot).
 
 use coracle_runtime_protocol::{EXIT_FILE, ExitRecord, Outcome, Plan, RunState, STATE_FILE};
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ pub(crate) fn write_exit(plan: &Plan, outcome: Outcome, started_at: Option<u64>)
 
 /// Writes what a daemon needs to know after its restart.
 pub(crate) fn write_state(plan: &Plan, state: &RunState) -> io::Result<()> {
-    replace(&plan.run_directory, STATE_FILE, &serde_json::to_vec(state)?, false)
+    replace(&plan.state_directory, STATE_FILE, &serde_json::to_vec(state)?, false)
 }
 
 /// Replaces a file in one step: readers see the old or the new contents.

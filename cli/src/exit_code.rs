@@ -46,9 +46,11 @@ impl From<Reason> for ExitCode {
             Reason::NotFound => Self::NotFound,
             Reason::Exists | Reason::Stale => Self::Conflict,
             Reason::Unavailable | Reason::NotLeader | Reason::OutcomeUnknown => Self::Unavailable,
-            Reason::Forbidden | Reason::Unauthenticated | Reason::TooLarge | Reason::Exhausted => {
-                Self::Refused
-            }
+            Reason::Forbidden
+            | Reason::Unauthenticated
+            | Reason::Removed
+            | Reason::TooLarge
+            | Reason::Exhausted => Self::Refused,
             Reason::Internal => Self::Failure,
         }
     }

@@ -31,6 +31,8 @@ pub enum Reason {
     Forbidden,
     /// The caller did not show who it is.
     Unauthenticated,
+    /// The caller showed who it is, and is no member of the cluster any more: this manager knows that for sure.
+    Removed,
     /// Not now: it was not done, and may be repeated.
     Unavailable,
     /// Another manager leads, or none at the moment: it was not done, and may be repeated.
@@ -47,13 +49,14 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Invalid,
         Self::NotFound,
         Self::Exists,
         Self::Stale,
         Self::Forbidden,
         Self::Unauthenticated,
+        Self::Removed,
         Self::Unavailable,
         Self::NotLeader,
         Self::OutcomeUnknown,
@@ -72,6 +75,7 @@ impl Reason {
             Self::Stale => "stale",
             Self::Forbidden => "forbidden",
             Self::Unauthenticated => "unauthenticated",
+            Self::Removed => "removed",
             Self::Unavailable => "unavailable",
             Self::NotLeader => "not-leader",
             Self::OutcomeUnknown => "outcome-unknown",
@@ -90,7 +94,7 @@ impl Reason {
             Self::Exists => Code::AlreadyExists,
             Self::Stale => Code::Aborted,
             Self::Forbidden => Code::PermissionDenied,
-            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Unauthenticated | Self::Removed => Code::Unauthenticated,
             Self::Unavailable | Self::NotLeader => Code::Unavailable,
             Self::OutcomeUnknown => Code::DeadlineExceeded,
             Self::TooLarge => Code::OutOfRange,

@@ -26,6 +26,9 @@ pub struct Committed {
     pub reply: Bytes,
 }
 
+/// Wait before a majority is asked again whether this manager leads.
+const QUORUM_RETRY: Duration = Duration::from_millis(20);
+
 impl RaftNode {
     /// Proposes a command and waits until it is applied here. Many may be under way at once; they share syncs.
     ///
@@ -92,6 +95,10 @@ impl RaftNode {
             match &result {
                 Err(OpenraftError::APIError(LinearizableReadError::ForwardToLeader(forward)))
                     if lease.again(forward).await => {}
+                // One heartbeat came too late: a follower that is busy for a moment is no lost majority.
+                Err(OpenraftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                    tokio::time::sleep(QUORUM_RETRY).await;
+                }
                 _ => break result,
             }
         };

@@ -45,7 +45,12 @@ pub fn check(
             _ => Err(gone(node)),
         };
     }
-    let Some(known) = state.node(node) else { return Err(gone(node)) };
+    let Some(known) = state.node(node) else {
+        return Err(match caller {
+            Caller::Member(identity) if newer(state, identity) => removed(node),
+            _ => gone(node),
+        });
+    };
     // A node that is being demoted keeps a manager's certificate for a moment; what counts is what it should be.
     let counts_as = match known.spec.role {
         Role::Manager if caller.roles().contains(&access::Caller::Manager) => access::Caller::Manager,
@@ -71,10 +76,19 @@ fn vouched_for(state: &State, passed_on_by: Option<NodeId>) -> Result<(), ApiErr
 /// Raft itself must not be kept from a manager whose promotion this one has yet to learn of: a node is turned away only when
 /// this state is newer than its certificate and does not know it as a manager.
 fn raft(state: &State, node: NodeId, identity: &PeerIdentity) -> Result<(), ApiError> {
-    let issued_before = identity.not_before().as_secs() + ISSUED_AFTER_START.as_secs();
     let manager =
         state.node(node).is_some_and(|node| node.spec.role == Role::Manager || node.manager.is_some());
-    if manager || state.time().as_secs() < issued_before { Ok(()) } else { Err(gone(node)) }
+    if manager || !newer(state, identity) { Ok(()) } else { Err(gone(node)) }
+}
+
+/// Whether this state is newer than the certificate, so that a node which it does not know has not just joined.
+fn newer(state: &State, identity: &PeerIdentity) -> bool {
+    state.time().as_secs() >= identity.not_before().as_secs() + ISSUED_AFTER_START.as_secs()
+}
+
+/// What a node acts on by stopping what it runs: only said when it is sure.
+fn removed(node: NodeId) -> ApiError {
+    ApiError::new(Reason::Removed, format!("node {node} was removed from this cluster"))
 }
 
 fn gone(node: NodeId) -> ApiError {

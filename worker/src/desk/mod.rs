@@ -64,6 +64,8 @@ pub(crate) enum Event {
     Hello(oneshot::Sender<Vec<v1::TaskReport>>),
     Welcome(Box<v1::Welcome>),
     Closed,
+    /// The managers agree that this node was removed from the cluster.
+    Removed,
     Node(v1::NodeUpdate),
     Managers(v1::ManagerList),
     Assignments(v1::Assignments, oneshot::Sender<Result<Applied, OutOfStep>>),
@@ -202,6 +204,7 @@ impl Desk {
                 let at = Instant::now() + OFFLINE_AFTER;
                 self.offline_at = (!self.offline).then_some(self.offline_at.unwrap_or(at));
             }
+            Event::Removed => self.on_removed(),
             Event::Node(update) => self.on_node(&update),
             Event::Managers(list) => self.on_managers(list),
             Event::Assignments(message, reply) => {
@@ -280,15 +283,27 @@ impl Desk {
 
     fn on_stop_all(&mut self, deadline: Duration, done: oneshot::Sender<()>) {
         self.left = true;
-        let all: Vec<TaskId> = self.tasks.keys().chain(self.strays.keys()).copied().collect();
-        for task in all {
-            self.drop_task(task);
-        }
+        self.drop_all();
         if self.tasks.is_empty() {
             let _ = done.send(());
             return;
         }
         self.leaving = Some(Leaving { kill_at: Some(Instant::now() + deadline), done });
+    }
+
+    fn on_removed(&mut self) {
+        warn!(
+            tasks = self.tasks.len() + self.strays.len(),
+            "this node was removed from the cluster: what runs here is stopped; to run tasks again, let it leave and join"
+        );
+        self.drop_all();
+    }
+
+    fn drop_all(&mut self) {
+        let all: Vec<TaskId> = self.tasks.keys().chain(self.strays.keys()).copied().collect();
+        for task in all {
+            self.drop_task(task);
+        }
     }
 
     async fn on_time(&mut self) {

@@ -11,12 +11,17 @@ use tonic::transport::Channel;
 use tracing::{debug, info, warn};
 
 use super::Links;
+use super::removal::Removal;
 use super::stream::{End, hold};
+use crate::desk::Event;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Waits between tries.
 const RETRY: BackoffPolicy = BackoffPolicy { first: Duration::from_millis(100), max: Duration::from_secs(2) };
+/// Waits of a node that was removed: it asks on, for the case that it was a mistake.
+const RETRY_REMOVED: BackoffPolicy =
+    BackoffPolicy { first: Duration::from_secs(1), max: Duration::from_secs(60) };
 /// Redirections followed without a wait, one after the other: managers may disagree on who leads for a moment.
 const REDIRECTIONS: u32 = 3;
 /// Tries without success between warnings.
@@ -50,20 +55,23 @@ pub(crate) async fn keep_session(links: Links, stop: CancellationToken) {
     let mut candidates = Candidates::default();
     let mut backoff = Backoff::new(RETRY);
     let mut redirections = 0;
+    let mut removal = Removal::default();
     while !stop.is_cancelled() {
         let known = links.managers.borrow().clone();
         let Some(address) = candidates.next(&known) else {
             pause(&mut backoff, &stop).await;
             continue;
         };
+        let pointed_to = redirections > 0;
         let end = open(&links, &address, &stop).await;
         links.outgoing.outbox().interrupt();
         links.manager.send_replace(None);
         let welcomed = links.session_with.send_replace(None).is_some();
         if welcomed {
-            links.tell(crate::desk::Event::Closed).await;
-            backoff.reset();
+            links.tell(Event::Closed).await;
+            backoff = Backoff::new(RETRY);
             redirections = 0;
+            removal.welcomed();
         }
         match end {
             End::Stopped => return,
@@ -77,6 +85,14 @@ pub(crate) async fn keep_session(links: Links, stop: CancellationToken) {
             End::OutOfStep(reason) => {
                 warn!(manager = %address, %reason, "session begins again");
                 candidates.first = Some(address);
+            }
+            End::Removed(reason) => {
+                redirections = 0;
+                debug!(manager = %address, %reason, "no session");
+                if removal.said(&address, pointed_to, &known, tokio::time::Instant::now()) {
+                    links.tell(Event::Removed).await;
+                    backoff = Backoff::new(RETRY_REMOVED);
+                }
             }
             End::Ended(reason) if welcomed => info!(manager = %address, %reason, "session ended"),
             End::Ended(reason) => {

@@ -5,6 +5,7 @@
 //! manager is gone it looks for another one, at once and then with growing waits.
 
 mod connect;
+mod removal;
 mod stream;
 
 use std::sync::Arc;

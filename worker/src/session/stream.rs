@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
 use coracle_proto::v1::agent_message::Message as Up;
 use coracle_proto::v1::dispatcher_client::DispatcherClient;
@@ -40,6 +41,8 @@ pub(super) enum End {
     Redirected(String),
     /// What the manager says does not fit: the same manager is asked again.
     OutOfStep(String),
+    /// The manager says that this node was removed: why, in its words.
+    Removed(String),
     /// Why.
     Ended(String),
 }
@@ -76,7 +79,7 @@ pub(super) async fn hold(links: &Links, address: &str, channel: Channel, stop: &
     };
     let (down, first) = match opened {
         Ok(Ok(opened)) => opened,
-        Ok(Err(status)) => return End::Ended(format!("{}: {}", status.code(), status.message())),
+        Ok(Err(status)) => return refused(&status),
         Err(_) => return End::Ended(format!("no answer within {} s", FIRST_ANSWER.as_secs())),
     };
     let welcome = match first.and_then(|first| first.message) {
@@ -95,6 +98,13 @@ pub(super) async fn hold(links: &Links, address: &str, channel: Channel, stop: &
     let mut session =
         Session { links, channel, up, subscriptions, sequence: 0, settled: None, _heartbeat: heartbeat };
     session.go_on(down, held, period, stop).await
+}
+
+fn refused(status: &tonic::Status) -> End {
+    match ApiError::from_status(status) {
+        ApiError { reason: Reason::Removed, message, .. } => End::Removed(message),
+        _ => End::Ended(format!("{}: {}", status.code(), status.message())),
+    }
 }
 
 /// Beats on its own, whatever else goes on.

@@ -91,6 +91,7 @@ struct Service {
     sessions: mpsc::Sender<PlayedSession>,
     logs: mpsc::Sender<v1::LogChunk>,
     images: Arc<Mutex<BTreeMap<String, v1::RequestImageResponse>>>,
+    refusal: Arc<Mutex<Option<Status>>>,
 }
 
 #[tonic::async_trait]
@@ -101,6 +102,9 @@ impl Dispatcher for Service {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        if let Some(refusal) = self.refusal.lock().unwrap().clone() {
+            return Err(refusal);
+        }
         let mut inbound = request.into_inner();
         let (down, outbound) = mpsc::channel(64);
         let (heard, up) = mpsc::channel(1024);
@@ -162,7 +166,8 @@ impl FakeManager {
     pub(crate) async fn start(world: &World, bits: u128) -> Self {
         let (sender, sessions) = mpsc::channel(16);
         let (logs_in, logs) = mpsc::channel(1024);
-        let service = Service { sessions: sender, logs: logs_in, images: Arc::default() };
+        let service =
+            Service { sessions: sender, logs: logs_in, images: Arc::default(), refusal: Arc::default() };
         let routes = tonic::service::Routes::new(DispatcherServer::new(service.clone()));
         let (address, server) = serve(&world.manager(bits), routes).await;
         Self { address, sessions, logs, service, _server: server }
@@ -170,6 +175,11 @@ impl FakeManager {
 
     pub(crate) fn give_image(&self, digest: &str, response: v1::RequestImageResponse) {
         self.service.images.lock().unwrap().insert(digest.to_owned(), response);
+    }
+
+    /// From now on answers every session so.
+    pub(crate) fn refuse(&self, refusal: impl Into<Status>) {
+        *self.service.refusal.lock().unwrap() = Some(refusal.into());
     }
 
     /// The next session, not yet welcomed.

@@ -2,6 +2,7 @@
 
 use coracle_model::id::TaskId;
 use coracle_model::task::{DesiredState, Exit, TaskState};
+use coracle_proto::status::{ApiError, Reason};
 
 use super::manager::{FakeManager, World};
 use super::rig::{Node, eventually};
@@ -56,5 +57,25 @@ async fn tasks_start_again_here_and_managers_that_return_see_the_count() {
         "kept until it can be told"
     );
     assert!(matches!(node.containers.reality(id(1)), Reality::Running { .. }));
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_removed_stops_what_it_runs() {
+    let world = World::new();
+    let node = Node::new(&world, 7);
+    let mut manager = FakeManager::start(&world, 1).await;
+    let agent = node.start(&[&manager.address]).await;
+    let mut session = manager.welcomed(&world).await;
+    session.complete(&[node.task(1, DesiredState::Running, &["run"])]).await;
+    session.until(id(1), TaskState::Running, true).await;
+    // Not to be known is not enough: the manager may not have heard of this node yet.
+    manager.refuse(ApiError::new(Reason::Unauthenticated, "not a member (any more)"));
+    drop(session);
+    node.containers.end(id(1), Exit::Code(1));
+    eventually("it is started again", || node.containers.count("start", id(1)) == 2).await;
+    manager.refuse(ApiError::new(Reason::Removed, "node was removed from this cluster"));
+    eventually("nothing is left", || node.containers.reality(id(1)) == Reality::Absent).await;
+    assert_eq!(node.containers.count("stop", id(1)), 1, "it was asked to stop");
     agent.stop().await;
 }

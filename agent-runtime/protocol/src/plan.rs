@@ -66,6 +66,9 @@ pub struct Program {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
+    /// Make the kernel choose the container for want of memory as readily as any other process, whatever the daemon's
+    /// own score is. A score above the ordinary one is kept where lowering it is not permitted.
+    OrdinaryOutOfMemoryScore,
     /// Write our process id into this `cgroup.procs` file (cgroup v1).
     JoinCgroup(PathBuf),
     /// Make what we joined the root of a new cgroup namespace.
@@ -157,6 +160,9 @@ pub enum Step {
     WorkingDirectory(String),
     /// Join a new, empty session keyring of this name.
     SessionKeyring(String),
+    /// Set a resource limit that nobody asked for, as far as the hard limit allows, so that those of the daemon are
+    /// not inherited.
+    DefaultResourceLimit(ResourceLimit),
     /// Set a resource limit.
     ResourceLimit(ResourceLimit),
     /// Become the user, with these capabilities and filters. Always the last step.
@@ -227,6 +233,7 @@ impl fmt::Display for MountAttributes {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::OrdinaryOutOfMemoryScore => f.write_str("giving up the daemon's score for want of memory"),
             Self::JoinCgroup(file) => write!(f, "joining the cgroup {}", file.display()),
             Self::NewCgroupNamespace => f.write_str("making the cgroup namespace"),
             Self::EnterNetwork(path) => write!(f, "entering the network {}", path.display()),
@@ -266,6 +273,11 @@ impl fmt::Display for Step {
             Self::ReadOnlyRoot => f.write_str("making the root read-only"),
             Self::WorkingDirectory(path) => write!(f, "entering the working directory {path:?}"),
             Self::SessionKeyring(name) => write!(f, "joining the session keyring {name:?}"),
+            Self::DefaultResourceLimit(limit) => write!(
+                f,
+                "setting resource limit {} to at most {}:{}",
+                limit.resource, limit.soft, limit.hard
+            ),
             Self::ResourceLimit(limit) => {
                 write!(f, "setting resource limit {} to {}:{}", limit.resource, limit.soft, limit.hard)
             }

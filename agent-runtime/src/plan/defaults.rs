@@ -33,6 +33,13 @@ pub(super) const MASKED: &[&str] = &[
     "/sys/firmware",
 ];
 
+/// Soft and hard limit on open files, as Docker has had for long; programs that walk through all possible descriptors
+/// take a while with more.
+pub(super) const OPEN_FILES: u64 = 1 << 20;
+
+/// Limits of a container that asks for none, by Docker's names. The daemon's own are raised or lowered for itself.
+pub(super) const RESOURCE_LIMITS: &[(&str, u64)] = &[("core", u64::MAX), ("nofile", OPEN_FILES)];
+
 /// Writing there would change the host.
 pub(super) const READ_ONLY: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];

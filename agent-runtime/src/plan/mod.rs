@@ -92,6 +92,8 @@ fn steps(input: &Input<'_>) -> Vec<Step> {
 }
 
 fn isolation(input: &Input<'_>, steps: &mut Vec<Step>) {
+    // Here the host's /proc is still in place.
+    steps.push(Step::OrdinaryOutOfMemoryScore);
     steps.extend(input.membership.join.iter().cloned().map(Step::JoinCgroup));
     steps.push(Step::NewCgroupNamespace);
     match &input.spec.network {
@@ -264,6 +266,12 @@ fn finish(input: &Input<'_>, steps: &mut Vec<Step>) {
         steps.push(Step::ReadOnlyRoot);
     }
     steps.push(Step::SessionKeyring(format!("_ses.{}", input.id)));
+    for &(name, limit) in defaults::RESOURCE_LIMITS {
+        let asked_for = spec.resource_limits.iter().any(|limit| limit.name == name);
+        if let (false, Some(resource)) = (asked_for, resource_limit_number(name)) {
+            steps.push(Step::DefaultResourceLimit(ResourceLimit { resource, soft: limit, hard: limit }));
+        }
+    }
     for limit in &spec.resource_limits {
         // Unknown names were refused by the validation.
         if let Some(resource) = resource_limit_number(&limit.name) {

@@ -4,7 +4,7 @@ use crate::error::{CallError, During, InCall};
 use crate::identity::{self, Identity};
 use crate::mount::Mounts;
 use crate::{reaper, restrict, sys};
-use coracle_runtime_protocol::{Failure, FailureKind, Plan, Program, Step};
+use coracle_runtime_protocol::{Failure, FailureKind, Plan, Program, ResourceLimit, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
@@ -95,6 +95,7 @@ impl Setup {
     /// One line per variant where possible; the plan's order is what matters.
     fn perform(&mut self, step: &Step) -> Result<(), CallError> {
         match step {
+            Step::OrdinaryOutOfMemoryScore => ordinary_out_of_memory_score(),
             // "0" stands for the writer.
             Step::JoinCgroup(procs) => fs::write(procs, "0").in_call(|| format!("write({procs:?})")),
             Step::NewCgroupNamespace => unshare_cgroup(),
@@ -133,6 +134,7 @@ impl Setup {
             Step::ReadOnlyRoot => self.mounts.seal("/"),
             Step::WorkingDirectory(path) => self.mounts.working_directory(path),
             Step::SessionKeyring(name) => session_keyring(name),
+            Step::DefaultResourceLimit(limit) => default_resource_limit(limit),
             Step::ResourceLimit(limit) => sys::set_resource_limit(limit.resource, limit.soft, limit.hard)
                 .in_call(|| format!("prlimit({}, {}:{})", limit.resource, limit.soft, limit.hard)),
             Step::Restrict(credentials) => {
@@ -164,6 +166,25 @@ impl Setup {
 
 fn unshare_cgroup() -> Result<(), CallError> {
     sys::unshare(libc::CLONE_NEWCGROUP).in_call(|| "unshare(CLONE_NEWCGROUP)".into())
+}
+
+/// Raising the score needs no capability; only lowering a raised one does (proc_pid_oom_score_adj(5)).
+fn ordinary_out_of_memory_score() -> Result<(), CallError> {
+    match fs::write("/proc/self/oom_score_adj", "0") {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        result => result.in_call(|| "write(\"/proc/self/oom_score_adj\")".into()),
+    }
+}
+
+/// Raising the hard limit needs CAP_SYS_RESOURCE; without it what there is has to do.
+fn default_resource_limit(limit: &ResourceLimit) -> Result<(), CallError> {
+    let set = |soft, hard| sys::set_resource_limit(limit.resource, soft, hard);
+    let result = match set(limit.soft, limit.hard) {
+        Err(Errno::PERM) => sys::hard_resource_limit(limit.resource)
+            .and_then(|hard| set(limit.soft.min(hard), limit.hard.min(hard))),
+        result => result,
+    };
+    result.in_call(|| format!("prlimit({}, {}:{})", limit.resource, limit.soft, limit.hard))
 }
 
 fn enter_network(path: &std::path::Path) -> Result<(), CallError> {

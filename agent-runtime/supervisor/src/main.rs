@@ -56,7 +56,7 @@ fn run() -> Result<(), ()> {
             send(&mut report, &container.report());
             drop(report);
             // The kernel should choose the program, not the one who watches it. Only permitted with CAP_SYS_RESOURCE;
-            // init was cloned before and keeps the ordinary score.
+            // init was cloned before and has the ordinary score.
             let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
             supervise::run(&plan, container);
             Ok(())

@@ -274,6 +274,16 @@ pub(crate) fn set_resource_limit(resource: i32, soft: u64, hard: u64) -> Result<
     .map(drop)
 }
 
+/// The hard limit of this process on a resource, by its number; `u64::MAX` is no limit.
+pub(crate) fn hard_resource_limit(resource: i32) -> Result<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: pid 0 is this process; null sets nothing, and `limit` is a live struct for the old value.
+    check(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit)
+    })?;
+    Ok(limit.rlim_max)
+}
+
 /// Brings the loopback device of the current network namespace up.
 pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<()> {
     #[repr(C)]

@@ -91,21 +91,25 @@ impl Containers for FakeContainers {
     }
 
     fn inspect(&self, task: TaskId) -> Reality {
-        self.state().containers.get(&task).map_or(Reality::Absent, |fake| *fake.reality.borrow())
+        self.state().containers.get(&task).map_or(Reality::Absent, |fake| fake.reality.borrow().clone())
     }
 
     fn ask_to_stop(&self, task: TaskId) -> Result<(), ContainerError> {
         self.did("stop", task);
-        let stubborn = self.state().containers[&task].launch.arguments[0] == "stubborn";
-        if !stubborn {
-            self.end(task, Exit::Signal(15));
+        // It may have been deleted meanwhile.
+        if let Some(fake) = self.state().containers.get(&task)
+            && fake.launch.arguments[0] != "stubborn"
+        {
+            fake.reality.send_replace(Reality::Ended { exit: Exit::Signal(15) });
         }
         Ok(())
     }
 
     fn kill(&self, task: TaskId) -> Result<(), ContainerError> {
         self.did("kill", task);
-        self.end(task, Exit::Signal(9));
+        if let Some(fake) = self.state().containers.get(&task) {
+            fake.reality.send_replace(Reality::Ended { exit: Exit::Signal(9) });
+        }
         Ok(())
     }
 
@@ -119,7 +123,7 @@ impl Containers for FakeContainers {
         let state = self.state();
         let found = |(task, fake): (&TaskId, &Fake)| Found {
             task: *task,
-            reality: *fake.reality.borrow(),
+            reality: fake.reality.borrow().clone(),
             labels: BTreeMap::from_iter(fake.launch.labels.clone()),
         };
         Ok(state.containers.iter().map(found).collect())
@@ -136,7 +140,7 @@ impl Containers for FakeContainers {
             match receiver
                 .wait_for(|reality| matches!(reality, Reality::Ended { .. }))
                 .await
-                .map(|reality| *reality)
+                .map(|reality| reality.clone())
             {
                 Ok(Reality::Ended { exit }) => exit,
                 _ => Exit::Unknown,

@@ -43,14 +43,16 @@ impl RuntimeContainers {
     pub fn new(runtime: Arc<Runtime>) -> Self {
         let waiters = Waiters::default();
         let told = Arc::clone(&waiters);
-        runtime.subscribe(move |id, exit| {
-            let waiting = told.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-            for waiter in waiting.into_iter().flatten() {
-                // Who waited may have gone.
-                let _ = waiter.send(end(exit));
-            }
-        });
+        runtime.subscribe(move |id, exit| tell(&told, id, end(exit)));
         Self { runtime, waiters }
+    }
+}
+
+fn tell(waiters: &Waiters, id: &ContainerId, exit: Exit) {
+    let waiting = waiters.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    for waiter in waiting.into_iter().flatten() {
+        // Who waited may have gone.
+        let _ = waiter.send(exit);
     }
 }
 
@@ -80,12 +82,14 @@ fn end(exit: &RuntimeExit) -> Exit {
 
 fn reality(status: &Status) -> Reality {
     match status {
-        Status::Unknown => Reality::Broken,
+        Status::Unknown => Reality::Broken { why: String::new() },
         Status::Created => Reality::Created,
         Status::Running { pid, .. } => Reality::Running { pid: u32::try_from(*pid).unwrap_or(0) },
-        Status::Exited(RuntimeExit { reason: ExitReason::SetupFailed(_), .. }) => Reality::Broken,
-        Status::Exited(exit) if exit.started_at.is_none() && matches!(exit.reason, ExitReason::Lost(_)) => {
-            Reality::Broken
+        Status::Exited(RuntimeExit { reason: ExitReason::SetupFailed(failure), .. }) => {
+            Reality::Broken { why: failure.to_string() }
+        }
+        Status::Exited(RuntimeExit { reason: ExitReason::Lost(_), started_at: None, .. }) => {
+            Reality::Broken { why: String::new() }
         }
         Status::Exited(exit) => Reality::Ended { exit: end(exit) },
     }
@@ -172,8 +176,9 @@ impl Containers for RuntimeContainers {
             Err(_) => Some(Exit::Unknown),
         };
         match ended {
+            // Whoever waited before learns it too, should the watching thread not have told them.
             Some(exit) => {
-                self.waiters.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                tell(&self.waiters, &id, exit);
                 futures::future::ready(exit).boxed()
             }
             None => receiver.map(|exit| exit.unwrap_or(Exit::Unknown)).boxed(),

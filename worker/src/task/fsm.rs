@@ -22,12 +22,15 @@ use super::restart::History;
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the runtime knows of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reality {
     /// There is none.
     Absent,
     /// Setting it up did not come to an end.
-    Broken,
+    Broken {
+        /// Why, as far as that is known: the same text that making or starting it would have failed with.
+        why: String,
+    },
     /// It waits to be started.
     Created,
     /// It runs.
@@ -199,10 +202,14 @@ impl Machine {
                 self.finish(now, state, None, error);
             }
             (Input::Started(Ok(pid)), Phase::Starting) => return self.started(now, pid),
-            (Input::Started(Err(error)), Phase::Starting) => self.finish(now, TaskState::Failed, None, error),
+            (Input::Started(Err(error)), Phase::Starting) => {
+                self.finish(now, TaskState::Failed, None, error);
+                // It may run all the same: the answer can be lost after the start.
+                return vec![Action::Kill];
+            }
             (Input::Exited(exit), Phase::Running) => self.finish_by_exit(now, exit),
             (Input::Exited(exit), Phase::Stopping) => return self.stopped(now, exit),
-            (Input::Timer, Phase::Stopping) => return vec![Action::Kill, Action::Timer(KILL_AGAIN)],
+            (Input::Timer, Phase::Stopping) => return vec![Action::Timer(KILL_AGAIN), Action::Kill],
             (Input::Timer, Phase::Waiting { .. }) => {
                 self.phase = Phase::Creating;
                 self.status.local_restarts = self.status.local_restarts.saturating_add(1);
@@ -223,7 +230,7 @@ impl Machine {
             // The managers have replaced it: what runs is a stray.
             Reality::Running { .. } => {
                 self.phase = Phase::Stopping;
-                vec![Action::Watch, Action::Kill, Action::Timer(KILL_AGAIN)]
+                vec![Action::Watch, Action::Timer(KILL_AGAIN), Action::Kill]
             }
             _ if ended => {
                 self.phase = Phase::Ended;
@@ -242,12 +249,17 @@ impl Machine {
                 self.rise(now, TaskState::Ready, "ready to start");
                 Vec::new()
             }
-            // It was started once, and is not there: nobody saw the end.
-            _ if self.status.state >= TaskState::Starting => {
-                self.finish_by_exit(now, Exit::Unknown);
+            // Starting it failed, and nobody was there to hear why.
+            Reality::Broken { why } if self.status.state >= TaskState::Starting && !why.is_empty() => {
+                self.finish_unseen(now, None, why);
                 Vec::new()
             }
-            Reality::Broken | Reality::Created => self.fetch(now, vec![Action::Delete]),
+            // It was started once, and is not there: nobody saw the end.
+            _ if self.status.state >= TaskState::Starting => {
+                self.finish_unseen(now, Some(Exit::Unknown), Exit::Unknown.to_string());
+                Vec::new()
+            }
+            Reality::Broken { .. } | Reality::Created => self.fetch(now, vec![Action::Delete]),
             Reality::Absent => self.fetch(now, Vec::new()),
         }
     }
@@ -318,9 +330,9 @@ impl Machine {
                 self.phase = Phase::Stopping;
                 self.status.message = "stopping".to_owned();
                 if self.stop_grace.is_zero() {
-                    vec![Action::Kill, Action::Timer(KILL_AGAIN)]
+                    vec![Action::Timer(KILL_AGAIN), Action::Kill]
                 } else {
-                    vec![Action::Signal, Action::Timer(self.stop_grace)]
+                    vec![Action::Timer(self.stop_grace), Action::Signal]
                 }
             }
             Phase::Waiting { exit } if stop => {
@@ -377,6 +389,15 @@ impl Machine {
             self.status.since = now;
         }
         message.clone_into(&mut self.status.message);
+    }
+
+    /// The end of what was being stopped is not a failure, however it came.
+    fn finish_unseen(&mut self, now: Timestamp, exit: Option<Exit>, error: String) {
+        if self.desired > DesiredState::Running {
+            self.finish(now, TaskState::Shutdown, exit, String::new());
+        } else {
+            self.finish(now, TaskState::Failed, exit, error);
+        }
     }
 
     fn finish_by_exit(&mut self, now: Timestamp, exit: Exit) {

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_daemon::Clock;
-use coracle_daemon::ErrorChain;
+use coracle_daemon::{Backoff, BackoffPolicy, Clock, ErrorChain};
 use coracle_image::ImageStore;
 use coracle_model::id::TaskId;
 use coracle_model::service::TaskSpec;
@@ -18,6 +17,8 @@ use coracle_model::time::Timestamp;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument as _, debug, info, warn};
 
 use super::fsm::{Action, Input, Machine};
@@ -27,10 +28,11 @@ use crate::desk::{Event, StatusEvent};
 use crate::launch::launch;
 use crate::transfer::fetch::Fetcher;
 
-/// Wait before a container that could not be deleted is tried again.
-const DELETE_AGAIN: Duration = Duration::from_secs(5);
-/// Tries to delete a container before it is left for the next start of the agent.
-const DELETE_TRIES: u32 = 3;
+/// Waits before a container that could not be deleted is tried again.
+const DELETE_AGAIN: BackoffPolicy =
+    BackoffPolicy { first: Duration::from_secs(5), max: Duration::from_secs(60) };
+/// Wait before a task that could not even be looked at is begun again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What all runners share.
 pub(crate) struct Workshop {
@@ -81,6 +83,14 @@ pub(crate) struct Runner {
     progress: Option<watch::Receiver<String>>,
     exit: Option<BoxFuture<'static, Input>>,
     timer: Option<BoxFuture<'static, Input>>,
+    /// Under way, whether or not they come to an end: nothing waits for them.
+    signalling: Option<JoinHandle<()>>,
+    killing: Option<JoinHandle<()>>,
+    /// When to try again to delete what could not be.
+    delete_at: Option<Instant>,
+    delete_again: Backoff,
+    /// Gone as soon as the container is.
+    leaving: bool,
     gone: bool,
 }
 
@@ -102,6 +112,11 @@ impl Runner {
             progress: None,
             exit: None,
             timer: None,
+            signalling: None,
+            killing: None,
+            delete_at: None,
+            delete_again: Backoff::new(DELETE_AGAIN),
+            leaving: false,
             gone: false,
         }
     }
@@ -114,7 +129,11 @@ impl Runner {
 
     async fn go_on(mut self) {
         let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
-        let Some(reality) = blocking(move || containers.inspect(task)).await else { return };
+        let Some(reality) = blocking(move || containers.inspect(task)).await else {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            self.send(Event::Panicked(task)).await;
+            return;
+        };
         self.take(Input::Begin(reality)).await;
         self.wish.mark_changed();
         while !self.gone {
@@ -141,6 +160,13 @@ impl Runner {
             }
             message = progress(&mut self.progress) => Some(message.map(Input::Progress).into_iter().collect()),
             input = pending_or(&mut self.timer) => Some(vec![input]),
+            () = at(self.delete_at) => {
+                self.delete().await;
+                if self.leaving && self.delete_at.is_none() {
+                    self.leave().await;
+                }
+                Some(Vec::new())
+            }
         }
     }
 
@@ -180,24 +206,30 @@ impl Runner {
                 self.job = None;
                 self.progress = None;
             }
-            Action::Create { leftovers } => self.job = Some(self.create(leftovers)),
+            Action::Create { leftovers } => {
+                let leftovers = leftovers || self.delete_at.take().is_some();
+                self.job = Some(self.create(leftovers));
+            }
             Action::Start => self.job = Some(self.start()),
             Action::Watch => {
                 self.exit = Some(self.workshop.containers.wait(self.assignment.id).map(Input::Exited).boxed())
             }
-            Action::Signal => self.signal().await,
-            Action::Kill => self.kill().await,
+            Action::Signal => self.signal(),
+            Action::Kill => self.kill(),
             Action::Timer(after) => {
                 let timer = tokio::time::sleep(after);
                 self.timer = Some(timer.map(|()| Input::Timer).boxed());
             }
             Action::CancelTimer => self.timer = None,
             Action::Delete => self.delete().await,
-            Action::Gone => {
-                self.gone = true;
-                self.send(Event::Gone(self.assignment.id)).await;
-            }
+            Action::Gone if self.delete_at.is_some() => self.leaving = true,
+            Action::Gone => self.leave().await,
         }
+    }
+
+    async fn leave(&mut self) {
+        self.gone = true;
+        self.send(Event::Gone(self.assignment.id)).await;
     }
 
     async fn report(&mut self) {
@@ -253,33 +285,58 @@ impl Runner {
         .boxed()
     }
 
-    async fn signal(&mut self) {
-        let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
-        if let Some(Err(error)) = blocking(move || containers.ask_to_stop(task)).await {
-            warn!(error = %ErrorChain(&error), "container was not asked to stop");
+    fn signal(&mut self) {
+        if under_way(self.signalling.as_ref()) {
+            return;
         }
+        let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
+        let signalling = async move {
+            if let Some(Err(error)) = blocking(move || containers.ask_to_stop(task)).await {
+                warn!(error = %ErrorChain(&error), "container was not asked to stop");
+            }
+        };
+        self.signalling = Some(tokio::spawn(signalling.in_current_span()));
     }
 
-    async fn kill(&mut self) {
-        let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
-        if let Some(Err(error)) = blocking(move || containers.kill(task)).await {
-            warn!(error = %ErrorChain(&error), "container was not killed");
+    fn kill(&mut self) {
+        if under_way(self.killing.as_ref()) {
+            return;
         }
+        let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
+        let killing = async move {
+            if let Some(Err(error)) = blocking(move || containers.kill(task)).await {
+                warn!(error = %ErrorChain(&error), "container was not killed");
+            }
+        };
+        self.killing = Some(tokio::spawn(killing.in_current_span()));
     }
 
+    /// Tries; what is left is tried again later, for as long as it takes.
     async fn delete(&mut self) {
-        for attempt in 1..=DELETE_TRIES {
-            let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
-            match blocking(move || containers.delete(task)).await {
-                Some(Ok(())) | None => return,
-                Some(Err(error)) => {
-                    warn!(error = %ErrorChain(&error), attempt, "container was not deleted whole")
-                }
+        let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
+        let failure = match blocking(move || containers.delete(task)).await {
+            Some(Ok(())) => {
+                self.delete_at = None;
+                self.delete_again.reset();
+                return;
             }
-            if attempt < DELETE_TRIES {
-                tokio::time::sleep(DELETE_AGAIN).await;
-            }
-        }
+            Some(Err(error)) => ErrorChain(&error).to_string(),
+            None => PANICKED.to_owned(),
+        };
+        let delay = self.delete_again.next_delay(rand::random());
+        warn!(error = %failure, again_in = ?delay, "container was not deleted whole");
+        self.delete_at = Some(Instant::now() + delay);
+    }
+}
+
+fn under_way(work: Option<&JoinHandle<()>>) -> bool {
+    work.is_some_and(|work| !work.is_finished())
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

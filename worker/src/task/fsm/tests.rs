@@ -52,9 +52,9 @@ fn the_straight_way_up_and_down() {
     go(Input::Created(Ok(())), TaskState::Ready, &[Action::Report]);
     go(Input::Desired(DesiredState::Running), TaskState::Starting, &[Action::Report, Action::Start]);
     go(Input::Started(Ok(7)), TaskState::Running, &[Action::Report, Action::Watch]);
-    let stop = [Action::Report, Action::Signal, Action::Timer(10 * SECOND)];
+    let stop = [Action::Report, Action::Timer(10 * SECOND), Action::Signal];
     go(Input::Desired(DesiredState::Shutdown), TaskState::Running, &stop);
-    go(Input::Timer, TaskState::Running, &[Action::Kill, Action::Timer(KILL_AGAIN)]);
+    go(Input::Timer, TaskState::Running, &[Action::Timer(KILL_AGAIN), Action::Kill]);
     go(Input::Exited(Exit::Signal(9)), TaskState::Shutdown, &[Action::Report, Action::CancelTimer]);
     go(Input::Acknowledged, TaskState::Shutdown, &[Action::Delete]);
     go(Input::Dropped, TaskState::Shutdown, &[Action::Delete, Action::Gone]);
@@ -109,7 +109,7 @@ fn a_stop_finds_every_phase() {
     let mut machine = driven(setup(DesiredState::Running), inputs);
     assert_eq!(machine.step(at(1), stop()), []);
     let started = machine.step(at(1), Input::Started(Ok(7)));
-    assert_eq!(started, [Action::Report, Action::Watch, Action::Signal, Action::Timer(10 * SECOND)]);
+    assert_eq!(started, [Action::Report, Action::Watch, Action::Timer(10 * SECOND), Action::Signal]);
     // Never begun.
     let machine = driven(setup(DesiredState::Shutdown), vec![begin()]);
     assert_eq!(machine.status().state, TaskState::Shutdown);
@@ -132,13 +132,42 @@ fn a_restarted_agent_leaves_what_runs_alone() {
 }
 
 #[test]
+fn an_end_that_nobody_saw_is_no_failure_of_what_was_being_stopped() {
+    let lost = [Reality::Absent, Reality::Broken { why: "lost".into() }, Reality::Created];
+    for reality in lost {
+        let mut before = setup(DesiredState::Shutdown);
+        before.status = TaskStatus { state: TaskState::Running, pid: 7, ..TaskStatus::default() };
+        let machine = driven(before, vec![Input::Begin(reality.clone())]);
+        let status = machine.status();
+        assert_eq!((status.state, status.error.as_str()), (TaskState::Shutdown, ""), "{reality:?}");
+    }
+}
+
+#[test]
+fn why_a_start_failed_is_told_by_the_next_agent() {
+    let mut before = setup(DesiredState::Running);
+    before.status = TaskStatus { state: TaskState::Starting, ..TaskStatus::default() };
+    let why = "exec: /bin/nope: no such file".to_owned();
+    let machine = driven(before, vec![Input::Begin(Reality::Broken { why: why.clone() })]);
+    assert_eq!((machine.status().state, &machine.status().error), (TaskState::Failed, &why));
+}
+
+#[test]
+fn what_is_said_not_to_have_started_is_killed() {
+    let inputs = vec![Input::Begin(Reality::Absent), Input::Fetched(Ok(())), Input::Created(Ok(()))];
+    let mut machine = driven(setup(DesiredState::Running), inputs);
+    let actions = machine.step(at(1), Input::Started(Err("no answer".into())));
+    assert_eq!(actions, [Action::Report, Action::Kill]);
+}
+
+#[test]
 fn a_container_that_runs_after_its_end_was_acknowledged_is_killed() {
     let mut before = setup(DesiredState::Running);
     before.status = TaskStatus { state: TaskState::Failed, ..TaskStatus::default() };
     before.acknowledged = true;
     let mut machine = Machine::new(before);
     let actions = machine.step(at(9), Input::Begin(Reality::Running { pid: 7 }));
-    assert_eq!(actions, [Action::Watch, Action::Kill, Action::Timer(KILL_AGAIN)]);
+    assert_eq!(actions, [Action::Watch, Action::Timer(KILL_AGAIN), Action::Kill]);
     assert_eq!(machine.step(at(9), Input::Exited(Exit::Signal(9))), [Action::CancelTimer, Action::Delete]);
     assert_eq!(machine.status().state, TaskState::Failed);
 }
@@ -202,7 +231,8 @@ fn inputs() -> impl Strategy<Value = Input> {
     let begin = exit.clone().prop_flat_map(|exit| {
         prop_oneof![
             Just(Reality::Absent),
-            Just(Reality::Broken),
+            Just(Reality::Broken { why: String::new() }),
+            Just(Reality::Broken { why: "no".to_owned() }),
             Just(Reality::Created),
             Just(Reality::Running { pid: 7 }),
             Just(Reality::Ended { exit }),

@@ -8,16 +8,22 @@
 use crate::error::{IoContext, RuntimeError};
 use crate::id::ContainerId;
 use crate::spec::{ContainerSpec, Network, Rootfs};
-use coracle_runtime_protocol::{CONTROL_SOCKET, EXIT_FILE, ExitRecord, LOCK_FILE, RunState, STATE_FILE};
+use coracle_runtime_protocol::{
+    CONTROL_SOCKET, EXIT_FILE, EXIT_FILE_PREPARED, ExitRecord, LOCK_FILE, RunState, STATE_FILE,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Name of the file that describes a container.
 const CONTAINER_FILE: &str = "container.json";
+/// How often, and after which pause, a file is read that cannot be read.
+const READ_ATTEMPTS: u32 = 3;
+const READ_PAUSE: Duration = Duration::from_millis(50);
 const DEFAULT_HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
 /// What is remembered about a container besides its exit.
@@ -116,23 +122,33 @@ impl ContainerDirectory {
     }
 
     /// `None` for a container that was never made completely.
-    pub(crate) fn read_file(&self) -> Option<ContainerFile> {
+    pub(crate) fn read_file(&self) -> io::Result<Option<ContainerFile>> {
         read_json(&self.state.join(CONTAINER_FILE))
     }
 
-    pub(crate) fn read_exit(&self) -> Option<ExitRecord> {
-        read_json(&self.state.join(EXIT_FILE))
+    /// `None` for one whose end nobody recorded. An error tells nothing: there may be a good record.
+    pub(crate) fn read_exit(&self) -> io::Result<Option<ExitRecord>> {
+        match read_json(&self.state.join(EXIT_FILE))? {
+            None => read_json(&self.run.join(EXIT_FILE)),
+            record => Ok(record),
+        }
     }
 
+    /// `None` before there is one, or when it cannot be read.
     pub(crate) fn read_state(&self) -> Option<RunState> {
-        read_json(&self.state.join(STATE_FILE))
+        let path = self.state.join(STATE_FILE);
+        read_json(&path).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "the state of a container cannot be read");
+            None
+        })
     }
 
-    /// Records an end that no supervisor recorded, durably.
+    /// Records an end that no supervisor recorded, durably, or at least until a reboot.
     pub(crate) fn write_exit(&self, record: &ExitRecord) -> Result<(), RuntimeError> {
         let path = self.state.join(EXIT_FILE);
         let text = serde_json::to_vec(record).map_err(io::Error::from).doing("encoding", &path)?;
-        replace_durably(&path, &text).doing("writing", &path)
+        let durable = write_exit_durably(&self.state, &text).doing("writing", &path);
+        durable.or_else(|error| fs::write(self.run.join(EXIT_FILE), &text).map_err(|_| error))
     }
 
     /// Removes both; what is not there is fine.
@@ -153,27 +169,56 @@ fn make_private(directory: &Path) -> Result<(), RuntimeError> {
     DirBuilder::new().mode(0o700).create(directory).doing("creating", directory)
 }
 
-fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
-    let text = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "a file of a container cannot be read");
-            return None;
+/// `None` if there is no such file. What may pass is tried again.
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Option<T>> {
+    let mut attempt = 1;
+    let text = loop {
+        match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if attempt == READ_ATTEMPTS => return Err(error),
+            Err(_) => std::thread::sleep(READ_PAUSE),
+            Ok(text) => break text,
         }
-        Ok(text) => text,
+        attempt += 1;
     };
-    serde_json::from_slice(&text)
-        .inspect_err(
-            |error| tracing::warn!(path = %path.display(), %error, "a file of a container is damaged"),
-        )
-        .ok()
+    serde_json::from_slice(&text).map(Some).map_err(io::Error::from)
 }
 
-fn replace_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(contents)?;
+/// Into the room that the supervisor took on the disk, if it did.
+fn write_exit_durably(directory: &Path, text: &[u8]) -> io::Result<()> {
+    let prepared = directory.join(EXIT_FILE_PREPARED);
+    let mut file = File::options().write(true).create(true).truncate(false).open(&prepared)?;
+    file.write_all(text)?;
+    file.set_len(text.len() as u64)?;
     file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    fs::rename(&prepared, directory.join(EXIT_FILE))?;
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_runtime_protocol::Outcome;
+
+    #[test]
+    fn an_unreadable_record_is_not_a_missing_one() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = ContainerDirectory { state: place.path().join("s"), run: place.path().join("r") };
+        fs::create_dir(&directory.state).unwrap();
+        fs::create_dir(&directory.run).unwrap();
+        assert_eq!(directory.read_exit().unwrap(), None);
+        let record =
+            ExitRecord { outcome: Outcome::Code(3), oom_killed: false, started_at: None, finished_at: 7 };
+        // Longer than the record, as it is prepared.
+        fs::write(directory.state.join(EXIT_FILE_PREPARED), [0; 4096]).unwrap();
+        directory.write_exit(&record).unwrap();
+        assert_eq!(directory.read_exit().unwrap(), Some(record.clone()));
+        fs::remove_file(directory.state.join(EXIT_FILE)).unwrap();
+        // The durable directory takes nothing.
+        fs::create_dir(directory.state.join(EXIT_FILE_PREPARED)).unwrap();
+        directory.write_exit(&record).unwrap();
+        assert_eq!(directory.read_exit().unwrap(), Some(record));
+        fs::create_dir(directory.state.join(EXIT_FILE)).unwrap();
+        directory.read_exit().unwrap_err();
+    }
 }

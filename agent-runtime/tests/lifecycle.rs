@@ -212,6 +212,72 @@ fn containers_survive_the_loss_of_the_run_directory() {
     assert_eq!(lab.finished(&killed).exit.reason, ExitReason::Signal(9));
 }
 
+/// A small file system that is gone with the test.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(path: &'a Path) -> Self {
+        let arguments = ["-t", "tmpfs", "-o", "size=256k", "tmpfs"];
+        assert!(Command::new("mount").args(arguments).arg(path).status().unwrap().success());
+        Self(path)
+    }
+
+    fn fill(&self) {
+        use std::io::Write;
+        let mut file = fs::File::create(self.0.join("filler")).unwrap();
+        while file.write_all(&[1; 512]).is_ok() {}
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_cost_the_exit() {
+    let Some(mut lab) = Lab::new() else { return };
+    let state = lab.config.state_dir.clone();
+    lab.close();
+    let disk = SmallDisk::mount(&state);
+    lab.reopen();
+    let id = unique("full");
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    lab.runtime().run(&id, &lab.shell(script)).unwrap();
+    eventually("the trap is set", || lab.output(&id).0.contains("ready"));
+    disk.fill();
+    assert!(fs::write(state.join("more"), [1; 4096]).is_err());
+    lab.runtime().signal(&id, 15).unwrap();
+    assert_eq!(lab.runtime().wait(&id, Some(PATIENCE)).unwrap().unwrap().reason, ExitReason::Code(9));
+    assert!(state.join(id.as_str()).join("exit.json").exists());
+    fs::remove_file(state.join("filler")).unwrap();
+    lab.runtime().delete(&id).unwrap();
+    lab.close();
+    drop(disk);
+}
+
+#[test]
+fn an_unreadable_exit_record_is_kept() {
+    let Some(mut lab) = Lab::new() else { return };
+    let id = unique("kept");
+    lab.runtime().run(&id, &lab.shell("exit 4")).unwrap();
+    assert_eq!(lab.finished(&id).code(), 4);
+    lab.close();
+    let record = lab.config.state_dir.join(id.as_str()).join("exit.json");
+    let (aside, text) = (record.with_extension("aside"), fs::read(&record).unwrap());
+    fs::rename(&record, &aside).unwrap();
+    fs::create_dir(&record).unwrap();
+    lab.reopen();
+    assert!(matches!(lab.finished(&id).exit.reason, ExitReason::Lost(why) if why.contains("cannot be read")));
+    lab.close();
+    fs::remove_dir(&record).unwrap();
+    fs::rename(&aside, &record).unwrap();
+    lab.reopen();
+    assert_eq!(lab.finished(&id).code(), 4);
+    assert_eq!(fs::read(&record).unwrap(), text);
+}
+
 trait WithFifo {
     fn with_fifo(self, lab: &Lab) -> Self;
 }

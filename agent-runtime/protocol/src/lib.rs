@@ -24,8 +24,13 @@ pub const LOCK_FILE: &str = "lock";
 pub const CONTROL_SOCKET: &str = "control";
 /// File in the durable directory with the [`RunState`] of a living container. It means nothing after a reboot.
 pub const STATE_FILE: &str = "state.json";
-/// File in the durable directory with the [`ExitRecord`].
+/// File in the durable directory with the [`ExitRecord`]; in the run directory if the durable one took nothing.
 pub const EXIT_FILE: &str = "exit.json";
+/// File in the durable directory that becomes [`EXIT_FILE`]. Its room on the disk is taken at the start, so that a full
+/// disk does not cost the record.
+pub const EXIT_FILE_PREPARED: &str = "exit.json.new";
+/// Room for an [`ExitRecord`] in bytes; nearly all are far shorter.
+pub const EXIT_FILE_BYTES: u64 = 4096;
 /// Name of the log that is being written; older ones have `.1`, `.2`, … appended.
 pub const LOG_FILE: &str = "container.log";
 /// Largest number of bytes of program output in one log record.

@@ -367,19 +367,24 @@ impl Shared {
     /// case everything in its cgroup is killed first, so that "exited" is true.
     fn settle(&self, id: &ContainerId, why: &str) -> ExitRecord {
         let directory = self.directory(id);
-        if let Some(record) = directory.read_exit() {
-            return record;
-        }
+        let unreadable = match directory.read_exit() {
+            Ok(Some(record)) => return record,
+            Ok(None) => None,
+            Err(error) => Some(format!("the record of its end cannot be read: {error}")),
+        };
         if let Err(error) = self.cgroups.kill(id) {
             tracing::error!(container = %id, %error, "processes of a container without supervisor could not be killed");
         }
         let record = ExitRecord {
-            outcome: Outcome::Lost { reason: why.to_owned() },
+            outcome: Outcome::Lost { reason: unreadable.clone().unwrap_or_else(|| why.to_owned()) },
             oom_killed: false,
             started_at: directory.read_state().and_then(|state| state.started_at),
             finished_at: status::now(),
         };
-        if let Err(error) = directory.write_exit(&record) {
+        // A record that is there is never replaced by one that says less; the next daemon tries to read it again.
+        if let Some(why) = unreadable {
+            tracing::error!(container = %id, "{why}");
+        } else if let Err(error) = directory.write_exit(&record) {
             tracing::error!(container = %id, %error, "the end of a container could not be recorded");
         }
         record

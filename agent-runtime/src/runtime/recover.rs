@@ -4,7 +4,7 @@
 //! the process, and names the holder, so no stored process id is ever trusted. Declaring a container lost is done
 //! while holding that lock, so a supervisor that was only just being started finds the record and gives up.
 
-use super::{Entry, Runtime, Shared, locked};
+use super::{Entry, Runtime, Shared, exists, locked};
 use crate::directory::ContainerDirectory;
 use crate::error::{IoContext, RuntimeError};
 use crate::id::ContainerId;
@@ -16,6 +16,10 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long to look at a lock that is neither held nor free.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Runtime {
     /// Takes up every container on disk that is not known yet. [`Runtime::open`] has done this; doing it again
@@ -60,11 +64,18 @@ impl Shared {
         let directory = self.directory(id);
         let file = directory.read_file();
         let (status, supervisor) = match &file {
-            None => (Status::Unknown, None),
-            Some(file) => self.judge(id, &directory, file.boot_id == self.boot_id),
+            Ok(None) => (Status::Unknown, None),
+            Ok(Some(file)) => self.judge(id, &directory, file.boot_id == self.boot_id),
+            Err(error) => {
+                tracing::error!(container = %id, %error, "the description of a container cannot be read");
+                // It cannot be told when it was made, but what lives was made during this boot.
+                living(&directory).unwrap_or((Status::Unknown, None))
+            }
         };
-        let (labels, log_directory) =
-            file.map_or((Default::default(), directory.state), |file| (file.labels, file.log_directory));
+        let (labels, log_directory) = file
+            .ok()
+            .flatten()
+            .map_or_else(|| (Default::default(), directory.state), |file| (file.labels, file.log_directory));
         Entry { status, supervisor, labels, log_directory }
     }
 
@@ -74,29 +85,41 @@ impl Shared {
         directory: &ContainerDirectory,
         same_boot: bool,
     ) -> (Status, Option<Arc<OwnedFd>>) {
-        if let Some(record) = directory.read_exit() {
+        if let Ok(Some(record)) = directory.read_exit() {
             return (Status::Exited(record.into()), None);
         }
-        if let Some(supervisor) = same_boot.then(|| living_supervisor(directory)).flatten() {
-            let status = match directory.read_state() {
-                // Setting up goes on; without its report nobody can start it, so it has to be deleted.
-                None => Status::Unknown,
-                Some(state) => match state.started_at {
-                    None => Status::Created,
-                    Some(at) => Status::Running { pid: state.init_pid, started_at: status::time(at) },
-                },
-            };
-            return (status, Some(Arc::new(supervisor)));
-        }
-        let why = if same_boot {
-            "its supervisor was killed while the daemon was away"
-        } else {
-            "the host restarted"
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        let (why, _lock) = loop {
+            if !same_boot {
+                break ("the host restarted", None);
+            }
+            if let Some(living) = living(directory) {
+                return living;
+            }
+            // Kept until the record is written.
+            let lock = take_lock(directory);
+            // A supervisor may have taken the lock, or let it go, between the two looks.
+            if lock.is_some() || !exists(&directory.lock_path()) || Instant::now() > deadline {
+                break ("its supervisor was killed while the daemon was away", lock);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         };
-        // Kept until the record is written.
-        let _lock = take_lock(directory);
         (Status::Exited(Exit::from(self.settle(id, why))), None)
     }
+}
+
+/// The status of a container with a living supervisor, and that supervisor.
+fn living(directory: &ContainerDirectory) -> Option<(Status, Option<Arc<OwnedFd>>)> {
+    let supervisor = living_supervisor(directory)?;
+    let status = match directory.read_state() {
+        // Setting up goes on; without its report nobody can start it, so it has to be deleted.
+        None => Status::Unknown,
+        Some(state) => match state.started_at {
+            None => Status::Created,
+            Some(at) => Status::Running { pid: state.init_pid, started_at: status::time(at) },
+        },
+    };
+    Some((status, Some(Arc::new(supervisor))))
 }
 
 impl Shared {

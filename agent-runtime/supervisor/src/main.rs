@@ -29,7 +29,7 @@ mod supervise;
 mod sys;
 mod time;
 
-use coracle_runtime_protocol::{LOCK_FILE, Outcome, Plan, Report};
+use coracle_runtime_protocol::{Failure, LOCK_FILE, Outcome, Plan, Report};
 use error::{During, InCall};
 use rustix::fd::OwnedFd;
 use std::fs::File;
@@ -51,7 +51,7 @@ fn run() -> Result<(), ()> {
         Err(_) => return Err(()),
     };
     let Ok(_lock) = take_lock(&plan) else { return Err(()) };
-    match leave_daemon(&plan).and_then(|()| supervise::launch(&plan)) {
+    match leave_daemon(&plan).and_then(|()| prepare_exit(&plan)).and_then(|()| supervise::launch(&plan)) {
         Ok(container) => {
             send(&mut report, &container.report());
             drop(report);
@@ -102,8 +102,12 @@ fn take_lock(plan: &Plan) -> Result<File, ()> {
     if record::exists(plan) { Err(()) } else { Ok(lock) }
 }
 
+fn prepare_exit(plan: &Plan) -> Result<(), Failure> {
+    record::prepare(plan).in_call(|| "fallocate(exit record)".into()).during("starting the supervisor")
+}
+
 /// Becomes independent of the daemon's session, signals and cgroup.
-fn leave_daemon(plan: &Plan) -> Result<(), coracle_runtime_protocol::Failure> {
+fn leave_daemon(plan: &Plan) -> Result<(), Failure> {
     let step = "starting the supervisor";
     sys::ignore_signals();
     sys::set_name(c"coracle-super");

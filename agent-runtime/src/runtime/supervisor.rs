@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// A supervisor answers at once, except that executing a program may have to read it from a slow disk.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+/// How often a request is made whose conversation breaks off.
+const ASK_ATTEMPTS: u32 = 3;
 /// Longest report or reply.
 const ANSWER_BYTES: u64 = 64 * 1024;
 
@@ -74,13 +76,36 @@ pub(super) fn read_report(
     serde_json::from_slice(&text).map_err(|error| failed(id, format!("its report is unreadable: {error}")))
 }
 
-/// One request and its reply.
+/// One request and its reply. Both requests may be made twice: a container that runs is not started again, and a signal
+/// says the same a second time. So a conversation that broke off is begun anew.
 pub(super) fn ask(
     id: &ContainerId,
     directory: &ContainerDirectory,
     request: &Request,
 ) -> Result<Reply, RuntimeError> {
-    exchange(directory, request).map_err(|error| failed(id, format!("talking to it: {error}")))
+    let mut attempt = 1;
+    loop {
+        match exchange(directory, request) {
+            Err(error) if attempt < ASK_ATTEMPTS && broke_off(&error) => {
+                tracing::warn!(container = %id, %error, attempt, "a supervisor did not answer, asking again");
+            }
+            result => return result.map_err(|error| failed(id, format!("talking to it: {error}"))),
+        }
+        attempt += 1;
+    }
+}
+
+/// Whether the supervisor may be alive and have missed the request, or we its reply.
+fn broke_off(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof
+            | ErrorKind::BrokenPipe
+            | ErrorKind::ConnectionReset
+            | ErrorKind::WouldBlock
+            | ErrorKind::TimedOut
+    )
 }
 
 fn exchange(directory: &ContainerDirectory, request: &Request) -> io::Result<Reply> {
@@ -94,6 +119,9 @@ fn exchange(directory: &ContainerDirectory, request: &Request) -> io::Result<Rep
     (&stream).write_all(&line)?;
     let mut reply = String::new();
     BufReader::new((&stream).take(ANSWER_BYTES)).read_line(&mut reply)?;
+    if !reply.ends_with('\n') {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection without a reply"));
+    }
     Ok(serde_json::from_str(&reply)?)
 }
 
@@ -124,5 +152,39 @@ fn readable(descriptor: BorrowedFd<'_>, deadline: Instant) -> bool {
             Ok(0) | Err(_) => {}
             Ok(_) => return true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// Serves so many connections, of which only the last gets a reply.
+    fn asked(connections: u32) -> Result<Reply, RuntimeError> {
+        let place = tempfile::tempdir().unwrap();
+        let id: ContainerId = "one".parse().unwrap();
+        let directory = ContainerDirectory::new(&place.path().join("s"), place.path(), &id);
+        std::fs::create_dir(&directory.run).unwrap();
+        let listener = UnixListener::bind(directory.run.join(CONTROL_SOCKET)).unwrap();
+        let server = std::thread::spawn(move || {
+            for connection in 1..=connections {
+                let (client, _) = listener.accept().unwrap();
+                BufReader::new(&client).read_line(&mut String::new()).unwrap();
+                if connection == ASK_ATTEMPTS {
+                    (&client).write_all(b"\"done\"\n").unwrap();
+                }
+            }
+        });
+        let reply = ask(&id, &directory, &Request::Signal { number: 15 });
+        server.join().unwrap();
+        reply
+    }
+
+    #[test]
+    fn asks_again_when_a_conversation_breaks_off() {
+        assert_eq!(asked(ASK_ATTEMPTS).unwrap(), Reply::Done);
+        // Then nobody listens any more, which is no reason to go on.
+        asked(1).unwrap_err();
     }
 }

@@ -22,8 +22,9 @@ use std::time::Duration;
 const READ_BYTES: usize = 32 * 1024;
 /// Longest request on the control socket.
 const REQUEST_BYTES: u64 = 4096;
-/// A client that stops in the middle of a request must not hold up the output for longer.
-const CLIENT_PATIENCE: Duration = Duration::from_millis(500);
+/// A client that stops in the middle of a request must not hold up the output for longer. Clients are daemons only, and
+/// one that is short of processor time or starts from a slow disk is to be waited for.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A living container.
 #[derive(Debug)]

@@ -36,8 +36,8 @@ const RETRY: BackoffPolicy = BackoffPolicy { first: Duration::from_millis(200), 
 const ANSWER: Duration = Duration::from_secs(10);
 /// Images fetched at a time.
 const FETCHES: usize = 3;
-/// Blobs of one image at most.
-const BLOBS: usize = 1024;
+/// Bytes of a manifest at most, which is all of an image whose size only a source says.
+const MANIFEST: u64 = 4 << 20;
 
 type Outcome = Result<(), String>;
 
@@ -196,14 +196,19 @@ impl Inner {
         let mut client = self.connect(source).await?;
         let request = v1::ListBlobsRequest { ticket: ticket.clone() };
         let listed = in_time(client.list_blobs(request)).await?.into_inner().blobs;
-        if listed.len() > BLOBS {
-            return Err(FetchError::Temporary(format!("it names {} blobs", listed.len())));
+        let size = manifest_size(&listed, manifest)?;
+        if !self.has_blob(manifest, size).await {
+            self.fetch_blob(&mut client, manifest, size, ticket).await?;
         }
-        for blob in listed {
-            let digest: Digest =
-                blob.digest.parse().map_err(|error| FetchError::Temporary(format!("{error}")))?;
-            if !self.has_blob(digest, blob.size).await {
-                self.fetch_blob(&mut client, digest, blob.size, ticket).await?;
+        // Which blobs there are, and how large, is what the manifest says, whose digest is known: not the source.
+        let images = Arc::clone(&self.images);
+        let blobs = blocking(move || images.manifest_blobs(manifest)).await;
+        let blobs = blobs
+            .ok_or_else(|| FetchError::Final("reading the manifest panicked".to_owned()))?
+            .map_err(unpacking)?;
+        for blob in blobs {
+            if !self.has_blob(blob.digest, blob.size).await {
+                self.fetch_blob(&mut client, blob.digest, blob.size, ticket).await?;
             }
         }
         let images = Arc::clone(&self.images);
@@ -245,6 +250,16 @@ impl Inner {
             writer = on_disk(move || write(writer, &piece.data)).await?;
         }
         on_disk(move || writer.commit()).await
+    }
+}
+
+fn manifest_size(listed: &[v1::Blob], manifest: Digest) -> Result<u64, FetchError> {
+    let name = manifest.to_string();
+    let size = listed.iter().find(|blob| blob.digest == name).map(|blob| blob.size);
+    match size {
+        Some(size) if size <= MANIFEST => Ok(size),
+        Some(size) => Err(FetchError::Temporary(format!("it says that the manifest has {size} bytes"))),
+        None => Err(FetchError::Temporary("it does not list the manifest".to_owned())),
     }
 }
 

@@ -3,9 +3,11 @@
 //! A ticket of the managers names one node and one manifest. Who shows it is who the connection's certificate says,
 //! and it gets the blobs of that manifest and no others, even if it knows their digests.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_daemon::{Clock, ErrorChain};
@@ -16,7 +18,8 @@ use coracle_pki::identity::PeerIdentity;
 use coracle_pki::{TicketPublicKey, UnixTime};
 use coracle_proto::v1;
 use coracle_proto::v1::image_transfer_server::ImageTransfer;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::warn;
@@ -29,6 +32,10 @@ const PIECE: usize = 256 * 1024;
 const READ_AHEAD: usize = 2;
 /// Blobs sent at a time; more callers wait.
 const UPLOADS: usize = 16;
+/// Blobs sent at a time to one node, so that no node keeps the others waiting.
+const UPLOADS_TO_ONE: usize = 4;
+/// Longest wait for a receiver to take a piece.
+const TAKEN: Duration = Duration::from_secs(30);
 /// Where a ticket has its manifest's digest (see `coracle_pki::ticket`).
 const MANIFEST_IN_TICKET: std::ops::Range<usize> = 17..49;
 
@@ -38,7 +45,46 @@ pub struct ImageTransferService {
     images: Arc<ImageStore>,
     ticket_key: watch::Receiver<Option<TicketPublicKey>>,
     clock: Arc<dyn Clock>,
-    uploads: Arc<Semaphore>,
+    uploads: Arc<Uploads>,
+}
+
+/// Who may send at a time.
+#[derive(Debug)]
+struct Uploads {
+    all: Arc<Semaphore>,
+    /// Only of nodes that wait or receive at the moment.
+    of_node: Mutex<HashMap<NodeId, Weak<Semaphore>>>,
+}
+
+/// Held while a blob is sent: one of the node's and one of all.
+#[derive(Debug)]
+struct Upload {
+    _of_node: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Uploads {
+    fn new() -> Self {
+        Self { all: Arc::new(Semaphore::new(UPLOADS)), of_node: Mutex::default() }
+    }
+
+    async fn acquire(&self, node: NodeId) -> Result<Upload, AcquireError> {
+        // First the node's own: who waits for that must not hold one of all.
+        let of_node = self.of_node(node).acquire_owned().await?;
+        let of_all = Arc::clone(&self.all).acquire_owned().await?;
+        Ok(Upload { _of_node: of_node, _of_all: of_all })
+    }
+
+    fn of_node(&self, node: NodeId) -> Arc<Semaphore> {
+        let mut known = self.of_node.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(semaphore) = known.get(&node).and_then(Weak::upgrade) {
+            return semaphore;
+        }
+        known.retain(|_, semaphore| semaphore.strong_count() > 0);
+        let semaphore = Arc::new(Semaphore::new(UPLOADS_TO_ONE));
+        known.insert(node, Arc::downgrade(&semaphore));
+        semaphore
+    }
 }
 
 impl ImageTransferService {
@@ -47,7 +93,7 @@ impl ImageTransferService {
         ticket_key: watch::Receiver<Option<TicketPublicKey>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { images, ticket_key, clock, uploads: Arc::new(Semaphore::new(UPLOADS)) }
+        Self { images, ticket_key, clock, uploads: Arc::new(Uploads::new()) }
     }
 
     /// The manifest that the caller may fetch.
@@ -61,7 +107,7 @@ impl ImageTransferService {
             .get(MANIFEST_IN_TICKET)
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or_else(|| Status::permission_denied("image ticket is too short"))?;
-        let now = UnixTime::since_unix_epoch(std::time::Duration::from_nanos(self.clock.now()));
+        let now = UnixTime::since_unix_epoch(Duration::from_nanos(self.clock.now()));
         key.verify(ticket, now, peer, &wanted)
             .map_err(|error| Status::permission_denied(error.to_string()))?;
         Ok(Digest::from_bytes(wanted))
@@ -118,7 +164,7 @@ impl ImageTransfer for ImageTransferService {
         if !self.blobs(manifest).await?.iter().any(|blob| blob.digest == digest) {
             return Err(Status::permission_denied(format!("blob {digest} is not one of image {manifest}")));
         }
-        let permit = Arc::clone(&self.uploads).acquire_owned().await;
+        let permit = self.uploads.acquire(peer(&request)?).await;
         let permit = permit.map_err(|_| Status::unavailable("this node is shutting down"))?;
         let images = Arc::clone(&self.images);
         let opened = blocking(move || images.blob_reader(digest)).await;
@@ -126,30 +172,43 @@ impl ImageTransfer for ImageTransferService {
             .ok_or_else(|| Status::internal("opening the blob panicked"))?
             .map_err(|error| not_readable(&error))?;
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        tokio::task::spawn_blocking(move || {
-            send(file, size, &sender);
+        tokio::spawn(async move {
+            send(file, size, &sender).await;
             drop(permit);
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 
-/// Reads until the end or until nobody receives.
-fn send(mut file: File, size: u64, sender: &mpsc::Sender<Result<v1::BlobChunk, Status>>) {
+/// Reads until the end, until nobody receives, or until the receiver takes too long. No thread waits for it.
+async fn send(mut file: File, size: u64, sender: &mpsc::Sender<Result<v1::BlobChunk, Status>>) {
     let piece = usize::try_from(size).unwrap_or(PIECE).clamp(1, PIECE);
     loop {
-        let mut data = vec![0; piece];
-        let message = match file.read(&mut data) {
-            Ok(0) => return,
-            Ok(read) => {
-                data.truncate(read);
+        let read = blocking(move || read_piece(&mut file, piece).map(|data| (file, data))).await;
+        let message = match read {
+            Some(Ok((_, data))) if data.is_empty() => return,
+            Some(Ok((read_on, data))) => {
+                file = read_on;
                 Ok(v1::BlobChunk { data: Bytes::from(data) })
             }
-            Err(error) => Err(Status::unavailable(format!("blob cannot be read: {error}"))),
+            Some(Err(error)) => {
+                let broken = Err(Status::unavailable(format!("blob cannot be read: {error}")));
+                let _ = timeout(TAKEN, sender.send(broken)).await;
+                return;
+            }
+            // It was logged.
+            None => return,
         };
-        let last = message.is_err();
-        if sender.blocking_send(message).is_err() || last {
+        // Dropping the sender closes the stream.
+        if !matches!(timeout(TAKEN, sender.send(message)).await, Ok(Ok(()))) {
             return;
         }
     }
+}
+
+fn read_piece(file: &mut File, size: usize) -> std::io::Result<Vec<u8>> {
+    let mut data = vec![0; size];
+    let read = file.read(&mut data)?;
+    data.truncate(read);
+    Ok(data)
 }

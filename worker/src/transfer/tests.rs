@@ -11,11 +11,11 @@ use coracle_pki::tls::{ExpectedServer, client_config};
 use coracle_pki::{SwappableIdentity, Ticket};
 use coracle_proto::v1;
 use coracle_proto::v1::image_transfer_client::ImageTransferClient;
-use coracle_proto::v1::image_transfer_server::ImageTransferServer;
+use coracle_proto::v1::image_transfer_server::{ImageTransfer, ImageTransferServer};
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
 
 use super::serve::ImageTransferService;
 use crate::tests::manager::{FakeManager, World, now, serve};
@@ -113,4 +113,58 @@ async fn tasks_share_the_fetch_of_an_image_that_only_the_second_node_gives() {
     }
     assert!(node.images.has(node.image));
     tokio::time::timeout(Duration::from_secs(10), agent.stop()).await.unwrap();
+}
+
+/// Gives what it is asked for, and lists other blobs than there are.
+struct Liar(ImageTransferService);
+
+#[tonic::async_trait]
+impl ImageTransfer for Liar {
+    async fn list_blobs(
+        &self,
+        request: Request<v1::ListBlobsRequest>,
+    ) -> Result<Response<v1::ListBlobsResponse>, Status> {
+        let mut response = self.0.list_blobs(request).await?.into_inner();
+        response.blobs.truncate(1);
+        let invented = |number: u8| v1::Blob {
+            digest: Digest::from_bytes([number; 32]).to_string(),
+            size: 1 << 40,
+            media_type: String::new(),
+        };
+        response.blobs.splice(0..0, (0..200).map(invented));
+        Ok(Response::new(response))
+    }
+
+    type FetchBlobStream = <ImageTransferService as ImageTransfer>::FetchBlobStream;
+
+    async fn fetch_blob(
+        &self,
+        request: Request<v1::FetchBlobRequest>,
+    ) -> Result<Response<Self::FetchBlobStream>, Status> {
+        self.0.fetch_blob(request).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn which_blobs_are_fetched_is_what_the_manifest_says() {
+    let world = World::new();
+    let node = Node::new(&world, 7);
+    let source = Node::new(&world, 8);
+    node.images.remove(node.image).unwrap();
+    let blobs = source.images.manifest_blobs(source.image).unwrap();
+    node.images.collect(&std::collections::BTreeSet::new()).unwrap();
+    assert!(!blobs.iter().any(|blob| node.images.has_blob(blob.digest, blob.size)));
+    let key = watch::channel(Some(world.tickets.public().unwrap())).1;
+    let honest = ImageTransferService::new(Arc::clone(&source.images), key, Arc::new(SystemClock::new()));
+    let routes = tonic::service::Routes::new(ImageTransferServer::new(Liar(honest)));
+    let (address, _server) = serve(&source.identity, routes).await;
+    let mut manager = FakeManager::start(&world, 1).await;
+    let agent = node.start(&[&manager.address]).await;
+    let mut session = manager.welcomed(&world).await;
+    let sources = vec![v1::ImageSource { node_id: NodeId::from_bits(8).to_string(), address }];
+    let response = v1::RequestImageResponse { ticket: ticket(&world, 7, node.image), sources };
+    manager.give_image(&node.image.to_string(), response);
+    session.complete(&[node.task(1, DesiredState::Running, &["run"])]).await;
+    session.until(TaskId::from_bits(1), TaskState::Running, true).await;
+    agent.stop().await;
 }

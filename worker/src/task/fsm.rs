@@ -16,7 +16,7 @@ use coracle_model::restart::RestartPolicy;
 use coracle_model::task::{DesiredState, Exit, TaskState, TaskStatus};
 use coracle_model::time::Timestamp;
 
-use super::restart::History;
+use super::restart::{CrashLoop, History};
 
 /// Time after which a kill that showed no effect is repeated.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -136,6 +136,7 @@ pub(crate) struct Machine {
     offline: bool,
     dropped: bool,
     history: History,
+    crashes: CrashLoop,
     restart: RestartPolicy,
     stop_grace: Duration,
 }
@@ -150,6 +151,7 @@ impl Machine {
             offline: false,
             dropped: false,
             history: setup.history,
+            crashes: CrashLoop::default(),
             restart: setup.restart,
             stop_grace: setup.stop_grace,
         }
@@ -279,6 +281,7 @@ impl Machine {
         self.phase = Phase::Running;
         let known = self.status.state == TaskState::Running && self.status.pid == pid;
         if !known {
+            self.crashes.started(now);
             // Also where the state was terminal: the end was never reported, and it runs again.
             let local_restarts = self.status.local_restarts;
             self.status = TaskStatus {
@@ -366,9 +369,13 @@ impl Machine {
             return Vec::new();
         }
         let exit = self.status.exit.unwrap_or(Exit::Unknown);
-        let Some(delay) = self.history.next_start(&self.restart, exit, self.status.since, now) else {
+        let ended = self.status.since;
+        let mut crashes = self.crashes;
+        let floor = crashes.ended(ended);
+        let Some(delay) = self.history.next_start(&self.restart, exit, ended, floor, now) else {
             return Vec::new();
         };
+        self.crashes = crashes;
         self.phase = Phase::Waiting { exit };
         let message = format!("starts again on this node, no manager can be reached: {exit}");
         // The end was never reported, so for the managers the task has not gone back.

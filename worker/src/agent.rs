@@ -30,6 +30,9 @@ use crate::transfer::serve::ImageTransferService;
 /// Events between runners, session and desk.
 const EVENTS: usize = 1024;
 
+/// How long after the kill containers may take to be deleted before `swarm leave` goes on without them.
+const AFTER_KILL: Duration = Duration::from_secs(30);
+
 /// What an agent is made of.
 pub struct AgentConfig {
     /// The node's folder; the agent's own is `agent/` in it.
@@ -298,12 +301,15 @@ impl AgentHandle {
     }
 
     /// Stops and deletes all containers, for `swarm leave`; what has not ended after `deadline` is killed. Returns
-    /// when nothing is left, or when the agent does not run.
+    /// when nothing is left, when the agent does not run, or some time after the deadline: what cannot be deleted
+    /// is left to the next start.
     pub async fn stop_all_tasks(&self, deadline: Duration) {
         let (done, waiting) = oneshot::channel();
         if self.desk.send(Event::StopAll(deadline, done)).await.is_ok() {
             // An agent that ends meanwhile leaves the containers.
-            let _ = waiting.await;
+            if tokio::time::timeout(deadline.saturating_add(AFTER_KILL), waiting).await.is_err() {
+                warn!("containers are left behind: they could not be deleted in time");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Containers that a test plays. They outlive the agent as real ones do.
 //!
 //! The program's first argument says how it behaves: `refuse` cannot be created, `broken` cannot be started,
-//! `panic` panics when first waited for, `stubborn` ignores its stop signal, `exit N` ends at once; anything else runs until it is told to end.
+//! `panic` panics when first waited for, `stubborn` ignores its stop signal, `sticky` is deleted at the second try, `exit N` ends at once; anything else runs until it is told to end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -115,6 +115,11 @@ impl Containers for FakeContainers {
 
     fn delete(&self, task: TaskId) -> Result<(), ContainerError> {
         self.did("delete", task);
+        let sticks =
+            self.state().containers.get(&task).is_some_and(|fake| fake.launch.arguments[0] == "sticky");
+        if sticks && self.count("delete", task) == 1 {
+            return Err(ContainerError("played: busy".into()));
+        }
         self.state().containers.remove(&task);
         Ok(())
     }

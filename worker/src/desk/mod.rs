@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_model::id::TaskId;
-use coracle_model::task::TaskStatus;
+use coracle_model::task::{Exit, TaskStatus};
 use coracle_pki::TicketPublicKey;
 use coracle_proto::v1;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -58,6 +58,8 @@ pub(crate) enum Event {
     Status(StatusEvent),
     /// A dropped task has left nothing but its log.
     Gone(TaskId),
+    /// A container of which the journal knows nothing has ended.
+    StrayEnded(TaskId, Exit),
     /// What ran a task has panicked.
     Panicked(TaskId),
     /// A session is about to open and wants to say what is here.
@@ -157,8 +159,28 @@ impl Desk {
                 "containers run that the journal does not know: they are kept until a manager says what they are"
             );
         }
+        desk.watch_strays();
         desk.count_running();
         desk
+    }
+
+    fn watch_strays(&self) {
+        let running = self.strays.values().filter(|found| matches!(found.reality, Reality::Running { .. }));
+        for task in running.map(|found| found.task) {
+            let (ended, events) = (self.workshop.containers.wait(task), self.workshop.events.clone());
+            // Ends with the container or with the process.
+            tokio::spawn(async move {
+                let _ = events.send(Event::StrayEnded(task, ended.await)).await;
+            });
+        }
+    }
+
+    fn on_stray_ended(&mut self, task: TaskId, exit: Exit) {
+        // By now a manager may have said what it is: then its runner watches it.
+        if let Some(found) = self.strays.get_mut(&task) {
+            found.reality = Reality::Ended { exit };
+            self.count_running();
+        }
     }
 
     /// Hears events until `stop`; then waits for the runners, whose containers go on.
@@ -192,6 +214,7 @@ impl Desk {
         match event {
             Event::Status(event) => self.on_status(event),
             Event::Gone(task) => self.on_gone(task),
+            Event::StrayEnded(task, exit) => self.on_stray_ended(task, exit),
             Event::Panicked(task) => self.on_panicked(task),
             Event::Hello(reply) => {
                 self.set.begin_session();

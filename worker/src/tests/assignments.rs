@@ -228,3 +228,18 @@ async fn a_panic_over_one_task_loses_neither_it_nor_others() {
     assert_eq!((node.containers.count("start", id(1)), node.containers.count("wait", id(1))), (1, 2));
     agent.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_is_not_forgotten_before_its_container_is_deleted() {
+    let world = World::new();
+    let node = Node::new(&world, 7);
+    let mut manager = FakeManager::start(&world, 1).await;
+    let agent = node.start(&[&manager.address]).await;
+    let mut session = manager.welcomed(&world).await;
+    session.complete(&[node.task(1, RUNNING, &["sticky"])]).await;
+    session.until(id(1), TaskState::Running, true).await;
+    session.increment(&[], &[id(1)]).await;
+    eventually("it is deleted at last", || node.containers.reality(id(1)) == Reality::Absent).await;
+    assert!(node.containers.count("delete", id(1)) >= 2);
+    agent.stop().await;
+}

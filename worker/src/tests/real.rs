@@ -128,7 +128,7 @@ async fn real_containers_run_are_left_alone_by_restarts_and_leave_nothing() {
     let missing = session.until(id(4), TaskState::Failed, true).await;
     assert!(missing.error.contains("/bin/nope"), "{}", missing.error);
     let refused = session.until(id(5), TaskState::Rejected, true).await;
-    assert!(refused.error.ends_with("/does/not/exist"), "{}", refused.error);
+    assert!(refused.error.contains("/does/not/exist"), "{}", refused.error);
 
     // The log outlives the container.
     eventually("the ended container is deleted", || agent.containers.inspect(id(2)) == Reality::Absent).await;

@@ -315,6 +315,22 @@ fn daemon_process() {
     std::thread::sleep(PATIENCE);
 }
 
+/// Nothing of a container is where a service manager would look for processes of the daemon.
+#[test]
+fn supervisors_leave_the_daemon_in_every_hierarchy() {
+    let Some(lab) = Lab::new() else { return };
+    let id = unique("away");
+    lab.runtime().run(&id, &lab.spec(&["sleep", "1000"])).unwrap();
+    let membership = fs::read_to_string(format!("/proc/{}/cgroup", supervisor_of(lab.pid(&id)))).unwrap();
+    let checked = ["memory", "pids", "name=systemd", ""];
+    for line in membership.lines() {
+        let [_, controllers, path] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        if checked.contains(&controllers) {
+            assert_eq!(path, format!("/{}/supervisors", lab.config.cgroup_parent), "{line}");
+        }
+    }
+}
+
 #[test]
 fn daemon_killed_and_restarted() {
     let Some(mut lab) = Lab::new() else { return };

@@ -39,6 +39,9 @@ pub(crate) struct Hierarchy {
 pub(crate) struct Host {
     pub(crate) version: CgroupVersion,
     pub(crate) hierarchies: Vec<Hierarchy>,
+    /// Mounts of hierarchies without controllers that a service manager tracks its units with (v1 only). Supervisors
+    /// leave the daemon's unit in them too; containers go with their supervisors.
+    pub(crate) tracking: Vec<PathBuf>,
 }
 
 impl Host {
@@ -62,12 +65,16 @@ impl Host {
 fn parse(mountinfo: &str) -> Result<Host, RuntimeError> {
     let mut hierarchies: Vec<Hierarchy> = Vec::new();
     let mut unified = None;
+    let mut named = None;
     for line in mountinfo.lines() {
         let Some((before, after)) = line.split_once(" - ") else { continue };
         let Some(mount) = before.split(' ').nth(4).map(PathBuf::from) else { continue };
         let mut fields = after.split(' ');
         match (fields.next(), fields.nth(1)) {
             (Some("cgroup2"), _) => unified = unified.or(Some(mount)),
+            (Some("cgroup"), Some(options)) if options.split(',').any(|option| option == "name=systemd") => {
+                named = named.or(Some(mount));
+            }
             (Some("cgroup"), Some(options)) => {
                 let controllers: Vec<String> =
                     options.split(',').filter(|option| is_controller(option)).map(str::to_owned).collect();
@@ -84,7 +91,8 @@ fn parse(mountinfo: &str) -> Result<Host, RuntimeError> {
     if has("memory") {
         let missing: Vec<&str> = WANTED.iter().copied().filter(|name| !has(name)).collect();
         return if missing.is_empty() {
-            Ok(Host { version: CgroupVersion::V1, hierarchies })
+            let tracking = named.into_iter().chain(unified).collect();
+            Ok(Host { version: CgroupVersion::V1, hierarchies, tracking })
         } else {
             Err(RuntimeError::Host(format!(
                 "the cgroup v1 controllers {} are not mounted",
@@ -94,7 +102,8 @@ fn parse(mountinfo: &str) -> Result<Host, RuntimeError> {
     }
     let mount = unified
         .ok_or_else(|| RuntimeError::Host("no cgroup file system is mounted at /sys/fs/cgroup".into()))?;
-    Ok(Host { version: CgroupVersion::V2, hierarchies: vec![Hierarchy { mount, controllers: Vec::new() }] })
+    let hierarchies = vec![Hierarchy { mount, controllers: Vec::new() }];
+    Ok(Host { version: CgroupVersion::V2, hierarchies, tracking: Vec::new() })
 }
 
 fn is_controller(option: &str) -> bool {
@@ -119,6 +128,7 @@ mod tests {
         assert_eq!(host.version, CgroupVersion::V1);
         assert_eq!(host.hierarchies.len(), 4);
         assert_eq!(host.hierarchies[0].controllers, ["cpu", "cpuacct"]);
+        assert_eq!(host.tracking, ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"].map(PathBuf::from));
     }
 
     #[test]

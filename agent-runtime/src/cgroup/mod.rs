@@ -78,7 +78,7 @@ pub(crate) struct Cgroups {
 impl Cgroups {
     /// Makes the parent and the supervisors' cgroup.
     pub(crate) fn open(host: Host, parent: &str) -> Result<Self, RuntimeError> {
-        let cgroups = Self { host, parent: PathBuf::from(parent.trim_matches('/')) };
+        let mut cgroups = Self { host, parent: PathBuf::from(parent.trim_matches('/')) };
         for hierarchy in &cgroups.host.hierarchies {
             if cgroups.host.version == CgroupVersion::V2 {
                 cgroups.delegate(hierarchy)?;
@@ -86,31 +86,49 @@ impl Cgroups {
             let directory = cgroups.directory(hierarchy, SUPERVISORS);
             fs::create_dir_all(&directory).doing("creating the cgroup", &directory)?;
         }
+        cgroups.host.tracking.retain(|mount| {
+            let directory = mount.join(&cgroups.parent).join(SUPERVISORS);
+            let made = fs::create_dir_all(&directory);
+            if let Err(error) = &made {
+                tracing::warn!(path = %directory.display(), %error, "supervisors stay with the daemon in this hierarchy");
+            }
+            made.is_ok()
+        });
         Ok(cgroups)
     }
 
-    /// Hands the controllers down to the parent, level by level.
+    /// Hands the controllers down to the parent, level by level. Processes are moved out of the way only where they are
+    /// ours to move: in the daemon's own cgroup, and at the root of its cgroup namespace, where nobody else is.
     fn delegate(&self, hierarchy: &Hierarchy) -> Result<(), RuntimeError> {
+        let own = v2::own().map(|own| hierarchy.mount.join(own)).ok();
+        let mut problem = None;
+        let mut enable = |directory: &Path| {
+            let is_ours = *directory == hierarchy.mount || own.as_deref() == Some(directory);
+            if let Err(error) = v2::enable_controllers(directory, is_ours) {
+                problem.get_or_insert_with(|| format!("{}: {error}", directory.display()));
+            }
+        };
         let mut directory = hierarchy.mount.clone();
-        let levels: Vec<_> = self.parent.components().collect();
-        for level in levels {
-            v2::enable_controllers(&directory);
+        for level in self.parent.components() {
+            enable(&directory);
             directory.push(level);
             match fs::create_dir(&directory) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 result => result.doing("creating the cgroup", &directory)?,
             }
         }
-        v2::enable_controllers(&directory);
+        enable(&directory);
         let missing = v2::missing_controllers(&directory);
         if missing.is_empty() {
             return Ok(());
         }
         Err(RuntimeError::Host(format!(
-            "the cgroup controllers {} are not available in {}; start the daemon with Delegate=yes, or move \
-             processes out of the cgroups above it",
+            "the cgroup controllers {} cannot be handed down to {} (first problem: {}); see that cgroup.controllers at \
+             the root lists them, and that no cgroup on the way has processes of its own (for a parent inside a unit: \
+             Delegate=yes)",
             missing.join(", "),
-            directory.display()
+            directory.display(),
+            problem.as_deref().unwrap_or("none"),
         )))
     }
 
@@ -184,7 +202,7 @@ impl Cgroups {
             version,
             join: if v1 { procs(id.as_str()) } else { Vec::new() },
             directory: if v1 { None } else { self.controller(id, "") },
-            supervisor: procs(SUPERVISORS),
+            supervisor: procs(SUPERVISORS).into_iter().chain(self.tracking_procs()).collect(),
             out_of_memory: memory
                 .map(|directory| OutOfMemoryCounter { file: directory.join(file), key: "oom_kill".into() }),
             hierarchies: if v1 {
@@ -193,6 +211,11 @@ impl Cgroups {
                 Vec::new()
             },
         }
+    }
+
+    fn tracking_procs(&self) -> impl Iterator<Item = PathBuf> {
+        let file = self.parent.join(SUPERVISORS).join("cgroup.procs");
+        self.host.tracking.iter().map(move |mount| mount.join(&file))
     }
 
     /// Current use.
@@ -219,10 +242,11 @@ impl Cgroups {
 
     /// Removes the supervisors' cgroup and the parent, if nothing else is in them. For tests and uninstallation.
     pub(crate) fn remove_parent(&self) {
-        for hierarchy in &self.host.hierarchies {
-            let _ = fs::remove_dir(self.directory(hierarchy, SUPERVISORS));
-            let mut directory = hierarchy.mount.join(&self.parent);
-            while directory != hierarchy.mount && fs::remove_dir(&directory).is_ok() {
+        let mounts = self.host.hierarchies.iter().map(|hierarchy| &hierarchy.mount);
+        for mount in mounts.chain(&self.host.tracking) {
+            let mut directory = mount.join(&self.parent);
+            let _ = fs::remove_dir(directory.join(SUPERVISORS));
+            while directory != *mount && fs::remove_dir(&directory).is_ok() {
                 directory.pop();
             }
         }

@@ -12,6 +12,7 @@ fn v2_limits_reach_their_files() {
     let host = Host {
         version: CgroupVersion::V2,
         hierarchies: vec![Hierarchy { mount: root.path().to_owned(), controllers: Vec::new() }],
+        tracking: Vec::new(),
     };
     let cgroups = Cgroups { host, parent: "coracle/node".into() };
     let id: ContainerId = "one".parse().unwrap();
@@ -30,18 +31,40 @@ fn v2_limits_reach_their_files() {
     assert_eq!(membership.out_of_memory.unwrap().file, directory.join("memory.events"));
 }
 
+/// A mounted v2 hierarchy, if there is one that we may change.
+fn unified() -> Option<PathBuf> {
+    let mount = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|mount| rustix::process::geteuid().is_root() && mount.join("cgroup.controllers").exists());
+    if mount.is_none() {
+        println!("skipped: needs root and a cgroup v2 hierarchy");
+    }
+    mount
+}
+
+#[test]
+fn processes_are_moved_out_of_the_way() {
+    let Some(mount) = unified() else { return };
+    let directory = mount.join(format!("coracle-evacuation-test-{}", std::process::id()));
+    fs::create_dir(&directory).unwrap();
+    let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+    let moved = write_existing(&directory.join("cgroup.procs"), &child.id().to_string())
+        .and_then(|()| v2::evacuate(&directory))
+        .and_then(|()| fs::read_to_string(directory.join("init/cgroup.procs")));
+    let left = fs::read_to_string(directory.join("cgroup.procs"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    remove_tree(&directory, Instant::now() + REMOVAL_PATIENCE).unwrap();
+    assert_eq!(moved.unwrap(), format!("{}\n", child.id()));
+    assert_eq!(left.unwrap(), "");
+}
+
 /// Devices that the rules do not name cannot be opened by a member of a v2 cgroup. Needs root and a mounted v2
 /// hierarchy; controllers are not needed for device programs.
 #[test]
 fn device_program_is_enforced() {
-    let mount = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-        .map(PathBuf::from)
-        .into_iter()
-        .find(|mount| mount.join("cgroup.controllers").exists());
-    let (true, Some(mount)) = (rustix::process::geteuid().is_root(), mount) else {
-        println!("skipped: needs root and a cgroup v2 hierarchy");
-        return;
-    };
+    let Some(mount) = unified() else { return };
     let directory = mount.join(format!("coracle-device-test-{}", std::process::id()));
     fs::create_dir(&directory).unwrap();
     let attached = attach_devices(&directory, devices::DEFAULT);

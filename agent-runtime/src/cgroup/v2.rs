@@ -3,7 +3,8 @@
 use super::{Write, v1};
 use crate::spec::Resources;
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Controllers that containers need.
 const CONTROLLERS: &[&str] = &["cpu", "memory", "pids"];
@@ -24,12 +25,61 @@ pub(super) fn writes(resources: &Resources) -> Vec<Write> {
     writes
 }
 
-/// Hands the controllers down one level. What cannot be handed down shows at the bottom, in
-/// [`missing_controllers`].
-pub(super) fn enable_controllers(directory: &Path) {
-    for controller in CONTROLLERS {
-        let _ = super::write_existing(&directory.join("cgroup.subtree_control"), &format!("+{controller}"));
+/// Child cgroup for the processes of a cgroup that is to hand controllers down.
+const EVACUATED: &str = "init";
+/// Processes may be forked while others are moved.
+const EVACUATION_ROUNDS: u32 = 16;
+
+/// Hands the controllers down one level. If `may_evacuate` says so, processes of this cgroup that are in the way are
+/// moved into a child of it ("no internal process constraint" of cgroup-v2.rst).
+///
+/// # Errors
+/// The first one; what could be handed down shows in [`missing_controllers`].
+pub(super) fn enable_controllers(directory: &Path, may_evacuate: bool) -> io::Result<()> {
+    match enable(directory) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy && may_evacuate => {
+            evacuate(directory)?;
+            enable(directory)
+        }
+        result => result,
     }
+}
+
+fn enable(directory: &Path) -> io::Result<()> {
+    let control = directory.join("cgroup.subtree_control");
+    let enable = |controller| super::write_existing(&control, &format!("+{controller}"));
+    // One by one, because one that is missing must not cost the others.
+    CONTROLLERS.iter().map(enable).fold(Ok(()), Result::and)
+}
+
+/// Moves all processes of a cgroup into its child `init`.
+pub(super) fn evacuate(directory: &Path) -> io::Result<()> {
+    let child = directory.join(EVACUATED);
+    match fs::create_dir(&child) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        result => result?,
+    }
+    for _ in 0..EVACUATION_ROUNDS {
+        let members = fs::read_to_string(directory.join("cgroup.procs"))?;
+        if members.is_empty() {
+            return Ok(());
+        }
+        for pid in members.lines() {
+            match super::write_existing(&child.join("cgroup.procs"), pid) {
+                // It has ended meanwhile.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                result => result?,
+            }
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "new processes keep appearing"))
+}
+
+/// The v2 cgroup of this process, relative to the root of the hierarchy as its cgroup namespace has it.
+pub(super) fn own() -> io::Result<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    path.map(PathBuf::from).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup v2 membership"))
 }
 
 /// Controllers that the children of a cgroup will not have.

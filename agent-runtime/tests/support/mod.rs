@@ -148,7 +148,7 @@ impl Drop for Lab {
         if mounts.contains(self.directory.path().to_str().unwrap_or("?")) {
             problems.push("mounts are left".to_owned());
         }
-        for controller in ["memory", "pids", "cpu", "devices"] {
+        for controller in ["memory", "pids", "cpu", "devices", "systemd", "unified"] {
             let cgroup = Path::new("/sys/fs/cgroup").join(controller).join(&self.config.cgroup_parent);
             if cgroup.exists() {
                 problems.push(format!("{} is left", cgroup.display()));

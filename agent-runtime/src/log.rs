@@ -5,7 +5,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::inotify;
 use serde::Deserialize;
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -58,8 +57,6 @@ pub struct LogReader {
     current: Option<Position>,
     /// The beginning of a line whose end is not written yet.
     partial: Vec<u8>,
-    /// Entries that were found when looking for the tail.
-    ready: VecDeque<LogEntry>,
     notify: Option<OwnedFd>,
 }
 
@@ -81,7 +78,6 @@ impl LogReader {
             since: options.since.clone(),
             current: None,
             partial: Vec::new(),
-            ready: VecDeque::new(),
             notify: None,
         };
         match options.tail {
@@ -96,9 +92,6 @@ impl LogReader {
     /// # Errors
     /// A file cannot be read.
     pub fn next_entry(&mut self) -> io::Result<Option<LogEntry>> {
-        if let Some(entry) = self.ready.pop_front() {
-            return Ok(Some(entry));
-        }
         loop {
             let Some(line) = self.next_line()? else { return Ok(None) };
             let Ok(entry) = serde_json::from_slice::<LogEntry>(&line) else { continue };
@@ -235,36 +228,26 @@ impl LogReader {
         Ok(age(first).zip(age(second)).is_some_and(|(first, second)| first == second + 1))
     }
 
-    /// Finds the last `count` entries by walking backwards, so that the cost follows `count`.
+    /// Finds where the last `count` entries begin by walking backwards, so that the cost follows `count`. They are read
+    /// forward from there as they are asked for: however many are wanted, only one is in memory.
     fn seek_tail(&mut self, count: usize) -> io::Result<()> {
-        let files = self.files()?;
-        let mut tail: VecDeque<LogEntry> = VecDeque::new();
-        for path in files.iter().rev() {
+        let mut wanted = count;
+        let mut seen = Vec::new();
+        for path in self.files()?.iter().rev() {
             let Ok(mut position) = Position::open(path) else { continue };
-            let wanted = count - tail.len();
-            let (start, end) = last_lines(position.reader.get_mut(), wanted)?;
+            // One that was renamed while we looked shows twice.
+            if seen.contains(&position.inode) {
+                continue;
+            }
+            seen.push(position.inode);
+            let (start, found) = last_lines(position.reader.get_mut(), wanted)?;
             position.reader.seek(SeekFrom::Start(start))?;
-            let mut at = start;
-            let mut here = Vec::new();
-            while at < end {
-                let mut line = Vec::new();
-                at += position.reader.read_until(b'\n', &mut line)? as u64;
-                if let Ok(entry) = serde_json::from_slice::<LogEntry>(&line) {
-                    here.push(entry);
-                }
-            }
-            for entry in here.into_iter().rev() {
-                tail.push_front(entry);
-            }
-            if self.current.is_none() {
-                self.current = Some(position);
-            }
-            if tail.len() >= count {
+            wanted -= found;
+            self.current = Some(position);
+            if wanted == 0 {
                 break;
             }
         }
-        tail.retain(|entry| self.since.as_ref().is_none_or(|since| entry.time >= *since));
-        self.ready = tail;
         Ok(())
     }
 }
@@ -281,28 +264,24 @@ impl Position {
     }
 }
 
-/// Where the last `count` complete lines begin and end.
-fn last_lines(file: &mut File, count: usize) -> io::Result<(u64, u64)> {
+/// Where the last `count` complete lines begin, and how many of them there are.
+fn last_lines(file: &mut File, count: usize) -> io::Result<(u64, usize)> {
     use std::os::unix::fs::FileExt;
-    let length = file.metadata()?.len();
-    let mut end = length;
-    let mut complete_end = None;
+    let mut end = file.metadata()?.len();
     let mut newlines = 0;
     while end > 0 {
         let start = end.saturating_sub(BLOCK);
         let mut block = vec![0; usize::try_from(end - start).unwrap_or(0)];
         file.read_exact_at(&mut block, start)?;
         for (index, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-            let after = start + index as u64 + 1;
-            let complete_end = *complete_end.get_or_insert(after);
-            newlines += 1;
-            if newlines > count {
-                return Ok((after, complete_end));
+            if newlines == count {
+                return Ok((start + index as u64 + 1, count));
             }
+            newlines += 1;
         }
         end = start;
     }
-    Ok((0, complete_end.unwrap_or(0)))
+    Ok((0, newlines))
 }
 
 #[cfg(test)]
@@ -378,6 +357,13 @@ mod tests {
             let mut reader = LogReader::open(path, &options).unwrap();
             assert_eq!(drain(&mut reader), expected.collect::<Vec<_>>(), "tail {tail}");
         }
+        let both = LogOptions { tail: Some(6), since: Some("2026-01-01T00:00:06".into()) };
+        assert_eq!(drain(&mut LogReader::open(path, &both).unwrap()), [6, 7]);
+        // What is there when it is opened counts, also when it is rotated before it is read.
+        let mut before = LogReader::open(path, &LogOptions { tail: Some(4), since: None }).unwrap();
+        rotate(path);
+        append(path, 8..8);
+        assert_eq!(drain(&mut before), [4, 5, 6, 7]);
         let mut reader = LogReader::open(path, &LogOptions { tail: Some(1), since: None }).unwrap();
         append(path, 8..10);
         assert_eq!(drain(&mut reader), [7, 8, 9]);

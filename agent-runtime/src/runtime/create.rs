@@ -22,17 +22,11 @@ impl Runtime {
         validate::check(spec)?;
         self.shared.reserve(id, spec)?;
         let started = self.shared.build(id, spec, start_at_once);
-        match started {
-            Ok(status) => {
-                // The watcher may see the end before the caller sees the start; the status is set, so that is fine.
-                let supervisor =
-                    locked(&self.shared.containers).get(id).and_then(|entry| entry.supervisor.clone());
-                if let Some(supervisor) = supervisor {
-                    self.watcher.add(id, supervisor)?;
-                }
-                Ok(status)
-            }
+        match started.and_then(|status| self.watch(id).map(|()| status)) {
+            Ok(status) => Ok(status),
             Err(error) => {
+                // The caller never learns that there was a container, so nobody is to be told of its end.
+                self.shared.update(id, |entry| entry.status = Status::Unknown);
                 let mut leftovers = Vec::new();
                 self.shared.remove(id, &mut leftovers);
                 for leftover in &leftovers {
@@ -45,6 +39,12 @@ impl Runtime {
                 Err(error)
             }
         }
+    }
+
+    /// The watcher may see the end before the caller sees the start; the status is set, so that is fine.
+    fn watch(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let supervisor = locked(&self.shared.containers).get(id).and_then(|entry| entry.supervisor.clone());
+        supervisor.map_or(Ok(()), |supervisor| self.watcher.add(id, supervisor))
     }
 }
 

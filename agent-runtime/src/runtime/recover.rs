@@ -41,8 +41,12 @@ impl Runtime {
             let supervisor = entry.supervisor.clone();
             tracing::info!(container = %id, status = ?entry.status, "container found");
             locked(&self.shared.containers).insert(id.clone(), entry);
-            if let Some(supervisor) = supervisor {
-                self.watcher.add(&id, supervisor)?;
+            if let Some(supervisor) = supervisor
+                && let Err(error) = self.watcher.add(&id, supervisor)
+            {
+                // Not known, so that recovering again finds it again.
+                locked(&self.shared.containers).remove(&id);
+                return Err(error);
             }
         }
         Ok(())

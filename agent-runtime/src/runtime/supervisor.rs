@@ -38,7 +38,7 @@ pub(super) fn spawn(
     let text = serde_json::to_vec(plan).map_err(|error| failed(id, format!("encoding its plan: {error}")))?;
     let plan = memory_file("coracle-plan", MemfdFlags::NOEXEC_SEAL, &text)?;
     let (answer, report) = pipe_with(PipeFlags::CLOEXEC).doing("creating", Path::new("pipe"))?;
-    let child = Command::new(program.path())
+    let mut child = Command::new(program.path())
         .arg0("coracle-supervisor")
         .arg(id.as_str())
         .env_clear()
@@ -49,8 +49,15 @@ pub(super) fn spawn(
         .doing("executing", &program.path())?;
     // Not waited for yet, so the number is still this child's.
     let pid = Pid::from_raw(child.id().cast_signed()).ok_or_else(|| failed(id, "it has no process id"))?;
-    let process = pidfd_open(pid, PidfdFlags::empty()).doing("opening", Path::new("pidfd"))?;
-    Ok((process, answer))
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => Ok((process, answer)),
+        Err(error) => {
+            // Without a descriptor nobody would ever see its end.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error).doing("opening", Path::new("pidfd"))
+        }
+    }
 }
 
 /// Reads the one report of a new supervisor.

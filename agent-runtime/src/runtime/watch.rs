@@ -51,8 +51,12 @@ impl Watcher {
     pub(super) fn add(&self, id: &ContainerId, supervisor: Arc<OwnedFd>) -> Result<(), RuntimeError> {
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         locked(&self.watched).insert(token, (id.clone(), Arc::clone(&supervisor)));
-        epoll::add(&*self.set, supervisor.as_fd(), epoll::EventData::new_u64(token), epoll::EventFlags::IN)
-            .doing("watching", Path::new("supervisor"))
+        let event = epoll::EventData::new_u64(token);
+        let added = epoll::add(&*self.set, supervisor.as_fd(), event, epoll::EventFlags::IN);
+        if added.is_err() {
+            locked(&self.watched).remove(&token);
+        }
+        added.doing("watching", Path::new("supervisor"))
     }
 }
 

@@ -113,20 +113,26 @@ fn number(text: &str) -> Result<Option<u32>, String> {
     Ok(None)
 }
 
+/// A number in one of the files. The image is not trusted with numbers that a user could not ask for either: the highest
+/// one would even mean "unchanged" to the kernel.
+fn entry_id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id <= HIGHEST_ID)
+}
+
 fn group_number(group_file: &str, group: &str) -> Result<u32, String> {
     if let Some(number) = number(group)? {
         return Ok(number);
     }
     let mut fields = group_file.lines().map(|line| line.split(':'));
     fields
-        .find_map(|mut fields| if fields.next() == Some(group) { fields.nth(1)?.parse().ok() } else { None })
+        .find_map(|mut fields| if fields.next() == Some(group) { entry_id(fields.nth(1)?) } else { None })
         .ok_or_else(|| format!("group {group:?} is not in the image's /etc/group; add it or use a number"))
 }
 
 fn memberships<'a>(group_file: &'a str, name: &'a str) -> impl Iterator<Item = u32> + 'a {
     group_file.lines().filter_map(move |line| {
         let mut fields = line.split(':');
-        let number = fields.nth(2)?.parse().ok()?;
+        let number = entry_id(fields.nth(2)?)?;
         fields.next()?.split(',').any(|member| member.trim() == name).then_some(number)
     })
 }
@@ -134,8 +140,8 @@ fn memberships<'a>(group_file: &'a str, name: &'a str) -> impl Iterator<Item = u
 fn account(line: &str) -> Option<Account<'_>> {
     let mut fields = line.split(':');
     let name = fields.next()?;
-    let user = fields.nth(1)?.parse().ok()?;
-    let group = fields.next()?.parse().ok()?;
+    let user = entry_id(fields.nth(1)?)?;
+    let group = entry_id(fields.next()?)?;
     let home = fields.nth(1).unwrap_or("/");
     (!name.is_empty()).then_some(Account { name, user, group, home })
 }
@@ -144,8 +150,9 @@ fn account(line: &str) -> Option<Account<'_>> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:44::/srv/web:\n0:x:7:7::/zero:\n";
-    const GROUP: &str = "root:x:0:\nweb:x:44:\nlog:x:50:web,other\nextra:x:60:\n";
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:44::/srv/web:\n0:x:7:7::/zero:\n\
+        high:x:4294967295:1::/:\nhighgroup:x:9:4294967295::/:\n";
+    const GROUP: &str = "root:x:0:\nweb:x:44:\nlog:x:50:web,other\nextra:x:60:\nmost:x:2147483648:web\n";
 
     fn run(user: &str, group: Option<&str>, more: &[&str]) -> Result<(u32, u32, Vec<u32>, String), String> {
         let more: Vec<String> = more.iter().map(|&name| name.to_owned()).collect();
@@ -163,10 +170,10 @@ mod tests {
         assert_eq!(run("1000", Some("1001"), &["5"]).unwrap(), (1000, 1001, vec![5, 1001], "/".into()));
         // A user whose name is a number cannot stand in for that number.
         assert_eq!(run("0", None, &[]).unwrap().0, 0);
-        for bad in ["nobody", "+1", "-1", "1000:", "4294967296", "2147483648", "web\n"] {
+        for bad in ["nobody", "high", "highgroup", "+1", "-1", "1000:", "4294967296", "2147483648", "web\n"] {
             assert!(run(bad, None, &[]).is_err(), "{bad:?}");
         }
-        for bad in ["", "nogroup", "+1"] {
+        for bad in ["", "nogroup", "most", "+1"] {
             assert!(run("0", Some(bad), &[]).is_err(), "{bad:?}");
         }
     }

@@ -25,7 +25,8 @@ pub struct Limits {
     pub archive_members: u64,
     /// Bytes of a manifest, index or configuration.
     pub document_bytes: u64,
-    /// Layers of an image; overlayfs accepts 500 lower directories (kernel, `OVL_MAX_STACK`).
+    /// Layers of an image. Overlayfs accepts 500 lower directories (kernel, `OVL_MAX_STACK`), but their names have to fit
+    /// in one page of mount options, so the runtime refuses more than this.
     pub layers: usize,
     /// Bytes of one blob as transferred.
     pub blob_bytes: u64,
@@ -51,7 +52,7 @@ impl Default for Limits {
             extended_header_bytes: MEBIBYTE,
             archive_members: 10_000,
             document_bytes: 4 * MEBIBYTE,
-            layers: 500,
+            layers: 400,
             blob_bytes: 32 * GIBIBYTE,
             zstd_window_log: 27,
             disk_reserve_bytes: 128 * MEBIBYTE,

@@ -443,6 +443,8 @@ fn small_init_reaps_and_forwards() {
     let id = unique("init");
     lab.runtime().run(&id, &spec).unwrap();
     eventually("the trap is set", || lab.output(&id).0.contains("ready"));
+    let descriptors = format!("/proc/{}/fd", lab.pid(&id));
+    eventually("it keeps nothing open but its input", || fs::read_dir(&descriptors).unwrap().count() == 1);
     lab.runtime().signal(&id, 15).unwrap();
     let finished = lab.finished(&id);
     assert_eq!(finished.code(), 7);

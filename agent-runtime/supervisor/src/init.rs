@@ -231,7 +231,7 @@ fn execute(program: &Program, identity: Option<&Identity>, streams: &Streams) ->
     sys::close_descriptors_on_exec().in_call(|| "close_range(3, CLOEXEC)".into()).during(&step)?;
     rustix::io::write(&streams.sync, &[EXECUTING]).in_call(|| "write(sync socket)".into()).during(&step)?;
     if program.reaper {
-        reaper::split(streams.sync.as_fd()).during(&step)?;
+        reaper::split().during(&step)?;
     }
     sys::reset_signals();
     Err(attempt(&candidates(program, name), &arguments, &environment)).during(&step)

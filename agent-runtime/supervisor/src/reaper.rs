@@ -2,13 +2,12 @@
 
 use crate::error::{CallError, InCall};
 use crate::sys;
-use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::process::{WaitOptions, WaitStatus};
 
 /// Returns in a child that goes on to execute the program; the parent stays as process 1 and never returns.
 ///
 /// The child keeps the sync socket until it executes, so the supervisor learns of a failure as ever.
-pub(crate) fn split(sync: BorrowedFd<'_>) -> Result<(), CallError> {
+pub(crate) fn split() -> Result<(), CallError> {
     sys::block_signals();
     let child = sys::fork().in_call(|| "fork()".into())?;
     if child == 0 {
@@ -17,9 +16,8 @@ pub(crate) fn split(sync: BorrowedFd<'_>) -> Result<(), CallError> {
         return Ok(());
     }
     sys::set_name(c"coracle-init");
-    for descriptor in [sync.as_raw_fd(), 1, 2] {
-        sys::close(descriptor);
-    }
+    // The ends of the pipes and of the sync socket would keep the supervisor from seeing that the program closed its own.
+    sys::close_all_but_input();
     watch(child)
 }
 

@@ -319,10 +319,10 @@ pub(crate) fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Closes a descriptor by number.
-pub(crate) fn close(descriptor: i32) {
+/// Closes every descriptor but standard input.
+pub(crate) fn close_all_but_input() {
     // SAFETY: called only by process 1 of a container, which uses no descriptor from then on.
-    unsafe { libc::close(descriptor) };
+    unsafe { libc::syscall(libc::SYS_close_range, 1_u32, u32::MAX, 0_u32) };
 }
 
 /// unshare(2). Only for namespaces: this process shares nothing with a thread.

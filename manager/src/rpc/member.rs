@@ -94,3 +94,6 @@ fn removed(node: NodeId) -> ApiError {
 fn gone(node: NodeId) -> ApiError {
     ApiError::new(Reason::Unauthenticated, format!("node {node} is not a member of this cluster (any more)"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,11 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long the watch may stay away.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(30);
 
+/// How often what is shown is brought up to date.
+const TICK: Duration = Duration::from_millis(250);
+/// How long a service must stay converged before that is said: a program that ends right after its start shows within it.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// Shows progress somewhere.
 trait Renderer {
     /// The service is as told now.
@@ -105,11 +110,15 @@ async fn follow(
     let request = v1::WatchServiceRequest { service: id.to_owned() };
     let answer = context.services().watch(request).await.map_err(|status| context.explain(&status))?;
     let mut stream = answer.into_inner();
+    let mut converged_at: Option<Instant> = None;
     loop {
         let progress = tokio::select! {
             progress = next(context, &mut stream) => progress?,
-            () = sleep(Duration::from_millis(250)) => {
+            () = sleep(TICK) => {
                 renderer.tick();
+                if converged_at.is_some_and(|at| at.elapsed() >= SETTLING) {
+                    return Ok(());
+                }
                 continue;
             }
         };
@@ -120,9 +129,12 @@ async fn follow(
             );
         }
         renderer.show(&progress);
-        let converged = progress.converged;
+        let nothing_runs = progress.counts.as_ref().is_none_or(|counts| counts.desired == 0);
+        converged_at = progress.converged.then(|| converged_at.unwrap_or_else(Instant::now));
+        let settled = converged_at.is_some_and(|at| at.elapsed() >= SETTLING);
+        let done = progress.converged && (nothing_runs || settled);
         *last = Some(progress);
-        if converged {
+        if done {
             return Ok(());
         }
     }

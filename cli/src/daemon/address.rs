@@ -46,6 +46,9 @@ pub(super) fn advertise(
 ) -> anyhow::Result<SocketAddr> {
     if !text.is_empty() {
         let address = parse("advertise-addr", text, listen.port(), known)?;
+        if address.port() == 0 {
+            bail!("advertise-addr: invalid value {text:?}: other nodes need the port's number");
+        }
         if address.ip().is_unspecified() {
             bail!("advertise-addr: invalid value {text:?}: other nodes cannot reach this address");
         }

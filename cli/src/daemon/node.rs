@@ -42,8 +42,8 @@ pub(super) struct Node {
     /// Init, join and leave one after another.
     turn: tokio::sync::Mutex<()>,
     failure: Mutex<Option<anyhow::Error>>,
-    /// Held as long as the process lives: one daemon per data directory.
-    _lock: File,
+    /// Held as long as the process lives: one daemon per data and run directory.
+    _locks: [File; 2],
 }
 
 impl std::fmt::Debug for Node {
@@ -60,7 +60,7 @@ impl Node {
     pub(super) async fn open(mut args: DaemonArgs, shutdown: Shutdown) -> anyhow::Result<Arc<Self>> {
         args.data_dir = private_directory(&args.data_dir)?;
         args.run_dir = private_directory(&args.run_dir)?;
-        let lock = lock(&args.data_dir)?;
+        let locks = [lock(&args.data_dir, "--data-dir")?, lock(&args.run_dir, "--run-dir")?];
         let node_directory = private_directory(&args.data_dir.join("node"))?;
         let keys = Arc::new(KeyRing::open_or_create(&node_directory).context("opening the key ring")?);
         let images_directory = args.data_dir.join("images");
@@ -72,7 +72,7 @@ impl Node {
             active: ArcSwapOption::empty(),
             turn: tokio::sync::Mutex::default(),
             failure: Mutex::default(),
-            _lock: lock,
+            _locks: locks,
             args,
             shutdown,
             keys,
@@ -394,8 +394,8 @@ fn private_directory(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn lock(data_dir: &Path) -> anyhow::Result<File> {
-    let path = data_dir.join("lock");
+fn lock(directory: &Path, flag: &str) -> anyhow::Result<File> {
+    let path = directory.join("lock");
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -403,10 +403,7 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
         .open(&path)
         .with_context(|| format!("opening {}", path.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!(
-            "another coracle daemon uses {}; stop it first, or give another --data-dir",
-            data_dir.display()
-        );
+        bail!("another coracle daemon uses {}; stop it first, or give another {flag}", directory.display());
     }
     Ok(file)
 }

@@ -142,7 +142,8 @@ impl v1::services_server::Services for Manager {
             ],
             _ => vec![Ok(progress(2, false)), Ok(progress(counts(&service.id).desired, true))],
         };
-        Ok(Response::new(Box::pin(tokio_stream::iter(answers))))
+        // A watch goes on after the service has converged.
+        Ok(Response::new(Box::pin(tokio_stream::iter(answers).chain(tokio_stream::pending()))))
     }
 
     async fn logs(

@@ -59,6 +59,9 @@ pub fn endpoint(uri: Uri) -> Endpoint {
         .initial_connection_window_size(Some(4 << 20))
 }
 
+/// Wait before a peer whose stream failed is tried again.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(100);
+
 /// What a connection is for. Each purpose has its own, so that bulk never delays a heartbeat or a vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Lane {
@@ -288,10 +291,18 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let answers = self.open_stream(input).await?;
-            let stream = futures::stream::unfold(Some(answers), |answers| async move {
+            // openraft waits between tries when it makes the next request, which a stream that cannot be opened never asks for:
+            // without a pause of our own a peer that is down costs a processor.
+            let opened = self.open_stream(input).await;
+            if opened.is_err() {
+                tokio::time::sleep(UNREACHABLE_PAUSE).await;
+            }
+            let stream = futures::stream::unfold(Some(opened?), |answers| async move {
                 let mut answers = answers?;
                 let answer = answers.next().await?;
+                if answer.is_err() {
+                    tokio::time::sleep(UNREACHABLE_PAUSE).await;
+                }
                 // After anything but a match the peer ends the stream.
                 let more = matches!(answer, Ok(Ok(_))).then_some(answers);
                 Some((answer, more))

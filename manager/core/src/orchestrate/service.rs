@@ -36,6 +36,8 @@ pub fn plan_service(state: &State, id: ServiceId, context: &mut PlanContext<'_>)
 
 /// How long the scheduler has to place a task before an update goes on without it.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
+/// Least wait before the successor of a rejected task.
+const REJECTED_DELAY: Duration = Duration::from_secs(1);
 
 /// What a slot needs.
 #[derive(Debug, Clone)]
@@ -86,6 +88,11 @@ fn judge_live(
     }
 }
 
+/// The restart delay; what cannot even be prepared is not tried again at once, whatever the delay is.
+fn refill_delay(delay: Duration, ended: &Task) -> Duration {
+    if ended.status.state == TaskState::Rejected { delay.max(REJECTED_DELAY) } else { delay }
+}
+
 fn judge_ended(
     state: &State,
     service: &Service,
@@ -105,7 +112,11 @@ fn judge_ended(
         ),
         (false, true) => match restart::refusal(state, service, slot, ended, now) {
             Some(reason) if !outdated => Verdict::Ended(Arc::clone(ended), reason),
-            _ => Verdict::Refill(Some(Arc::clone(ended)), policy.delay),
+            // It was rejected while it was prepared: its successor waits for the rest of its delay first.
+            _ => match ended.start_after.filter(|at| *at > now && !outdated) {
+                Some(at) => Verdict::Delayed(at),
+                None => Verdict::Refill(Some(Arc::clone(ended)), refill_delay(policy.delay, ended)),
+            },
         },
         // Lost with its node, or stopped without a replacement.
         _ => Verdict::Refill(Some(Arc::clone(ended)), Duration::ZERO),

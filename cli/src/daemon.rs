@@ -61,7 +61,7 @@ pub(crate) fn run(args: DaemonArgs) -> anyhow::Result<()> {
     }
     // Before anything secret is in memory, and before there are threads.
     hardening::harden().context("hardening the process")?;
-    telemetry::init(Some(&args.log_level)).context("setting up the log")?;
+    telemetry::init(Some(&log_filter(&args.log_level))).context("setting up the log")?;
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 4);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -73,6 +73,15 @@ pub(crate) fn run(args: DaemonArgs) -> anyhow::Result<()> {
     let outcome = runtime.block_on(serve(args));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// A bare level is that of our own messages. Raft's library warns of each try to reach a manager that is down, many times a second;
+/// that a node is down is told once by the manager that finds it out.
+fn log_filter(level: &str) -> String {
+    if level.contains(['=', ',']) || matches!(level, "off" | "error") {
+        return level.to_owned();
+    }
+    format!("warn,openraft=error,coracle={level}")
 }
 
 async fn serve(args: DaemonArgs) -> anyhow::Result<()> {

@@ -100,6 +100,7 @@ fn services_in_detail() {
             "service inspect --pretty web",
             "service inspect web nope stuck --format '{{.Spec.Name}} {{.Spec.Task.Restart.DelayNs}} {{json .Spec.Labels}}'",
             "service inspect w",
+            "service inspect -q web stuck",
         ],
     );
 }

@@ -13,6 +13,9 @@ pub(crate) struct InspectArgs {
     /// json, or a template such as '{{.Spec.Name}}'
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// Only ids
+    #[arg(short, long, conflicts_with = "format")]
+    pub quiet: bool,
 }
 
 /// The objects that were found so far.
@@ -37,6 +40,10 @@ impl Found {
     /// When a template does not fit, or the output cannot be written.
     pub(crate) fn print(&self, args: &InspectArgs) -> anyhow::Result<()> {
         let objects = self.objects.borrow();
+        if args.quiet {
+            let ids = objects.iter().filter_map(|object| object.get("id")?.as_str());
+            return Ok(write(&ids.map(|id| format!("{id}\n")).collect::<String>())?);
+        }
         let (Some(Format::Lines(template)) | Some(Format::TableOf(template))) = &args.format else {
             return write_json(&*objects);
         };

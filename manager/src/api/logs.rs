@@ -93,7 +93,14 @@ async fn run(
             wake = feed.next(), if follow => match wake {
                 Wake::Closed => return,
                 Wake::Touched(touched) if touched.tasks.is_empty() => {}
-                _ => extend(&store.view(), target, &mut subscriber, &sender, &mut open).await,
+                _ => {
+                    let view = store.view();
+                    // Nothing of a removed service is left that could print another line.
+                    if tasks_by_node(&view, target).is_empty() && is_gone(&view, target) {
+                        return;
+                    }
+                    extend(&view, target, &mut subscriber, &sender, &mut open).await;
+                }
             },
         }
     }
@@ -126,6 +133,13 @@ async fn extend(
     }
     if !missing.is_empty() {
         let _ = sender.send(Ok(v1::ServiceLogChunk { lines: Vec::new(), missing })).await;
+    }
+}
+
+fn is_gone(state: &State, target: Target) -> bool {
+    match target {
+        Target::Service(service) => state.service(service).is_none(),
+        Target::Task(task) => state.task(task).is_none(),
     }
 }
 

@@ -31,6 +31,8 @@ use crate::store::{Store, Wake, Write, raft_error};
 const CATCH_UP: Duration = Duration::from_secs(10);
 /// How long a change of membership or of leadership may take.
 const CHANGE: Duration = Duration::from_secs(10);
+/// How recently the Raft of a manager must have answered to count on it: several heartbeats.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 /// Wait before a membership change that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -151,9 +153,9 @@ pub fn keeps_quorum(view: &View, dispatcher: &Dispatcher, leaving: NodeId) -> Re
         )
         .with_hint("promote another node first with `coracle node promote`"));
     }
-    let term = dispatcher.term();
-    let reachable =
-        staying.iter().filter(|node| term.as_ref().is_some_and(|t| t.liveness.is_connected(node.id))).count();
+    let answering = dispatcher.store().raft().answering(ANSWERED_WITHIN);
+    let answers = |node: &&&&Arc<Node>| node.manager.as_ref().is_some_and(|m| answering.contains(&m.raft_id));
+    let reachable = staying.iter().filter(answers).count();
     let majority = staying.len() / 2 + 1;
     if reachable >= majority {
         return Ok(());

@@ -1,6 +1,6 @@
 //! The handle to this manager's Raft.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,6 +196,17 @@ impl RaftNode {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<RaftStatus> {
         self.inner.status.clone()
+    }
+
+    /// On the leader: the managers whose Raft has answered within `window`, this one included. Nobody on others.
+    #[must_use]
+    pub fn answering(&self, window: Duration) -> BTreeSet<u64> {
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        let Some(heard) = metrics.heartbeat else { return BTreeSet::new() };
+        let fresh = heard
+            .into_iter()
+            .filter(|(_, at)| at.is_some_and(|at| openraft::Instant::elapsed(&at.into_inner()) <= window));
+        fresh.map(|(raft_id, _)| raft_id).chain([metrics.id]).collect()
     }
 
     /// Resolves with the reason once Raft has failed for good (storage, or a bug). The process must exit then.

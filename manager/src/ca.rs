@@ -20,13 +20,13 @@ use coracle_pki::token::{TokenSecret, TokenSecrets};
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
 use coracle_proto::v1::certificate_authority_server::CertificateAuthority;
-use coracle_rpc::caller::Caller;
 use prost::bytes::Bytes;
 use rustls::pki_types::UnixTime;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use crate::dispatcher::session::{check_description, manager_addresses};
+use crate::rpc::caller_node;
 use crate::store::{Store, Write, now};
 
 /// First certificates that may be asked for in a burst, and how fast the allowance grows back: joining 500 machines takes under
@@ -244,9 +244,7 @@ impl CertificateAuthority for CaApi {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::IssueResponse>, Status> {
-        let node = request.extensions().get::<Caller>().and_then(Caller::node).ok_or_else(|| {
-            ApiError::new(Reason::Unauthenticated, "only nodes renew certificates".to_owned())
-        })?;
+        let node = caller_node(&request, "only nodes renew certificates")?;
         Ok(Response::new(self.renew_for(node, request.get_ref()).await?))
     }
 }

@@ -13,7 +13,6 @@ use tracing::{info, warn};
 use crate::dispatcher::Dispatcher;
 use crate::membership;
 use crate::reconcile::{self, LoopTable};
-use crate::rpc::peers::Peers;
 use crate::store::Store;
 
 /// Wait before a new leader tries again to see its own state.
@@ -32,8 +31,6 @@ pub struct Leading {
     pub dispatcher: Arc<Dispatcher>,
     /// What the loops did.
     pub loops: LoopTable,
-    /// Channels to other managers.
-    pub peers: Peers,
 }
 
 /// Follows leadership until `stop`.
@@ -83,7 +80,7 @@ pub async fn run(leading: Leading, stop: CancellationToken) {
 
 /// Starts everything that a leader does, once it has applied what its predecessors acknowledged.
 async fn run_term(leading: Leading, term: u64, stop: CancellationToken, tracker: TaskTracker) {
-    let Leading { store, dispatcher, loops, peers } = leading;
+    let Leading { store, dispatcher, loops } = leading;
     loop {
         let barrier = tokio::select! {
             () = stop.cancelled() => return,
@@ -97,5 +94,5 @@ async fn run_term(leading: Leading, term: u64, stop: CancellationToken, tracker:
     }
     dispatcher.lead(term, &stop, &tracker);
     tracker.spawn(reconcile::run(store.clone(), term, loops, stop.clone()));
-    tracker.spawn(membership::run_role_loop(store, peers, dispatcher, term, stop));
+    tracker.spawn(membership::run_role_loop(store, dispatcher, term, stop));
 }

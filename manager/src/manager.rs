@@ -148,7 +148,7 @@ impl Manager {
         let dispatcher = Arc::new(Dispatcher::new(store.clone()));
         let loops = LoopTable::default();
         let routes = routes(&config, own, &store, &dispatcher, &loops, &peers);
-        let leading = Leading { store: store.clone(), dispatcher, loops, peers: peers.clone() };
+        let leading = Leading { store: store.clone(), dispatcher, loops };
         Ok(Self {
             own,
             raft_id,

@@ -16,7 +16,6 @@ use coracle_model::role::Role;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
 use coracle_proto::v1::membership_server::Membership;
-use coracle_rpc::caller::Caller;
 use coracle_rpc::connect::parse_address;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +23,7 @@ use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use crate::dispatcher::Dispatcher;
-use crate::rpc::peers::Peers;
+use crate::rpc::caller_node;
 use crate::store::{Store, Wake, Write, raft_error};
 
 /// How long a new manager may take to catch up before others get their turn; it asks again.
@@ -169,13 +168,7 @@ pub fn keeps_quorum(view: &View, dispatcher: &Dispatcher, leaving: NodeId) -> Re
 }
 
 /// Takes nodes out of Raft that are asked to be workers, until `stop`.
-pub async fn run_role_loop(
-    store: Store,
-    _peers: Peers,
-    dispatcher: Arc<Dispatcher>,
-    term: u64,
-    stop: CancellationToken,
-) {
+pub async fn run_role_loop(store: Store, dispatcher: Arc<Dispatcher>, term: u64, stop: CancellationToken) {
     let api = MembershipApi::new(store.clone(), dispatcher);
     let mut feed = store.watch();
     loop {
@@ -203,20 +196,13 @@ fn demoted(view: &View) -> BTreeSet<NodeId> {
     view.nodes().filter(to_go).map(|node| node.id).collect()
 }
 
-fn caller_node<T>(request: &Request<T>) -> Result<NodeId, ApiError> {
-    let caller = request.extensions().get::<Caller>();
-    caller
-        .and_then(Caller::node)
-        .ok_or_else(|| ApiError::new(Reason::Unauthenticated, "only managers call this".to_owned()))
-}
-
 #[tonic::async_trait]
 impl Membership for MembershipApi {
     async fn join(
         &self,
         request: Request<v1::MembershipJoinRequest>,
     ) -> Result<Response<v1::MembershipJoinResponse>, Status> {
-        let node = caller_node(&request)?;
+        let node = caller_node(&request, "only managers call this")?;
         let v1::MembershipJoinRequest { raft_id, address } = request.into_inner();
         let index = self.make_voter(node, raft_id, &address).await?;
         Ok(Response::new(v1::MembershipJoinResponse { index }))
@@ -226,7 +212,7 @@ impl Membership for MembershipApi {
         &self,
         request: Request<v1::MembershipReserveRequest>,
     ) -> Result<Response<v1::MembershipReserveResponse>, Status> {
-        let node = caller_node(&request)?;
+        let node = caller_node(&request, "only managers call this")?;
         let raft_id = self.reserve_id(node, &request.into_inner().address).await?;
         Ok(Response::new(v1::MembershipReserveResponse { raft_id }))
     }
@@ -235,7 +221,7 @@ impl Membership for MembershipApi {
         &self,
         request: Request<v1::MembershipLeaveRequest>,
     ) -> Result<Response<v1::MembershipLeaveResponse>, Status> {
-        let node = caller_node(&request)?;
+        let node = caller_node(&request, "only managers call this")?;
         self.remove(node, request.into_inner().force).await?;
         Ok(Response::new(v1::MembershipLeaveResponse {}))
     }

@@ -9,7 +9,6 @@ use coracle_pki::ticket::Ticket;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1::dispatcher_server::Dispatcher as DispatcherService;
 use coracle_proto::v1::{self, manager_message};
-use coracle_rpc::caller::Caller;
 use prost::bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::session::{OUTBOX, Session, ticket_key};
 use super::{Dispatcher, Term};
+use crate::rpc::caller_node;
 use crate::rpc::forward::{self, Destination};
 use crate::store::now;
 
@@ -26,13 +26,6 @@ const TICKET_LIFE: Duration = Duration::from_secs(3600);
 /// The service.
 #[derive(Debug, Clone)]
 pub struct DispatcherApi(pub Arc<Dispatcher>);
-
-fn caller_node<T>(request: &Request<T>) -> Result<NodeId, ApiError> {
-    let caller = request.extensions().get::<Caller>();
-    caller.and_then(Caller::node).ok_or_else(|| {
-        ApiError::new(Reason::Unauthenticated, "only nodes of the cluster call this".to_owned())
-    })
-}
 
 impl DispatcherApi {
     fn term(&self) -> Result<Term, ApiError> {
@@ -93,7 +86,7 @@ impl DispatcherService for DispatcherApi {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let node = caller_node(&request)?;
+        let node = caller_node(&request, "only nodes of the cluster call this")?;
         let (outbox, stream) = mpsc::channel(OUTBOX);
         match self.0.term() {
             Some(term) => {
@@ -115,7 +108,7 @@ impl DispatcherService for DispatcherApi {
         &self,
         request: Request<v1::RequestImageRequest>,
     ) -> Result<Response<v1::RequestImageResponse>, Status> {
-        let node = caller_node(&request)?;
+        let node = caller_node(&request, "only nodes of the cluster call this")?;
         let digest: Digest = request
             .into_inner()
             .digest
@@ -128,7 +121,7 @@ impl DispatcherService for DispatcherApi {
         &self,
         request: Request<Streaming<v1::LogChunk>>,
     ) -> Result<Response<v1::PublishLogsResponse>, Status> {
-        let node = caller_node(&request)?;
+        let node = caller_node(&request, "only nodes of the cluster call this")?;
         self.term()?.logs.publish(node, request.into_inner()).await?;
         Ok(Response::new(v1::PublishLogsResponse {}))
     }

@@ -68,6 +68,9 @@ impl Writing {
         self.check_raft_id(id, member)?;
         // The list of managers is in every session.
         self.touched.cluster = true;
+        if member.is_none() {
+            self.state.put_departed(id, self.time);
+        }
         self.write_node(Node { manager: member.cloned(), ..(*node).clone() });
         Ok(())
     }
@@ -91,6 +94,7 @@ impl Writing {
             self.report_task(task, None, &status)?;
         }
         self.state.remove_node(id);
+        self.state.put_departed(id, self.time);
         self.touched.nodes.insert(id);
         self.touched.pending = true;
         Ok(())

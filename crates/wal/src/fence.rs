@@ -20,9 +20,12 @@
 //! "CRFN" | version u32 | log identity 16 bytes | counter u64 | sequence u64 | segment u64 | checksum u32
 //! ```
 
+use std::sync::Arc;
+
+use coracle_disk::{Storage, StorageFile};
+
 use crate::error::WalError;
 use crate::record::{LogIdentity, u32_at, u64_at};
-use crate::storage::{Storage, StorageFile};
 
 /// The file's name.
 pub(crate) const NAME: &str = "fence";
@@ -44,17 +47,17 @@ pub(crate) struct Mark {
 }
 
 /// The open fence file.
-pub(crate) struct Fence<F> {
-    file: F,
+pub(crate) struct Fence {
+    file: Arc<dyn StorageFile>,
     identity: LogIdentity,
     counter: u64,
     mark: Mark,
     unsynced: bool,
 }
 
-impl<F: StorageFile> Fence<F> {
+impl Fence {
     /// Creates the fence of a new log, durably.
-    pub(crate) fn create<S: Storage<File = F>>(storage: &S, identity: LogIdentity) -> Result<Self, WalError> {
+    pub(crate) fn create(storage: &dyn Storage, identity: LogIdentity) -> Result<Self, WalError> {
         let mark = Mark { sequence: 0, segment: 0 };
         let mut content = [0; FILE_BYTES];
         for (slot, counter) in [(0, 0), (SLOT_STRIDE, 1)] {
@@ -71,7 +74,7 @@ impl<F: StorageFile> Fence<F> {
     }
 
     /// Opens the fence of an existing log.
-    pub(crate) fn open<S: Storage<File = F>>(storage: &S) -> Result<Self, WalError> {
+    pub(crate) fn open(storage: &dyn Storage) -> Result<Self, WalError> {
         let file = storage.open(NAME).map_err(WalError::storage("opening", NAME))?;
         let mut content = [0; FILE_BYTES];
         let length = file.length().map_err(WalError::storage("reading", NAME))?;

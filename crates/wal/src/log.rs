@@ -7,13 +7,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use coracle_disk::{Space, Storage, StorageFile};
 use coracle_seal::KeyRing;
 
 use crate::error::WalError;
 use crate::memory::{Memory, Place, Source};
 use crate::record::{self, LogIdentity};
 use crate::recover::recover;
-use crate::storage::{Storage, StorageFile};
 use crate::writer::{Operation, Writer};
 use crate::{Entry, Purged, segment};
 
@@ -61,19 +61,19 @@ pub struct Stats {
 }
 
 /// An open log. Dropping it finishes what is queued and waits for that.
-pub struct Log<S: Storage> {
-    shared: Arc<Shared<S>>,
+pub struct Log {
+    shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared<S: Storage> {
-    storage: Arc<S>,
+struct Shared {
+    storage: Arc<dyn Storage>,
     ring: KeyRing,
     identity: LogIdentity,
     batch_bytes: usize,
     inner: Mutex<Inner>,
     wake: Condvar,
-    readers: Mutex<VecDeque<(u64, Arc<S::File>)>>,
+    readers: Mutex<VecDeque<(u64, Arc<dyn StorageFile>)>>,
 }
 
 struct Inner {
@@ -91,20 +91,20 @@ struct Queued {
     done: Option<Completion>,
 }
 
-impl<S: Storage> fmt::Debug for Log<S> {
+impl fmt::Debug for Log {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Log").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
 
-impl<S: Storage> Log<S> {
+impl Log {
     /// Opens the log in `storage`, or creates one when it is empty.
     ///
     /// # Errors
     /// [`WalError::Damaged`] or [`WalError::Incomplete`] when something confirmed is missing; [`WalError::Seal`] when the
     /// keyring is not the one it was written with; [`WalError::Storage`].
-    pub fn open(storage: S, ring: KeyRing, options: &Options) -> Result<Self, WalError> {
-        let storage = Arc::new(storage);
+    pub fn open(storage: impl Storage, ring: KeyRing, options: &Options) -> Result<Self, WalError> {
+        let storage: Arc<dyn Storage> = Arc::new(storage);
         let mut recovered = recover(&*storage, &ring, options.cache_bytes)?;
         let memory = std::mem::take(&mut recovered.memory);
         let identity = recovered.fence.identity();
@@ -298,12 +298,12 @@ impl<S: Storage> Log<S> {
         self.shared.lock().failure.clone()
     }
 
-    /// Bytes that can still be written to the disk, for refusing new work before it is full.
+    /// The room on the log's disk, for refusing new work before it is full.
     ///
     /// # Errors
     /// [`WalError::Storage`].
-    pub fn free_space(&self) -> Result<u64, WalError> {
-        self.shared.storage.free_space().map_err(WalError::storage("asking for the free space of", "the log"))
+    pub fn space(&self) -> Result<Space, WalError> {
+        self.shared.storage.space().map_err(WalError::storage("asking for the free space of", "the log"))
     }
 
     /// Writes what is queued, makes it durable and ends the writer thread. Later writes are refused.
@@ -321,7 +321,7 @@ impl<S: Storage> Log<S> {
     }
 }
 
-impl<S: Storage> Drop for Log<S> {
+impl Drop for Log {
     fn drop(&mut self) {
         self.close();
     }
@@ -347,7 +347,7 @@ enum Next {
     End,
 }
 
-impl<S: Storage> Shared<S> {
+impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // No code that holds this lock can panic half way through a change.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -368,7 +368,7 @@ impl<S: Storage> Shared<S> {
     }
 
     /// The writer thread.
-    fn run(&self, mut writer: Writer<S>) {
+    fn run(&self, mut writer: Writer) {
         loop {
             let result = match self.next(writer.fence_is_unsynced()) {
                 Next::End => break,
@@ -415,7 +415,7 @@ impl<S: Storage> Shared<S> {
 
     fn write(
         &self,
-        writer: &mut Writer<S>,
+        writer: &mut Writer,
         operations: &[Operation],
         done: Vec<Completion>,
     ) -> Result<(), WalError> {
@@ -495,12 +495,12 @@ impl<S: Storage> Shared<S> {
         Ok(Entry { index, term, payload })
     }
 
-    fn reader(&self, number: u64, name: &str) -> Result<Arc<S::File>, WalError> {
+    fn reader(&self, number: u64, name: &str) -> Result<Arc<dyn StorageFile>, WalError> {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, file)) = readers.iter().find(|(open, _)| *open == number) {
             return Ok(file.clone());
         }
-        let file = Arc::new(self.storage.open(name).map_err(WalError::storage("opening", name))?);
+        let file = self.storage.open(name).map_err(WalError::storage("opening", name))?;
         if readers.len() == OPEN_FOR_READING {
             readers.pop_front();
         }
@@ -524,7 +524,7 @@ impl Inner {
         Next::Write(operations, completions)
     }
 
-    fn note_disk<S: Storage>(&mut self, writer: &Writer<S>) {
+    fn note_disk(&mut self, writer: &Writer) {
         self.stats.segments = writer.segment_count();
         self.stats.disk_bytes = writer.disk_bytes();
     }

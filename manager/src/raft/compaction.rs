@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_wal::{DiskStorage, Log};
+use coracle_wal::Log;
 use openraft::async_runtime::WatchReceiver as _;
 
 use super::settings::Limits;
@@ -19,7 +19,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const PATIENCE: u32 = 10;
 
 /// Runs until Raft stops.
-pub(crate) async fn run(raft: Raft, log: Arc<Log<DiskStorage>>, limits: Limits) {
+pub(crate) async fn run(raft: Raft, log: Arc<Log>, limits: Limits) {
     let metrics = raft.metrics();
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

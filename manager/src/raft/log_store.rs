@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coracle_proto::v1;
-use coracle_wal::{DiskStorage, Log, Purged};
+use coracle_wal::{Log, Purged};
 use futures::Stream;
 use futures::stream;
 use openraft::OptionalSend;
@@ -22,11 +22,11 @@ use super::wire;
 /// The log of one manager; a clone is another handle to it.
 #[derive(Debug, Clone)]
 pub(crate) struct LogStore {
-    log: Arc<Log<DiskStorage>>,
+    log: Arc<Log>,
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Arc<Log<DiskStorage>>) -> Self {
+    pub(crate) fn new(log: Arc<Log>) -> Self {
         Self { log }
     }
 

@@ -16,6 +16,7 @@
 
 mod compaction;
 mod error;
+mod files;
 mod identity;
 mod log_store;
 mod membership;

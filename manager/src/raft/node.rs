@@ -1,7 +1,7 @@
 //! The handle to this manager's Raft.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 
 use super::compaction;
 use super::error::{RaftError, RaftStartError};
-use super::identity::{self, Identity};
+use super::files::Files;
+use super::identity::Identity;
 use super::log_store::LogStore;
 use super::network::{PeerConnector, PeerFactory, Peers};
 use super::service::RaftService;
@@ -69,7 +70,7 @@ pub struct RaftNode {
 #[derive(Debug)]
 struct Inner {
     raft: Raft,
-    log: Arc<Log<DiskStorage>>,
+    log: Arc<Log>,
     identity: Identity,
     snapshots: Arc<SnapshotStore>,
     status: watch::Receiver<RaftStatus>,
@@ -100,7 +101,7 @@ impl RaftNode {
                 .await
                 .map_err(|error| RaftStartError::Raft { reason: error.to_string() })?
         };
-        let (log, snapshots) = opened?;
+        let Files { log, snapshots } = opened?;
         let raft = Raft::new(
             config.raft_id,
             Arc::new(openraft_config),
@@ -115,7 +116,7 @@ impl RaftNode {
 
     fn assemble(
         raft: Raft,
-        log: Arc<Log<DiskStorage>>,
+        log: Arc<Log>,
         identity: Identity,
         snapshots: Arc<SnapshotStore>,
         limits: Limits,
@@ -228,7 +229,9 @@ impl RaftNode {
     /// # Errors
     /// [`RaftError::Unavailable`] when the file system does not tell.
     pub fn free_space(&self) -> Result<u64, RaftError> {
-        self.inner.log.free_space().map_err(|error| RaftError::Unavailable { reason: error.to_string() })
+        let space =
+            self.inner.log.space().map_err(|error| RaftError::Unavailable { reason: error.to_string() })?;
+        Ok(space.free)
     }
 
     /// Figures about the log.
@@ -275,41 +278,14 @@ impl RaftNode {
 }
 
 /// Opens log and snapshots in the directory of this manager.
-fn open(
-    config: &RaftConfig,
-    ring: &KeyRing,
-    identity: &Identity,
-) -> Result<(Arc<Log<DiskStorage>>, Arc<SnapshotStore>), RaftStartError> {
+fn open(config: &RaftConfig, ring: &KeyRing, identity: &Identity) -> Result<Files, RaftStartError> {
     let directory = &config.directory;
-    std::fs::create_dir_all(directory).map_err(|source| RaftStartError::File {
-        operation: "creating",
+    let root = DiskStorage::unlocked(directory).map_err(|source| RaftStartError::File {
+        operation: "opening directory",
         path: directory.clone(),
         source,
     })?;
-    let used = identity::check(ring, directory, identity)?;
-    let path = directory.join("log");
-    if used && !holds_log(&path) {
-        return Err(RaftStartError::LogLost { path, raft_id: identity.raft_id });
-    }
-    let storage = DiskStorage::open(&path).map_err(|source| RaftStartError::File {
-        operation: "opening",
-        path: path.clone(),
-        source,
-    })?;
-    let log = Log::open(storage, ring.clone(), &config.log)
-        .map_err(|source| RaftStartError::Log { path, source })?;
-    if !used {
-        identity::claim(ring, directory, identity)?;
-    }
-    let purged = log.purged().map(|purged| purged.index);
-    let snapshots = SnapshotStore::open(&directory.join("snapshots"), ring, purged)?;
-    Ok((Arc::new(log), snapshots))
-}
-
-/// Whether some file of a log is there; whether it is whole is the log's to say.
-fn holds_log(path: &Path) -> bool {
-    std::fs::read_dir(path)
-        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lock")))
+    Files::open(&root, ring, identity, &config.log)
 }
 
 /// Publishes openraft's metrics in our words.

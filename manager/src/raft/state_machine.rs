@@ -156,13 +156,12 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             .ok_or_else(|| io::Error::other("a snapshot builder builds once"))?;
         let (meta, snapshots) = (self.meta.clone(), self.snapshots.clone());
         let snapshot = blocking(move || {
-            let (path, mut writer) = snapshots.begin(&meta)?;
+            let (name, mut writer) = snapshots.begin(&meta)?;
             let written = view(&mut writer).and_then(|()| writer.finish());
             match written {
-                Ok(_) => snapshots.adopt(&meta, snapshots.finished(path)),
+                Ok(_) => snapshots.adopt(&meta, snapshots.finished(name)),
                 Err(error) => {
-                    // Best effort: a leftover is removed at the next start.
-                    let _ = std::fs::remove_file(path);
+                    snapshots.discard(&name);
                     Err(error)
                 }
             }

@@ -1,7 +1,7 @@
 //! Receiving a snapshot: sealed into a file piece by piece, and installed when it is complete.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use coracle_proto::v1;
@@ -11,7 +11,7 @@ use tonic::{Status, Streaming};
 
 use super::{RaftService, stopped};
 use crate::raft::settings::{SNAPSHOT_CHUNK, STALL};
-use crate::raft::snapshot::SnapshotWriter;
+use crate::raft::snapshot::{SnapshotStore, SnapshotWriter};
 use crate::raft::types::{Snapshot, Vote};
 use crate::raft::wire::{self, Malformed};
 
@@ -34,8 +34,8 @@ impl RaftService {
             .try_lock()
             .map_err(|_| Status::unavailable("another snapshot is being received; try again later"))?;
 
-        let (path, writer) = self.snapshots.begin(&meta).map_err(|error| disk(&error))?;
-        let leftover = RemoveOnDrop(Some(path.clone()));
+        let (name, writer) = self.snapshots.begin(&meta).map_err(|error| disk(&error))?;
+        let leftover = Unfinished(Some((self.snapshots.clone(), name.clone())));
         let (sender, receiver) = mpsc::channel(AHEAD);
         let writing = tokio::task::spawn_blocking(move || write_chunks(writer, receiver));
         let received = receive_chunks(&mut parts, sender).await;
@@ -46,7 +46,7 @@ impl RaftService {
             return Err(Status::internal("the snapshot was not written whole"));
         }
         leftover.keep();
-        let snapshot = Snapshot { meta, snapshot: self.snapshots.finished(path) };
+        let snapshot = Snapshot { meta, snapshot: self.snapshots.finished(name) };
         let response =
             self.raft.install_full_snapshot(vote, snapshot).await.map_err(|fatal| stopped(&fatal))?;
         Ok(response.vote)
@@ -94,19 +94,18 @@ fn write_chunks(mut writer: SnapshotWriter, mut chunks: mpsc::Receiver<Bytes>) -
 }
 
 /// Removes a half-received file.
-struct RemoveOnDrop(Option<PathBuf>);
+struct Unfinished(Option<(Arc<SnapshotStore>, String)>);
 
-impl RemoveOnDrop {
+impl Unfinished {
     fn keep(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for RemoveOnDrop {
+impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let Some(path) = self.0.take() {
-            // Best effort: it is removed at the next start too.
-            let _ = std::fs::remove_file(path);
+        if let Some((snapshots, name)) = self.0.take() {
+            snapshots.discard(&name);
         }
     }
 }

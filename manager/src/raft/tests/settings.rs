@@ -70,7 +70,11 @@ impl PeerConnector for Nobody {
 fn factory(directory: &std::path::Path) -> PeerFactory {
     let ring = KeyRing::in_memory().unwrap();
     let identity = Identity { cluster_id: "cluster".to_owned(), raft_id: 1 };
-    PeerFactory(Peers::new(identity, Arc::new(Nobody), SnapshotStore::open(directory, &ring, None).unwrap()))
+    PeerFactory(Peers::new(
+        identity,
+        Arc::new(Nobody),
+        SnapshotStore::open(Arc::new(DiskStorage::unlocked(directory).unwrap()), &ring, None).unwrap(),
+    ))
 }
 
 #[tokio::test]
@@ -96,7 +100,8 @@ async fn a_peer_that_falls_silent_is_a_timeout_and_not_unreachable() {
     let ring = KeyRing::in_memory().unwrap();
     let identity = Identity { cluster_id: "cluster".to_owned(), raft_id: 1 };
     let silent = Arc::new(Silent(listener.local_addr().unwrap().to_string()));
-    let snapshots = SnapshotStore::open(directory.path(), &ring, None).unwrap();
+    let snapshots =
+        SnapshotStore::open(Arc::new(DiskStorage::unlocked(directory.path()).unwrap()), &ring, None).unwrap();
     let mut peer =
         PeerFactory(Peers::new(identity, silent, snapshots)).new_client(2, &Member::default()).await;
     let answer =

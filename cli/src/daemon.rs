@@ -49,6 +49,12 @@ pub(crate) struct DaemonArgs {
     /// Make a swarm of this one node, reachable from this machine only: for a laptop
     #[arg(long)]
     pub(crate) dev: bool,
+    /// Make snapshots after a few writes and begin segments after a few kilobytes: for tests
+    #[arg(long, hide = true, env = "CORACLE_SMALL_LOG")]
+    pub(crate) small_log: bool,
+    /// Bytes kept back on a manager's disk for the cluster's own writes: for tests
+    #[arg(long, hide = true, env = "CORACLE_DISK_RESERVE")]
+    pub(crate) disk_reserve: Option<u64>,
 }
 
 /// Runs the daemon until it is told to stop.

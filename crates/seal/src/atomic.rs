@@ -47,6 +47,8 @@ fn write_and_rename(
     file.write_all_at(0, bytes).map_err(failed("writing", temporary))?;
     file.sync_data().map_err(failed("syncing", temporary))?;
     drop(file);
+    coracle_crash_point::crash_point!("seal.atomic.before-rename");
     storage.rename(temporary, name).map_err(failed("renaming into place", name))?;
+    coracle_crash_point::crash_point!("seal.atomic.after-rename");
     storage.sync_directory().map_err(SealError::file("syncing directory", storage.path()))
 }

@@ -238,9 +238,12 @@ fn first_key() -> Result<StoredKeys, SealError> {
 }
 
 fn save(stored: &StoredKeys, home: &Home) -> Result<(), SealError> {
+    coracle_crash_point::crash_point!("key-ring.before-write");
     let wrapping_key = home.wrapping.key_for_writing(&*home.storage)?;
+    coracle_crash_point::crash_point!("key-ring.after-wrapping-key");
     let file = stored::encode(stored, home.wrapping.kind(), &wrapping_key)?;
     write_atomic(&*home.storage, FILE_NAME, &file)?;
+    coracle_crash_point::crash_point!("key-ring.after-write");
     Ok(())
 }
 

@@ -68,6 +68,7 @@ impl Fence {
         let file = storage.create(TEMPORARY).map_err(WalError::storage("creating", TEMPORARY))?;
         file.write_all_at(0, &content).map_err(WalError::storage("writing", TEMPORARY))?;
         file.sync_data().map_err(WalError::storage("syncing", TEMPORARY))?;
+        coracle_crash_point::crash_point!("wal.fence.before-rename");
         storage.rename(TEMPORARY, NAME).map_err(WalError::storage("renaming into place", NAME))?;
         storage.sync_directory().map_err(WalError::storage("syncing the directory of", NAME))?;
         Ok(Self { file, identity, counter: 1, mark, unsynced: false })
@@ -109,11 +110,13 @@ impl Fence {
         if mark == self.mark {
             return Ok(());
         }
+        coracle_crash_point::crash_point!("wal.fence.before-write");
         let counter = self.counter + 1;
         let offset = (counter % 2) * SLOT_STRIDE as u64;
         self.file
             .write_all_at(offset, &encode(&self.identity, counter, mark))
             .map_err(WalError::storage("writing", NAME))?;
+        coracle_crash_point::crash_point!("wal.fence.after-write");
         self.counter = counter;
         self.mark = mark;
         self.unsynced = true;

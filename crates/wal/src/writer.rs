@@ -131,8 +131,11 @@ impl Writer {
             self.put(&mut batch, operation)?;
         }
         let name = segment::name(number);
+        coracle_crash_point::crash_point!("wal.before-write");
         file.write_all_at(start, &batch.buffer).map_err(WalError::storage("writing", &name))?;
+        coracle_crash_point::crash_point!("wal.before-sync");
         file.sync_data().map_err(WalError::storage("syncing", &name))?;
+        coracle_crash_point::crash_point!("wal.after-sync");
         if begun {
             self.storage.sync_directory().map_err(WalError::storage("syncing the directory of", &name))?;
         }
@@ -148,6 +151,7 @@ impl Writer {
         };
         let name = segment::name(number);
         let file = self.storage.create(&name).map_err(WalError::storage("creating", &name))?;
+        coracle_crash_point::crash_point!("wal.after-segment-create");
         self.current = Some(Current { number, file, length: 0 });
         self.segments.insert(number, SegmentInfo { length: 0, last_index: None });
         self.rotated = true;
@@ -268,7 +272,9 @@ impl Writer {
     fn remove_oldest(&mut self) -> Result<(), WalError> {
         let Some((number, _)) = self.segments.pop_first() else { return Ok(()) };
         let name = segment::name(number);
+        coracle_crash_point::crash_point!("wal.remove.before");
         self.storage.remove(&name).map_err(WalError::storage("removing", &name))?;
+        coracle_crash_point::crash_point!("wal.remove.after");
         // One at a time, so that a crash never leaves a gap.
         self.storage.sync_directory().map_err(WalError::storage("syncing the directory of", &name))
     }

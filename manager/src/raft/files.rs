@@ -51,7 +51,9 @@ impl Files {
         let purged = log.purged().map(|purged| purged.index);
         let snapshots = SnapshotStore::open(subdirectory(root, SNAPSHOTS)?, ring, purged)?;
         if !used {
+            coracle_crash_point::crash_point!("raft.identity.before-write");
             identity::claim(ring, root, identity)?;
+            coracle_crash_point::crash_point!("raft.identity.after-write");
         }
         Ok(Self { log: Arc::new(log), snapshots })
     }

@@ -131,6 +131,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let bytes = Bytes::from(wire::vote_to_wire(vote).encode_to_vec());
+        coracle_crash_point::crash_point!("raft.vote.before-save");
         self.log.save_vote(
             bytes,
             Box::new(move |result| {
@@ -138,7 +139,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 let _ = sender.send(result);
             }),
         )?;
-        Ok(receiver.await.map_err(io::Error::other)??)
+        receiver.await.map_err(io::Error::other)??;
+        coracle_crash_point::crash_point!("raft.vote.after-save");
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -189,6 +192,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        coracle_crash_point::crash_point!("raft.purge.before");
         Ok(self.log.purge(Purged { index: log_id.index, term: term_of(&log_id) })?)
     }
 }

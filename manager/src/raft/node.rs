@@ -59,6 +59,16 @@ impl RaftConfig {
             log: Options::default(),
         }
     }
+
+    /// With the smallest log, if `small`: for tests of what happens when it is cut.
+    #[must_use]
+    pub fn with_small_log(self, small: bool) -> Self {
+        if !small {
+            return self;
+        }
+        let log = Options { segment_bytes: settings::SMALL_SEGMENT, ..self.log };
+        Self { limits: Limits::SMALL, log, ..self }
+    }
 }
 
 /// This manager's Raft; a clone is another handle to it. End it with [`RaftNode::shutdown`].

@@ -72,12 +72,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let mut answers: Vec<(ApplyResponder<TypeConfig>, Applied)> = Vec::new();
             for item in batch {
                 let (entry, responder) = item?;
+                coracle_crash_point::crash_point!("raft.apply.before");
                 let reply = self.apply_entry(&entry);
                 answers.extend(responder.map(|responder| (responder, reply)));
             }
             if let Some(applied) = &self.applied {
                 self.state.batch_applied(applied.index, term_of(applied));
             }
+            coracle_crash_point::crash_point!("raft.apply.after");
             for (responder, reply) in answers {
                 responder.send(reply);
             }
@@ -105,11 +107,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let (state, snapshots, wanted) = (self.state.clone(), self.snapshots.clone(), meta.clone());
         blocking(move || {
             // First the file, then the state: a crash in between starts again from the file.
+            coracle_crash_point::crash_point!("snapshot.install.before");
             let file = snapshots.adopt(&wanted, snapshot)?;
+            coracle_crash_point::crash_point!("snapshot.install.adopted");
             let mut reader = snapshots.reader(&file)?;
             let (index, term) =
                 wanted.last_log_id.as_ref().map_or((0, 0), |log_id| (log_id.index, term_of(log_id)));
             state.restore(index, term, &mut reader)?;
+            coracle_crash_point::crash_point!("snapshot.install.after");
             reader.finish()?;
             Ok(())
         })
@@ -157,6 +162,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let (meta, snapshots) = (self.meta.clone(), self.snapshots.clone());
         let snapshot = blocking(move || {
             let (name, mut writer) = snapshots.begin(&meta)?;
+            coracle_crash_point::crash_point!("snapshot.build.begun");
             let written = view(&mut writer).and_then(|()| writer.finish());
             match written {
                 Ok(_) => snapshots.adopt(&meta, snapshots.finished(name)),

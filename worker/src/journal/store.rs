@@ -221,7 +221,9 @@ impl Journal {
 
     /// Syncs what was written.
     pub(crate) fn flush(&self) -> Result<(), JournalError> {
-        guarded(|| self.store.flush().map(drop).map_err(JournalError::Store))
+        guarded(|| self.store.flush().map(drop).map_err(JournalError::Store))?;
+        coracle_crash_point::crash_point!("journal.after-sync");
+        Ok(())
     }
 
     /// Syncs whenever something was written, until `stop`; then once more.
@@ -263,13 +265,16 @@ impl Journal {
             batch.insert(piece_key(&prefix, pieces), piece);
             pieces += 1;
         }
+        coracle_crash_point::crash_point!("journal.before-write");
         guarded(|| {
             // A shorter record leaves no pieces of a longer one behind.
             for key in self.store.range(piece_key(&prefix, pieces)..=piece_key(&prefix, u16::MAX)).keys() {
                 batch.remove(key.map_err(JournalError::Store)?);
             }
             self.store.apply_batch(std::mem::take(&mut batch)).map_err(JournalError::Store)
-        })
+        })?;
+        coracle_crash_point::crash_point!("journal.after-write");
+        Ok(())
     }
 
     fn remove(&self, kind: Kind, task: TaskId) {

@@ -83,6 +83,7 @@ impl SnapshotWriter {
         self.chunk()?;
         let length = self.length;
         self.part(Kind::End, &length.to_le_bytes())?;
+        coracle_crash_point::crash_point!("snapshot.build.before-sync");
         self.file.sync_data()?;
         Ok(length)
     }

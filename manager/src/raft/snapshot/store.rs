@@ -163,11 +163,14 @@ impl SnapshotStore {
                     "snapshot covers other entries than was said",
                 ));
             }
+            coracle_crash_point::crash_point!("snapshot.before-rename");
             self.storage.rename(&file.name, &wanted)?;
+            coracle_crash_point::crash_point!("snapshot.after-rename");
             self.storage.sync_directory()?;
         }
         let file = SnapshotFile { name: wanted };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some((meta.clone(), file.clone()));
+        coracle_crash_point::crash_point!("snapshot.before-remove-old");
         self.remove_before(&file.name)?;
         Ok(file)
     }

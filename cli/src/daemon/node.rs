@@ -177,6 +177,7 @@ impl Node {
         let known = address::usable()?;
         let listen = address::listen(listen, &known)?;
         let advertise = address::advertise(advertise, listen, &known)?;
+        let warnings = warned(advertise)?;
         let listener = bind(listen).await?;
         let NewCluster { cluster, node, identity, worker_token, manager_token } =
             new_cluster(self.description.clone(), advertise, availability, coracle_manager::store::now())?;
@@ -194,6 +195,7 @@ impl Node {
             address: advertise.to_string(),
             worker_token: worker_token.expose().to_string(),
             manager_token: manager_token.expose().to_string(),
+            warnings,
         })
     }
 
@@ -208,6 +210,7 @@ impl Node {
         let known = address::usable()?;
         let listen = address::listen(&request.listen_address, &known)?;
         let advertise = address::advertise(&request.advertise_address, listen, &known)?;
+        let warnings = warned(advertise)?;
         let listener = bind(listen).await?;
         let availability = Availability::from(request.availability());
         let token = JoinToken::parse(&request.token).context("token")?;
@@ -234,6 +237,7 @@ impl Node {
             node_id: node.to_string(),
             cluster_id: cluster.to_string(),
             role: v1::NodeRole::from(role).into(),
+            warnings,
         })
     }
 
@@ -332,6 +336,13 @@ impl Node {
         }
         info
     }
+}
+
+/// What the operator is told of the address, in the log too.
+fn warned(advertise: std::net::SocketAddr) -> anyhow::Result<Vec<String>> {
+    let warnings = address::warnings(advertise)?;
+    warnings.iter().for_each(|warning| warn!("{warning}"));
+    Ok(warnings)
 }
 
 /// The manager to join through; the port may be left out.

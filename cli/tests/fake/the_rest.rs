@@ -239,6 +239,7 @@ impl v1::local_node_server::LocalNode for Manager {
             address: "10.0.0.1:2377".to_owned(),
             worker_token: TOKEN.to_owned(),
             manager_token: TOKEN.to_owned(),
+            warnings: Vec::new(),
         }))
     }
 

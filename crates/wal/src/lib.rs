@@ -33,6 +33,8 @@ mod writer;
 pub use coracle_disk::testing;
 pub use coracle_disk::{DiskStorage, Space, Storage, StorageFile};
 pub use error::WalError;
+#[cfg(any(test, feature = "testing"))]
+pub use log::Stepper;
 pub use log::{Completion, Log, Options, Stats};
 
 use bytes::Bytes;

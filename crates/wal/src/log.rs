@@ -73,6 +73,8 @@ struct Shared {
     batch_bytes: usize,
     inner: Mutex<Inner>,
     wake: Condvar,
+    /// Called beside `wake`, when there is no thread.
+    queued: Option<Box<dyn Fn() + Send + Sync>>,
     readers: Mutex<VecDeque<(u64, Arc<dyn StorageFile>)>>,
 }
 
@@ -104,30 +106,7 @@ impl Log {
     /// [`WalError::Damaged`] or [`WalError::Incomplete`] when something confirmed is missing; [`WalError::Seal`] when the
     /// keyring is not the one it was written with; [`WalError::Storage`].
     pub fn open(storage: impl Storage, ring: KeyRing, options: &Options) -> Result<Self, WalError> {
-        let storage: Arc<dyn Storage> = Arc::new(storage);
-        let mut recovered = recover(&*storage, &ring, options.cache_bytes)?;
-        let memory = std::mem::take(&mut recovered.memory);
-        let identity = recovered.fence.identity();
-        let mut writer = Writer::new(storage.clone(), ring.clone(), options.segment_bytes, recovered);
-        writer.settle()?;
-        let mut inner = Inner {
-            memory,
-            queue: VecDeque::new(),
-            lazy: None,
-            failure: None,
-            closing: false,
-            stats: Stats::default(),
-        };
-        inner.note_disk(&writer);
-        let shared = Arc::new(Shared {
-            storage,
-            ring,
-            identity,
-            batch_bytes: options.batch_bytes,
-            inner: Mutex::new(inner),
-            wake: Condvar::new(),
-            readers: Mutex::new(VecDeque::new()),
-        });
+        let (shared, writer) = Shared::open(Arc::new(storage), ring, options, None)?;
         let thread = std::thread::Builder::new()
             .name("wal-writer".to_owned())
             .spawn({
@@ -136,6 +115,23 @@ impl Log {
             })
             .map_err(WalError::storage("starting the writer of", "the log"))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Like [`Log::open`], but without a thread: nothing is written before [`Stepper::step`] is called, for tests in which
+    /// every moment is chosen. `queued` is called when there is something to write; it must not block.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    #[cfg(any(test, feature = "testing"))]
+    pub fn open_stepped(
+        storage: impl Storage,
+        ring: KeyRing,
+        options: &Options,
+        queued: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(Self, Stepper), WalError> {
+        let (shared, writer) = Shared::open(Arc::new(storage), ring, options, Some(Box::new(queued)))?;
+        let stepper = Stepper { shared: shared.clone(), writer: Some(writer) };
+        Ok((Self { shared, thread: Mutex::new(None) }, stepper))
     }
 
     /// Appends entries; they can be read at once, and `done` is called when they are durable.
@@ -220,7 +216,7 @@ impl Log {
         let first = inner.lazy.replace(committed).is_none();
         drop(inner);
         if first {
-            self.shared.wake.notify_one();
+            self.shared.notify();
         }
         Ok(())
     }
@@ -309,7 +305,7 @@ impl Log {
     /// Writes what is queued, makes it durable and ends the writer thread. Later writes are refused.
     pub fn close(&self) {
         self.shared.lock().closing = true;
-        self.shared.wake.notify_one();
+        self.shared.notify();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
@@ -324,6 +320,58 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// The writer of a log that has no thread.
+#[cfg(any(test, feature = "testing"))]
+pub struct Stepper {
+    shared: Arc<Shared>,
+    /// Gone after a failure.
+    writer: Option<Writer>,
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl fmt::Debug for Stepper {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Stepper").finish_non_exhaustive()
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Stepper {
+    /// Writes and syncs one batch of what is queued and confirms it. Returns whether there was any.
+    pub fn step(&mut self) -> bool {
+        let batch = {
+            let mut inner = self.shared.lock();
+            (!inner.queue.is_empty()).then(|| inner.take_batch(self.shared.batch_bytes))
+        };
+        let queued = batch.is_some();
+        self.work(batch);
+        queued
+    }
+
+    /// Does what the writer's thread does when nothing was queued for a while.
+    pub fn idle(&mut self) {
+        let lazy = {
+            let mut inner = self.shared.lock();
+            inner.lazy.is_some().then(|| inner.take_batch(self.shared.batch_bytes))
+        };
+        self.work(lazy);
+        self.work(Some(Next::SyncFence));
+    }
+
+    fn work(&mut self, next: Option<Next>) {
+        let (Some(next), Some(writer)) = (next, &mut self.writer) else { return };
+        let result = match next {
+            Next::Write(operations, done) => self.shared.write(writer, &operations, done),
+            Next::SyncFence => writer.sync_fence(),
+            Next::End => Ok(()),
+        };
+        if let Err(error) = result {
+            self.shared.fail(error);
+            self.writer = None;
+        }
     }
 }
 
@@ -348,6 +396,47 @@ enum Next {
 }
 
 impl Shared {
+    fn open(
+        storage: Arc<dyn Storage>,
+        ring: KeyRing,
+        options: &Options,
+        queued: Option<Box<dyn Fn() + Send + Sync>>,
+    ) -> Result<(Arc<Self>, Writer), WalError> {
+        let mut recovered = recover(&*storage, &ring, options.cache_bytes)?;
+        let memory = std::mem::take(&mut recovered.memory);
+        let identity = recovered.fence.identity();
+        let mut writer = Writer::new(storage.clone(), ring.clone(), options.segment_bytes, recovered);
+        writer.settle()?;
+        let mut inner = Inner {
+            memory,
+            queue: VecDeque::new(),
+            lazy: None,
+            failure: None,
+            closing: false,
+            stats: Stats::default(),
+        };
+        inner.note_disk(&writer);
+        let shared = Self {
+            storage,
+            ring,
+            identity,
+            batch_bytes: options.batch_bytes,
+            inner: Mutex::new(inner),
+            wake: Condvar::new(),
+            queued,
+            readers: Mutex::new(VecDeque::new()),
+        };
+        Ok((Arc::new(shared), writer))
+    }
+
+    /// Tells whoever writes that there is something to do.
+    fn notify(&self) {
+        self.wake.notify_one();
+        if let Some(queued) = &self.queued {
+            queued();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // No code that holds this lock can panic half way through a change.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -364,7 +453,7 @@ impl Shared {
     fn submit(&self, mut inner: MutexGuard<'_, Inner>, operation: Operation, done: Option<Completion>) {
         inner.queue.push_back(Queued { operation, done });
         drop(inner);
-        self.wake.notify_one();
+        self.notify();
     }
 
     /// The writer thread.
@@ -419,7 +508,7 @@ impl Shared {
         operations: &[Operation],
         done: Vec<Completion>,
     ) -> Result<(), WalError> {
-        match writer.write(operations) {
+        match writer.write(operations).map_err(|error| error.located(self.storage.path())) {
             Ok(written) => {
                 let mut inner = self.lock();
                 for entry in written {
@@ -440,7 +529,7 @@ impl Shared {
                 return Err(error);
             }
         }
-        writer.settle()?;
+        writer.settle().map_err(|error| error.located(self.storage.path()))?;
         self.lock().note_disk(writer);
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use coracle_disk::Storage;
 use coracle_seal::KeyRing;
-use coracle_wal::{Log, Options};
+use coracle_wal::{Log, Options, WalError};
 
 use super::error::RaftStartError;
 use super::identity::{self, Identity};
@@ -35,6 +35,16 @@ impl Files {
         identity: &Identity,
         options: &Options,
     ) -> Result<Self, RaftStartError> {
+        Self::open_with(root, ring, identity, |storage| Log::open(storage, ring.clone(), options))
+    }
+
+    /// The same, with the log opened in some other way.
+    pub(crate) fn open_with(
+        root: &dyn Storage,
+        ring: &KeyRing,
+        identity: &Identity,
+        open_log: impl FnOnce(Arc<dyn Storage>) -> Result<Log, WalError>,
+    ) -> Result<Self, RaftStartError> {
         let used = identity::check(ring, root, identity)?;
         let storage = subdirectory(root, LOG)?;
         let path = storage.path().to_owned();
@@ -46,8 +56,7 @@ impl Files {
             return Err(RaftStartError::LogLost { path, raft_id: identity.raft_id });
         }
         storage.lock().map_err(failed("locking"))?;
-        let log = Log::open(storage, ring.clone(), options)
-            .map_err(|source| RaftStartError::Log { path, source })?;
+        let log = open_log(storage).map_err(|source| RaftStartError::Log { path, source })?;
         let purged = log.purged().map(|purged| purged.index);
         let snapshots = SnapshotStore::open(subdirectory(root, SNAPSHOTS)?, ring, purged)?;
         if !used {
@@ -66,3 +75,6 @@ fn subdirectory(root: &dyn Storage, name: &str) -> Result<Arc<dyn Storage>, Raft
         source,
     })
 }
+
+#[cfg(test)]
+mod tests;

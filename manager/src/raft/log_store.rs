@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
@@ -15,19 +16,27 @@ use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use prost::Message as _;
 
+use super::platform::{Host, Platform};
 use super::settings::BATCH_BYTES;
 use super::types::{Entry, LogId, TypeConfig, Vote, log_id, term_of};
 use super::wire;
 
 /// The log of one manager; a clone is another handle to it.
-#[derive(Debug, Clone)]
-pub(crate) struct LogStore {
+#[derive(Debug)]
+pub(crate) struct LogStore<P: Platform = Host> {
     log: Arc<Log>,
+    _platform: PhantomData<P>,
 }
 
-impl LogStore {
+impl<P: Platform> Clone for LogStore<P> {
+    fn clone(&self) -> Self {
+        Self::new(self.log.clone())
+    }
+}
+
+impl<P: Platform> LogStore<P> {
     pub(crate) fn new(log: Arc<Log>) -> Self {
-        Self { log }
+        Self { log, _platform: PhantomData }
     }
 
     /// Reads at least one entry of `from..to` (if there is any), then as many as fit into `max_bytes`.
@@ -37,9 +46,7 @@ impl LogStore {
             None => {
                 let log = self.log.clone();
                 // From the disk: not on a thread that serves others.
-                tokio::task::spawn_blocking(move || log.read(from, to, max_bytes))
-                    .await
-                    .map_err(io::Error::other)??
+                P::blocking(move || log.read(from, to, max_bytes)).await??
             }
         };
         entries
@@ -66,7 +73,7 @@ impl LogStore {
     }
 }
 
-impl RaftLogReader<TypeConfig> for LogStore {
+impl<P: Platform> RaftLogReader<TypeConfig<P>> for LogStore<P> {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
@@ -115,10 +122,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 }
 
-impl RaftLogStorage<TypeConfig> for LogStore {
+impl<P: Platform> RaftLogStorage<TypeConfig<P>> for LogStore<P> {
     type LogReader = Self;
 
-    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig<P>>, io::Error> {
         let purged = self.log.purged().map(|purged| log_id(purged.term, purged.index));
         let last = self.log.last().map(|(index, term)| log_id(term, index));
         Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
@@ -157,7 +164,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(Some(wire::log_id_from_wire(committed)))
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig<P>>) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,

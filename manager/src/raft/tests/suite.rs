@@ -9,6 +9,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use super::lab::ListState;
+use crate::raft::Host;
 use crate::raft::log_store::LogStore;
 use crate::raft::snapshot::SnapshotStore;
 use crate::raft::state_machine::StateMachine;
@@ -27,7 +28,11 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let log = Arc::new(Log::open(storage, ring.clone(), &options).unwrap());
         let snapshots = Arc::new(DiskStorage::unlocked(&directory.path().join("snapshots")).unwrap());
         let snapshots = SnapshotStore::open(snapshots, &ring, None).unwrap();
-        Ok((directory, LogStore::new(log), StateMachine::new(Arc::new(ListState::default()), snapshots)))
+        Ok((
+            directory,
+            LogStore::<Host>::new(log),
+            StateMachine::new(Arc::new(ListState::default()), snapshots),
+        ))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coracle_model::id::{NodeId, TaskId};
 use coracle_model::node::{ManagerMember, Node, NodeDescription, NodeSpec, NodeState};
-use coracle_model::task::{TaskState, TaskStatus};
+use coracle_model::task::{DesiredState, TaskState, TaskStatus};
 use coracle_model::version::Version;
 
 use super::{Applied, Writing, check_version, not_found};
@@ -48,6 +48,10 @@ impl Writing {
     pub(super) fn set_node_status(&mut self, id: NodeId, state: NodeState, message: &str) -> Applied {
         let node = self.present_node(id)?;
         if node.status.state == state && node.status.message == message {
+            return Ok(());
+        }
+        // Its successors run elsewhere since it was lost. Who judged it ready may not have known that it was given up.
+        if node.status.state == NodeState::Down && state == NodeState::Ready && self.is_stopping(id) {
             return Ok(());
         }
         let mut node = (*node).clone();
@@ -98,6 +102,11 @@ impl Writing {
         self.touched.nodes.insert(id);
         self.touched.pending = true;
         Ok(())
+    }
+
+    /// Whether a task that was given up may still run on the node.
+    fn is_stopping(&self, id: NodeId) -> bool {
+        self.state.tasks_on_node(id).any(|task| task.may_run() && task.desired > DesiredState::Running)
     }
 
     fn present_node(&self, id: NodeId) -> Result<Arc<Node>, Refusal> {

@@ -2,20 +2,24 @@
 
 use coracle_manager_core::Change;
 use coracle_model::id::{NodeId, ServiceId};
-use coracle_model::node::Availability;
+use coracle_model::node::{Availability, NodeState};
+use coracle_model::restart::RestartCondition;
 use coracle_model::service::ServiceMode;
 use coracle_model::version::Version;
 
+use crate::fault::pick;
 use crate::random::Random;
 use crate::world::{World, build};
 
-/// Does one thing to the cluster.
-pub(crate) fn act(world: &mut World, random: &mut Random) {
+/// Nodes at most and at least.
+const NODES: std::ops::RangeInclusive<usize> = 4..=8;
+
+/// Does one thing to the cluster; returns a node that joined.
+pub(crate) fn act(world: &mut World, random: &mut Random) -> Option<NodeId> {
     let services: Vec<ServiceId> = world.state.services().map(|service| service.id).collect();
     let nodes: Vec<NodeId> = world.state.nodes().map(|node| node.id).collect();
-    let service = services.get(random.below(services.len() as u64) as usize).copied();
-    let node = nodes[random.below(nodes.len() as u64) as usize];
-    match (random.below(8), service) {
+    let (service, node) = (pick(random, &services), pick(random, &nodes)?);
+    match (random.below(11), service) {
         (0, _) if services.len() < 5 => create(world, random),
         (1, Some(service)) => scale(world, service, random.below(8)),
         (2, Some(service)) => world.update_service(service, |spec| spec.task.force_update += 1),
@@ -46,8 +50,24 @@ pub(crate) fn act(world: &mut World, random: &mut Random) {
             let constraints = if random.percent(50) { vec![constraint.parse().unwrap()] } else { Vec::new() };
             world.update_service(service, |spec| spec.task.placement.constraints = constraints);
         }
+        (8, _) if nodes.len() < *NODES.end() => return Some(join(world)),
+        (9, _) if nodes.len() > *NODES.start() => {
+            world.write(vec![Change::RemoveNode { node, expected: Version::default() }]);
+        }
+        (10, _) => world.set_history(random.below(4) as i32),
         _ => {}
     }
+    None
+}
+
+fn join(world: &mut World) -> NodeId {
+    let number = world.nodes.len() as u128 + 1;
+    let resources = build::resources(4 * build::CPU, 8 * build::GIB);
+    let mut node = build::node(number, &format!("n{number}"), resources);
+    node.status.state = NodeState::Unknown;
+    let id = node.id;
+    world.add_node(node);
+    id
 }
 
 pub(crate) fn create(world: &mut World, random: &mut Random) {
@@ -60,6 +80,12 @@ pub(crate) fn create(world: &mut World, random: &mut Random) {
     spec.task.restart.delay = std::time::Duration::from_millis(random.below(4) * 1000);
     if random.percent(20) {
         spec.task.restart.max_attempts = 1 + random.below(3);
+    }
+    if random.percent(15) {
+        spec.task.restart.condition = RestartCondition::OnFailure;
+    }
+    if random.percent(25) {
+        spec.task.placement.max_replicas_per_node = 1 + random.below(2);
     }
     spec.update.parallelism = random.below(3);
     world.add_service(spec);

@@ -113,9 +113,11 @@ fn measure_ours(options: &Options, report: &mut Report) -> Result<()> {
         if groups.is_empty() {
             continue;
         }
+        let binary = harness::built("CORACLE_BIN", "coracle")?;
+        report.machine().version("coracle", std::process::Command::new(&binary).arg("--version"));
         println!("Coracle: forming a cluster of {managers} managers and {workers} workers");
         let folder = harness::target().join("bench");
-        let mut lab = Lab::new(Plan::bound(&folder, &harness::built("CORACLE_BIN", "coracle")?))?;
+        let mut lab = Lab::new(Plan::bound(&folder, &binary))?;
         let formed = Coracle::form(&mut lab, managers, workers);
         let mut subject = Coracle::new(lab);
         let result = formed.and_then(|()| group::measure_all(&groups, &mut subject, options, report));

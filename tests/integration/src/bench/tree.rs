@@ -103,25 +103,44 @@ fn in_seconds(ticks: u64) -> f64 {
 mod tests {
     use super::*;
     use std::process::Command;
+    use std::time::Duration;
+
+    use rustix::process::Signal;
+
+    use crate::process::{Process, Stat};
+
+    /// Waits until the process has become a `sleep`.
+    fn asleep(shell: i32) -> Option<Seen> {
+        crate::process::wait(Duration::from_secs(30), || {
+            let seen = read(shell).map(|(_, seen)| seen);
+            seen.into_iter()
+                .chain(Tree::look().below(shell).into_iter().cloned())
+                .find(|seen| seen.name == "sleep")
+        })
+    }
 
     #[test]
-    fn a_child_is_below_and_its_time_stays_when_it_has_ended() {
-        let own = i32::try_from(std::process::id()).unwrap();
+    fn a_grandchild_is_below() {
         let mut child = Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
-        let seen = crate::process::wait(std::time::Duration::from_secs(10), || {
-            let tree = Tree::look();
-            tree.below(own).iter().any(|seen| seen.name == "sleep").then_some(())
-        });
-        assert!(seen.is_some(), "the grandchild is not seen");
-        // Whoever ends it also ends what it started.
-        let shell = i32::try_from(child.id()).unwrap();
-        for below in Tree::look().below(shell) {
-            crate::process::Process::of(below.pid).unwrap().signal(rustix::process::Signal::KILL).unwrap();
-        }
+        let (own, shell) = (std::process::id().try_into().unwrap(), child.id().try_into().unwrap());
+        let sleep = asleep(shell).expect("the grandchild is seen").pid;
+        let tree = Tree::look();
+        let below: Vec<i32> = tree.below(own).iter().map(|seen| seen.pid).collect();
+        assert!(below.contains(&shell) && below.contains(&sleep) && !below.contains(&own));
+        // With it the shell ends by itself.
+        Process::of(sleep).unwrap().signal(Signal::KILL).unwrap();
         child.wait().unwrap();
-        let before = Tree::look().seconds(own);
-        let busy = "i=0; while [ $i -lt 400000 ]; do i=$((i + 1)); done";
-        assert!(Command::new("sh").args(["-c", busy]).status().unwrap().success());
-        assert!(Tree::look().seconds(own) > before, "the time of the ended child is missing");
+    }
+
+    #[test]
+    fn the_time_of_a_child_that_has_ended_is_counted() {
+        let busy = "sh -c 'i=0; while [ $i -lt 400000 ]; do i=$((i + 1)); done'; exec sleep 60";
+        let mut child = Command::new("sh").args(["-c", busy]).spawn().unwrap();
+        let pid = child.id().try_into().unwrap();
+        asleep(pid).expect("the child has become a sleep");
+        let own = in_seconds(Stat::of(pid).unwrap().cpu_ticks);
+        assert!(Tree::look().seconds(pid) > own);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let ended = etcd.0.end(result.is_err());
     report.note(
         "etcd: puts of 256 bytes with the default heartbeat of 0.1 s and election timeout of 1 s; clients on the \
-         leader's own host",
+         leader's own host over TCP without TLS, ours over the leader's local socket",
     );
     result.and(ended)
 }
@@ -144,7 +144,7 @@ impl Etcd {
             self.spawn(leader, "existing")?;
             until("all members write", || {
                 self.on_host(leader, |runtime| {
-                    runtime.block_on(async { Ok(tokio::time::timeout(TRY, write(leader, 0)).await??) })
+                    runtime.block_on(async { tokio::time::timeout(TRY, write(leader, 0)).await? })
                 })?;
                 Ok(self.leader().is_some())
             })?;

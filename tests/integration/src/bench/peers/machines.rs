@@ -210,3 +210,37 @@ fn remove_folder(folder: &Path) -> Result<()> {
     }
     fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::{M1, W1};
+
+    #[test]
+    #[expect(clippy::print_stdout, reason = "the test driver shows it")]
+    fn hosts_come_and_go_and_nothing_is_left() {
+        if let Some(reason) = crate::harness::missing() {
+            println!("SKIPPED: {reason}");
+            return;
+        }
+        let folder = some_folder();
+        let mut machines = Machines::start(&folder, [M1, W1].into_iter()).unwrap();
+        machines.spawn(M1, "echo \"$1\"; exec sleep 600", &["said".to_owned()]).unwrap();
+        let daemon = machines.daemon(M1).unwrap();
+        assert!(process::wait(DEADLINE, || machines.log_tail(M1).contains("said").then_some(())).is_some());
+        machines.kill(M1).unwrap();
+        assert!(!daemon.is_alive() && machines.daemon(M1).is_none());
+        machines.power_off(M1).unwrap();
+        assert!(machines.host(M1).is_err());
+        machines.power_on(M1).unwrap();
+        let address = format!("{}/24", M1.address());
+        assert!(machines.host(M1).unwrap().run(["ip", "address"]).unwrap().contains(&address));
+        let first = machines.host(W1).unwrap().init();
+        machines.end(false).unwrap();
+        assert!(!first.is_alive() && !folder.exists());
+    }
+
+    fn some_folder() -> PathBuf {
+        std::env::temp_dir().join(format!("coracle-machines-{}", std::process::id()))
+    }
+}

@@ -34,6 +34,7 @@ const PREPARE: &str = "set -e
 mount -t tmpfs tmpfs /run
 mkdir -p /etc/docker /run/cgroup
 mount -t tmpfs tmpfs /etc/docker
+case \"$1\" in /opt/*) ;; *) test ! -d /opt || mount -t tmpfs tmpfs /opt ;; esac
 mount --rbind /sys/fs/cgroup /run/cgroup
 mount -t sysfs sysfs /sys
 mount --rbind /run/cgroup /sys/fs/cgroup
@@ -144,7 +145,8 @@ impl Swarm {
     }
 
     fn prepare(&self, name: Name) -> Result<()> {
-        self.machines.host(name)?.run(["sh", "-c", PREPARE]).map(drop)
+        let folder = self.machines.folder(name).display().to_string();
+        self.machines.host(name)?.run(["sh", "-c", PREPARE, "prepare", &folder]).map(drop)
     }
 
     fn spawn(&mut self, name: Name) -> Result<()> {

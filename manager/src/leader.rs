@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::dispatcher::Dispatcher;
-use crate::membership;
+use crate::membership::{MembershipApi, run_role_loop};
 use crate::reconcile::{self, LoopTable};
 use crate::store::Store;
 
@@ -31,6 +31,8 @@ pub struct Leading {
     pub dispatcher: Arc<Dispatcher>,
     /// What the loops did.
     pub loops: LoopTable,
+    /// Changes of who takes part in Raft: the one that also answers calls, so that there is one change at a time.
+    pub membership: MembershipApi,
 }
 
 /// Follows leadership until `stop`.
@@ -80,7 +82,7 @@ pub async fn run(leading: Leading, stop: CancellationToken) {
 
 /// Starts everything that a leader does, once it has applied what its predecessors acknowledged.
 async fn run_term(leading: Leading, term: u64, stop: CancellationToken, tracker: TaskTracker) {
-    let Leading { store, dispatcher, loops } = leading;
+    let Leading { store, dispatcher, loops, membership } = leading;
     loop {
         let barrier = tokio::select! {
             () = stop.cancelled() => return,
@@ -93,6 +95,6 @@ async fn run_term(leading: Leading, term: u64, stop: CancellationToken, tracker:
         tokio::time::sleep(RETRY).await;
     }
     dispatcher.lead(term, &stop, &tracker);
-    tracker.spawn(reconcile::run(store.clone(), term, loops, stop.clone()));
-    tracker.spawn(membership::run_role_loop(store, dispatcher, term, stop));
+    tracker.spawn(reconcile::run(store, term, loops, stop.clone()));
+    tracker.spawn(run_role_loop(membership, term, stop));
 }

@@ -159,8 +159,9 @@ impl Manager {
         }
         let dispatcher = Arc::new(Dispatcher::new(store.clone()));
         let loops = LoopTable::default();
-        let routes = routes(&config, own, &store, &dispatcher, &loops, &peers);
-        let leading = Leading { store: store.clone(), dispatcher, loops };
+        let membership = MembershipApi::new(store.clone(), Arc::clone(&dispatcher));
+        let routes = routes(&config, own, &store, &dispatcher, &loops, &peers, membership.clone());
+        let leading = Leading { store: store.clone(), dispatcher, loops, membership };
         Ok(Self {
             own,
             raft_id,
@@ -314,6 +315,7 @@ fn routes(
     dispatcher: &Arc<Dispatcher>,
     loops: &LoopTable,
     peers: &Peers,
+    membership: MembershipApi,
 ) -> Routes {
     macro_rules! limited {
         ($server:path, $service:expr) => {{
@@ -346,10 +348,7 @@ fn routes(
         )
         // Anybody may send these: a request for a certificate and what a machine says of itself.
         .max_decoding_message_size(STRANGERS_MESSAGE_LIMIT))
-        .add_service(limited!(
-            v1::membership_server::MembershipServer,
-            MembershipApi::new(store.clone(), Arc::clone(dispatcher))
-        ))
+        .add_service(limited!(v1::membership_server::MembershipServer, membership))
         .add_service(limited!(v1::dispatcher_server::DispatcherServer, DispatcherApi(Arc::clone(dispatcher))))
         .add_service(store.raft().service().into_server())
         .prepare()

@@ -145,7 +145,7 @@ impl Journal {
         let mut left_out = 0_u64;
         for (prefix, sealed) in self.sealed_records()? {
             let Ok(bytes) = self.keyring.open(&associated_data(&prefix), &sealed) else {
-left_out += 1;
+                left_out += 1;
                 continue;
             };
             let Some((kind, task)) = read_prefix(&prefix) else { continue };

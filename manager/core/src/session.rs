@@ -170,7 +170,9 @@ impl Liveness {
                 (Contact::Open { synced: true, .. }, NodeState::Unknown | NodeState::Down) => {
                     verdict(NodeState::Ready, String::new())
                 }
-                (contact, stored @ (NodeState::Unknown | NodeState::Ready)) if !held && contact.is_over(now) => {
+                (contact, stored @ (NodeState::Unknown | NodeState::Ready))
+                    if !held && contact.is_over(now) =>
+                {
                     let never = stored == NodeState::Unknown && matches!(contact, Contact::Expected { .. });
                     verdict(NodeState::Down, if never { NEVER_HEARD.to_owned() } else { contact.reason() })
                 }

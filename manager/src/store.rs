@@ -21,6 +21,7 @@ pub use replicated::{Replicated, TouchedReceiver, Wake};
 
 use crate::codec;
 use crate::raft::{RaftError, RaftNode};
+use crate::reserve::{self, Reserve, Shortage};
 
 /// Longest wait for a write, after which its outcome is unknown to the caller.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -29,11 +30,15 @@ pub const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Most bytes of one entry; larger work is split by whoever proposes it.
 pub const ENTRY_LIMIT: usize = 3 << 19;
 
+/// The author of what no operator asked for.
+const CONTROL_PLANE: &str = "manager";
+
 /// A handle on the replicated state; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     raft: RaftNode,
     replicated: Arc<Replicated>,
+    reserve: Arc<Reserve>,
 }
 
 /// A write that is to be made.
@@ -55,15 +60,15 @@ impl Write {
     /// A write of the control plane itself.
     #[must_use]
     pub fn internal(reason: &'static str, changes: Vec<Change>) -> Self {
-        Self { changes, actor: "manager".to_owned(), reason, idempotency: None, term: 0 }
+        Self { changes, actor: CONTROL_PLANE.to_owned(), reason, idempotency: None, term: 0 }
     }
 }
 
 impl Store {
-    /// Joins a Raft node and the state that it applies to.
+    /// Joins a Raft node and the state that it applies to, with the room that is kept back for the cluster's own writes.
     #[must_use]
-    pub const fn new(raft: RaftNode, replicated: Arc<Replicated>) -> Self {
-        Self { raft, replicated }
+    pub fn new(raft: RaftNode, replicated: Arc<Replicated>, reserve: Reserve) -> Self {
+        Self { raft, replicated, reserve: Arc::new(reserve) }
     }
 
     /// What this manager has applied.
@@ -84,6 +89,27 @@ impl Store {
         self.replicated.watch()
     }
 
+    /// Whether this manager's disk has too little room. Nothing when it cannot be told: a disk that does not answer fails
+    /// the log, which says more.
+    #[must_use]
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.reserve.shortage(self.raft.space().ok()?)
+    }
+
+    /// Refuses what an operator asks for when it would use up the room that the cluster's own writes need.
+    fn admit(&self, write: &Write) -> Result<(), ApiError> {
+        if write.actor == CONTROL_PLANE {
+            return Ok(());
+        }
+        match self.shortage() {
+            Some(shortage) if !reserve::relieves(&write.changes, &self.view()) => {
+                let status = self.raft.status().borrow().clone();
+                Err(shortage.refusal(status.leader.as_ref().map_or("?", |leader| &leader.address)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until this manager, which must lead, has applied every write acknowledged so far.
     ///
     /// # Errors
@@ -96,8 +122,9 @@ impl Store {
     /// Writes.
     ///
     /// # Errors
-    /// If a rule refuses it, if this manager does not lead, or if the outcome is unknown.
+    /// If a rule refuses it, if room on the disk is short, if this manager does not lead, or if the outcome is unknown.
     pub async fn propose(&self, write: Write) -> Result<Version, ApiError> {
+        self.admit(&write)?;
         let proposal = Proposal {
             changes: write.changes,
             actor: write.actor,

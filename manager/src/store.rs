@@ -2,9 +2,12 @@
 //!
 //! - [`Store::view`] is an immutable snapshot: what this manager has applied.
 //! - [`Store::barrier`] makes the next view at least as new as every write acknowledged before the call.
+//! - [`Store::decide`] looks, decides and writes, for requests of clients.
 //! - [`Store::propose`] writes: all changes or none, answered when a majority has synced and this manager applied it.
 //! - [`Store::watch`] tells which keys were touched; whoever is too slow is told to look at everything.
 
+mod barrier;
+mod decide;
 mod replicated;
 
 use std::sync::Arc;
@@ -17,7 +20,10 @@ use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 use coracle_proto::status::{ApiError, Reason};
 
+pub use decide::Decision;
 pub use replicated::{Replicated, TouchedReceiver, Wake};
+
+use barrier::Barriers;
 
 use crate::codec;
 use crate::raft::{RaftError, RaftNode};
@@ -39,6 +45,7 @@ pub struct Store {
     raft: RaftNode,
     replicated: Arc<Replicated>,
     reserve: Arc<Reserve>,
+    barriers: Barriers,
 }
 
 /// A write that is to be made.
@@ -68,7 +75,7 @@ impl Store {
     /// Joins a Raft node and the state that it applies to, with the room that is kept back for the cluster's own writes.
     #[must_use]
     pub fn new(raft: RaftNode, replicated: Arc<Replicated>, reserve: Reserve) -> Self {
-        Self { raft, replicated, reserve: Arc::new(reserve) }
+        Self { raft, replicated, reserve: Arc::new(reserve), barriers: Barriers::default() }
     }
 
     /// What this manager has applied.
@@ -110,12 +117,18 @@ impl Store {
         }
     }
 
-    /// Waits until this manager, which must lead, has applied every write acknowledged so far.
+    /// Waits until this manager, which must lead, has applied every write acknowledged so far. Reads that wait at the same time
+    /// share one confirmation by a majority.
     ///
     /// # Errors
     /// If it does not lead or cannot reach a majority.
     pub async fn barrier(&self) -> Result<View, ApiError> {
-        self.raft.read_barrier(READ_DEADLINE).await.map_err(raft_error)?;
+        let raft = self.raft.clone();
+        let confirm = move || {
+            let raft = raft.clone();
+            async move { raft.read_barrier(READ_DEADLINE).await.map(drop).map_err(raft_error) }
+        };
+        self.barriers.pass(confirm).await?;
         Ok(self.view())
     }
 

@@ -13,8 +13,12 @@ use crate::api::Api;
 /// The registers of all clients, by name, with their values.
 pub(super) type Seen = History<String, String>;
 
-/// How long one attempt may take.
+/// How long one attempt may take: most clients go to another manager soon.
 const DEADLINE: Duration = Duration::from_millis(1_500);
+/// A patient client waits for what a manager says when it gives up itself, which takes it ten seconds.
+const PATIENT: Duration = Duration::from_secs(12);
+/// Every so many-th client is patient.
+const PATIENT_EVERY: u32 = 3;
 /// Under this key in a status the cluster says why it refused; a status without it comes from the transport.
 const REASON: &str = "coracle-reason";
 
@@ -67,7 +71,8 @@ impl Client {
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let manager = &self.managers[self.at];
-        let answer = manager.call(DEADLINE, call(manager.channel()));
+        let deadline = if self.number.is_multiple_of(PATIENT_EVERY) { PATIENT } else { DEADLINE };
+        let answer = manager.call(deadline, call(manager.channel()));
         answer.map_err(|error| {
             self.at = (self.at + 1) % self.managers.len();
             error.downcast_ref::<tonic::Status>().map_or(Failure::Unknown, classify)

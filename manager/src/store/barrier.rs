@@ -81,6 +81,7 @@ impl Barriers {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use tokio::sync::Semaphore;
 
@@ -119,9 +120,12 @@ mod tests {
         }
 
         async fn until_begun(&self, count: usize) {
-            while self.begun() < count {
-                tokio::task::yield_now().await;
-            }
+            let begun = async {
+                while self.begun() < count {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), begun).await.expect("another confirmation begins");
         }
     }
 

@@ -108,8 +108,8 @@ impl Plan {
             tell(&format!("{WISH_VARIABLE}: invalid value {text:?}: no crash point, or no count from 1\n"));
             return None;
         };
-        let log =
-            std::env::var_os(LOG_VARIABLE).and_then(|path| File::options().append(true).create(true).open(path).ok());
+        let log = std::env::var_os(LOG_VARIABLE)
+            .and_then(|path| File::options().append(true).create(true).open(path).ok());
         Some(Self { wish, log, reached: Mutex::default() })
     }
 
@@ -133,7 +133,10 @@ pub fn wish() -> Vec<(&'static str, std::ffi::OsString)> {
     if !ARMED || std::env::var_os(WISH_VARIABLE).is_none() {
         return Vec::new();
     }
-    [WISH_VARIABLE, LOG_VARIABLE].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))).collect()
+    [WISH_VARIABLE, LOG_VARIABLE]
+        .into_iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)))
+        .collect()
 }
 
 /// Kills the process if it was asked to end here. Use [`crash_point!`].

@@ -64,7 +64,9 @@ pub async fn run(leading: Leading, stop: CancellationToken) {
             _ = check.tick(), if term.is_some() => {
                 // Raft does not tell a leader that it was cut off. Its sessions must not outlast its majority: the agents are
                 // to find the leader that the others elect.
-                if leading.store.raft().read_barrier(MAJORITY_WAIT).await.is_err()
+                let raft = leading.store.raft();
+                if !raft.confirmed_within(MAJORITY_CHECK)
+                    && raft.read_barrier(MAJORITY_WAIT).await.is_err()
                     && let Some((number, token, tracker)) = term.take()
                 {
                     warn!(term = number, "no majority of the managers answers; its work is suspended");

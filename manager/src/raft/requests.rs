@@ -38,6 +38,13 @@ impl<P: Platform> RaftNode<P> {
         status.is_leader().then_some(status.term)
     }
 
+    /// Whether a majority has confirmed within `window` that this manager leads, as heartbeats do all the time. Asks nobody.
+    #[must_use]
+    pub fn confirmed_within(&self, window: Duration) -> bool {
+        let acknowledged = self.raft().metrics().borrow_watched().last_quorum_acked;
+        acknowledged.is_some_and(|at| openraft::Instant::elapsed(&at.into_inner()) <= window)
+    }
+
     /// Proposes a command and waits until it is applied here. Many may be under way at once; they share syncs.
     ///
     /// # Errors

@@ -46,6 +46,7 @@ async fn kills(seed: u64) -> Result<Vec<Duration>, String> {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "the figures are the result")]
 fn whoever_is_left_elects_a_leader_in_time() {
     let (longest, all) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     for_each("whoever_is_left", figure("CORACLE_LEADER_KILLS", 200).div_ceil(KILLS), async |seed| {

@@ -39,7 +39,7 @@ async fn removed_and_back(seed: u64) -> Result<(), String> {
     let term = world.running(leader).ok_or("gone")?.status().term;
     let other = (1..=3).find(|raft_id| *raft_id != leader).ok_or("alone")?;
     // It does not hear of its removal.
-    let deaf = seed % 2 == 0;
+    let deaf = seed.is_multiple_of(2);
     if deaf {
         world.network.change(&[1, 2, 3], |_, to| to == other, |way| way.cut = true);
     }
@@ -127,7 +127,7 @@ async fn behind(seed: u64) -> Result<(), String> {
     let world = watch.world.clone();
     let leader = world.leader().ok_or("nobody leads")?;
     let other = (1..=3).find(|raft_id| *raft_id != leader).ok_or("alone")?;
-    world.crash(other, seed % 2 == 0);
+    world.crash(other, seed.is_multiple_of(2));
     let mut last = 0;
     for _ in 0..30 {
         last = watch.write().await?;

@@ -319,7 +319,7 @@ async fn best_heir(seed: u64) -> Result<(), String> {
     let (leader, other) = follower(&world)?;
     let heir = 6 - leader - other;
     // The one with the lower id and the one with the higher id must both be seen to be passed over.
-    let behind = if seed % 2 == 0 { other } else { heir };
+    let behind = if seed.is_multiple_of(2) { other } else { heir };
     let wanted = if behind == other { heir } else { other };
     // It cannot take over, and nobody waits for it.
     world.network.change(&[1, 2, 3], |from, to| from == behind || to == behind, |way| way.cut = true);

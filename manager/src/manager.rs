@@ -382,12 +382,11 @@ fn routes(
         ))
         .add_service(limited!(v1::swarm_server::SwarmServer, SwarmApi::new(store.clone(), loops.clone())))
         .add_service(limited!(v1::images_server::ImagesServer, images))
-        .add_service(limited!(
-            v1::certificate_authority_server::CertificateAuthorityServer,
-            CaApi::new(store.clone())
+        .add_service(
+            limited!(v1::certificate_authority_server::CertificateAuthorityServer, CaApi::new(store.clone()))
+                // Anybody may send these: a request for a certificate and what a machine says of itself.
+                .max_decoding_message_size(STRANGERS_MESSAGE_LIMIT),
         )
-        // Anybody may send these: a request for a certificate and what a machine says of itself.
-        .max_decoding_message_size(STRANGERS_MESSAGE_LIMIT))
         .add_service(limited!(v1::membership_server::MembershipServer, membership))
         .add_service(limited!(v1::dispatcher_server::DispatcherServer, DispatcherApi(Arc::clone(dispatcher))))
         .add_service(store.raft().service().into_server())

@@ -129,10 +129,9 @@ pub fn decode_record(message: v1::SnapshotRecord) -> Result<Record, CodecError> 
         }
         Stored::Cluster(cluster) => Record::Cluster(Arc::new(cluster.try_into()?)),
         Stored::Node(node) => Record::Node(Arc::new(node.try_into()?)),
-        Stored::DepartedNode(departed) => Record::Departed {
-            node: parse("node", &departed.node)?,
-            at: Timestamp::from_nanos(departed.at),
-        },
+        Stored::DepartedNode(departed) => {
+            Record::Departed { node: parse("node", &departed.node)?, at: Timestamp::from_nanos(departed.at) }
+        }
         Stored::Service(service) => Record::Service(Arc::new(service.try_into()?)),
         Stored::TaskSpec(row) => Record::TaskSpec {
             service: parse("service", &row.service)?,

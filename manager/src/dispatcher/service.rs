@@ -135,9 +135,8 @@ impl DispatcherService for DispatcherApi {
         let named: BTreeSet<Digest> = view.images().map(|entry| entry.digest).collect();
         let mut needed = Vec::new();
         for text in asked {
-            let digest: Digest = text
-                .parse()
-                .map_err(|error| ApiError::new(Reason::Invalid, format!("digest: {error}")))?;
+            let digest: Digest =
+                text.parse().map_err(|error| ApiError::new(Reason::Invalid, format!("digest: {error}")))?;
             if named.contains(&digest) || view.is_image_used(digest) {
                 needed.push(text);
             }

@@ -104,9 +104,7 @@ fn entry(index: u64, term: u64, filling: usize) -> Entry {
 }
 
 /// Waits until what `submit` began is durable.
-fn durably(
-    submit: impl FnOnce(coracle_wal::Completion) -> Result<(), WalError>,
-) -> Result<(), WalError> {
+fn durably(submit: impl FnOnce(coracle_wal::Completion) -> Result<(), WalError>) -> Result<(), WalError> {
     let (sender, receiver) = mpsc::channel();
     submit(Box::new(move |result| sender.send(result).unwrap()))?;
     receiver.recv().unwrap()

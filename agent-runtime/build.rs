@@ -14,16 +14,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let target = env::var("TARGET")?;
-    for watched in
-        [
+    for watched in [
         "build.rs",
         "supervisor/src",
         "supervisor/Cargo.toml",
         "protocol/src",
         "protocol/Cargo.toml",
         "../crates/crash-point",
-    ]
-    {
+    ] {
         println!("cargo:rerun-if-changed={}", here.join(watched).display());
     }
     let workspace = here.parent().ok_or("the crate is not inside a workspace")?;

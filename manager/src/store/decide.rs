@@ -5,7 +5,7 @@
 //! - The view holds everything that was acknowledged before. It is used only if this manager leads a term of which it has
 //!   applied an entry: then all earlier terms are in the view, and this manager acknowledges its own term's writes only after
 //!   its view has them.
-//! - The write carries that term, and [`apply`](coracle_manager_core::apply) refuses it in any other. So if another manager led
+//! - The write carries that term, and [`apply`](coracle_manager_core::apply()) refuses it in any other. So if another manager led
 //!   meanwhile, and acknowledged what this view lacks, nothing is written.
 //!
 //! Whatever is told without a write (a refusal, or that nothing has to change) has no entry of the log to prove it. It is told

@@ -108,10 +108,12 @@ fn log_filter(level: &str) -> String {
     /// lease had just ended, say), or an entry because it has stopped in an orderly way. The caller tries again, or says
     /// what is to be said at the level that it deserves.
     const TOLD_TWICE: &str = "openraft::raft::";
+    /// Its heartbeats say as an error that the rest of it has ended; why it ended is told where it did.
+    const AFTER_THE_END: &str = "openraft::core::heartbeat";
     if level.contains(['=', ',']) || matches!(level, "off" | "error") {
         return level.to_owned();
     }
-    format!("warn,openraft=error,{TOLD_TWICE}=off,coracle={level}")
+    format!("warn,openraft=error,{TOLD_TWICE}=off,{AFTER_THE_END}=off,coracle={level}")
 }
 
 async fn serve(args: DaemonArgs) -> anyhow::Result<()> {

@@ -21,6 +21,11 @@ fn reaches(lab: &Lab, from: Name, to: Name) -> bool {
     receiver.recv(&mut [0; 8]).is_ok()
 }
 
+/// What is sent once may be lost while neighbours find each other, or come late on a machine that is busy.
+fn comes_to_reach(lab: &Lab, from: Name, to: Name) -> bool {
+    process::wait(Duration::from_secs(10), || reaches(lab, from, to).then_some(())).is_some()
+}
+
 #[test]
 fn cuts_cut_and_healing_heals() {
     if let Some(reason) = harness::missing() {
@@ -34,23 +39,23 @@ fn cuts_cut_and_healing_heals() {
     }
     let init = lab.get(M1).unwrap().host().unwrap().init();
     assert_eq!(lab.get(M2).unwrap().host().unwrap().run(["hostname"]).unwrap().trim(), "m2");
-    assert!(reaches(&lab, M1, M2) && reaches(&lab, W1, M1), "a segment without faults");
+    assert!(comes_to_reach(&lab, M1, M2) && comes_to_reach(&lab, W1, M1), "a segment without faults");
 
     lab.cut(M1, &[M2]).unwrap();
     assert!(!reaches(&lab, M1, M2) && !reaches(&lab, M2, M1), "a pair that is cut");
-    assert!(reaches(&lab, M1, W1), "the others are not");
+    assert!(comes_to_reach(&lab, M1, W1), "the others are not");
     lab.heal(M1).unwrap();
-    assert!(reaches(&lab, M1, M2), "healed");
+    assert!(comes_to_reach(&lab, M1, M2), "healed");
 
     lab.isolate(M1).unwrap();
     assert!(!reaches(&lab, M1, M2) && !reaches(&lab, M1, W1), "a cable that is pulled");
     lab.heal(M1).unwrap();
-    assert!(reaches(&lab, M1, M2), "and put back");
+    assert!(comes_to_reach(&lab, M1, M2), "and put back");
 
     lab.cut_one_way(M1, M2).unwrap();
-    assert!(!reaches(&lab, M1, M2) && reaches(&lab, M2, M1), "one way only");
+    assert!(!reaches(&lab, M1, M2) && comes_to_reach(&lab, M2, M1), "one way only");
     lab.heal(M2).unwrap();
-    assert!(reaches(&lab, M1, M2), "a cut heals from either side");
+    assert!(comes_to_reach(&lab, M1, M2), "a cut heals from either side");
 
     // What a container would leave: a process in a cgroup of the node, in whatever hierarchy takes it.
     let parent = lab.get(M1).unwrap().cgroup_parent().to_owned();
@@ -66,9 +71,9 @@ fn cuts_cut_and_healing_heals() {
     lab.power_off(M1).unwrap();
     assert!(!init.is_alive() && !group.exists(), "nothing is left of a host without power");
     assert!(!sleeper.wait().unwrap().success());
-    assert!(reaches(&lab, M2, W1), "the other hosts go on");
+    assert!(comes_to_reach(&lab, M2, W1), "the other hosts go on");
     lab.power_on_host(M1).unwrap();
-    assert!(reaches(&lab, M1, M2) && reaches(&lab, M2, M1), "and it comes back");
+    assert!(comes_to_reach(&lab, M1, M2) && comes_to_reach(&lab, M2, M1), "and it comes back");
     lab.end().unwrap();
     let left = Command::new("ip").args(["link", "show"]).output().unwrap();
     assert!(!String::from_utf8_lossy(&left.stdout).contains("br0"), "the machine's own network is untouched");

@@ -97,7 +97,7 @@ pub(crate) fn launch(
         read_only: container.read_only,
         mounts: container.mounts.clone(),
         network: spec.network,
-        limits: spec.limits,
+        limits: spec.limits.clone(),
         labels: labels(assignment, container, stop_signal),
         log_directory,
         stop_signal,

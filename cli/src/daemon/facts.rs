@@ -19,6 +19,7 @@ pub(super) fn describe(args: &DaemonArgs) -> anyhow::Result<NodeDescription> {
         resources: resources(),
         engine_version: env!("CARGO_PKG_VERSION").to_owned(),
         labels: labels(&args.engine_labels)?,
+        generic: BTreeMap::new(),
     })
 }
 

@@ -69,6 +69,7 @@ impl Fields {
             }
             Some("bind") => Kind::Bind(v1::BindMount {
                 source: self.source.ok_or("the source is missing; add source=PATH, a path on the node")?,
+                ..Default::default()
             }),
             Some("tmpfs") if self.source.is_some() => {
                 return Err("a tmpfs has no source; leave it out".to_owned());
@@ -142,7 +143,7 @@ impl fmt::Display for MountFlag {
             Some(Kind::Tmpfs(tmpfs)) => {
                 write!(f, "type=tmpfs,{target},tmpfs-size={},tmpfs-mode={:o}", tmpfs.size, tmpfs.mode)?;
             }
-            None => f.write_str(&target)?,
+            Some(Kind::Volume(_) | Kind::Image(_)) | None => f.write_str(&target)?,
         }
         if self.0.read_only { f.write_str(",readonly") } else { Ok(()) }
     }
@@ -154,7 +155,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn bind(source: &str, target: &str, read_only: bool) -> MountFlag {
-        let kind = Some(Kind::Bind(v1::BindMount { source: source.to_owned() }));
+        let kind = Some(Kind::Bind(v1::BindMount { source: source.to_owned(), ..Default::default() }));
         MountFlag(v1::Mount { target: target.to_owned(), read_only, kind })
     }
 

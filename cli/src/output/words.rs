@@ -1,5 +1,6 @@
 //! Words for what messages carry as numbers. Numbers of a newer version are shown as they are.
 
+use coracle_model::rollout::UpdateState;
 use coracle_model::task::{DesiredState, TaskState};
 use coracle_proto::v1;
 
@@ -66,9 +67,8 @@ pub(crate) fn network(number: i32) -> &'static str {
 /// Where the replacement of tasks stands.
 pub(crate) fn update_state(number: i32) -> &'static str {
     match v1::UpdateState::try_from(number) {
-        Ok(v1::UpdateState::Updating) => "updating",
-        Ok(v1::UpdateState::Completed) => "completed",
         Ok(v1::UpdateState::Unspecified) => "",
+        Ok(state) => UpdateState::try_from(state).map_or("unknown", UpdateState::as_str),
         Err(_) => "unknown",
     }
 }
@@ -78,6 +78,8 @@ pub(crate) const fn mode(mode: Option<&v1::service_spec::Mode>) -> &'static str 
     match mode {
         Some(v1::service_spec::Mode::Replicated(_)) => "replicated",
         Some(v1::service_spec::Mode::Global(_)) => "global",
+        Some(v1::service_spec::Mode::ReplicatedJob(_)) => "replicated-job",
+        Some(v1::service_spec::Mode::GlobalJob(_)) => "global-job",
         None => "unknown",
     }
 }

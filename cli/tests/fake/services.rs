@@ -209,6 +209,7 @@ fn tasks() -> Vec<v1::TaskListItem> {
             desired,
             start_after: None,
             status: Some(status),
+            ..Default::default()
         }),
         service_name: "web".to_owned(),
         node_hostname: node.map(|node| format!("worker-{node}")).unwrap_or_default(),

@@ -91,18 +91,22 @@ fn service(id: &str, name: &str, mode: v1::service_spec::Mode) -> v1::Service {
         mounts: vec![v1::Mount {
             target: "/data".to_owned(),
             read_only: true,
-            kind: Some(v1::mount::Kind::Bind(v1::BindMount { source: "/srv".to_owned() })),
+            kind: Some(v1::mount::Kind::Bind(v1::BindMount {
+                source: "/srv".to_owned(),
+                ..Default::default()
+            })),
         }],
         stop_grace: Some(10 * SECOND),
         ..Default::default()
     };
     let task = v1::TaskSpec {
         container: Some(container),
-        limits: Some(v1::Limits { nano_cpus: 500_000_000, memory_bytes: 64 << 20, pids: 0 }),
+        limits: Some(v1::Limits { nano_cpus: 500_000_000, memory_bytes: 64 << 20, ..Default::default() }),
         restart: Some(v1::RestartPolicy { delay: Some(5 * SECOND), ..Default::default() }),
         placement: Some(v1::Placement {
             constraints: vec!["node.role==worker".to_owned()],
             max_replicas_per_node: if name == "stuck" { 1 } else { 0 },
+            ..Default::default()
         }),
         ..Default::default()
     };
@@ -117,9 +121,11 @@ fn service(id: &str, name: &str, mode: v1::service_spec::Mode) -> v1::Service {
             labels: [("team".to_owned(), name.to_owned())].into(),
             mode: Some(mode),
             task: Some(task),
-            update: Some(v1::UpdateConfig { parallelism: 1 }),
+            update: Some(v1::UpdateConfig { parallelism: 1, ..Default::default() }),
+            ..Default::default()
         }),
         previous_spec: None,
         update: None,
+        job: None,
     }
 }

@@ -69,7 +69,10 @@ fn mode(mode: ServiceMode) -> Result<(), Invalid> {
         ServiceMode::Replicated { replicas } if replicas > REPLICAS_LIMIT => {
             invalid("replicas", replicas, format!("at most {REPLICAS_LIMIT} tasks are possible"))
         }
-        ServiceMode::Replicated { .. } | ServiceMode::Global => Ok(()),
+        ServiceMode::ReplicatedJob { completions, .. } if completions > REPLICAS_LIMIT => {
+            invalid("replicas", completions, format!("at most {REPLICAS_LIMIT} tasks are possible"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -144,11 +147,14 @@ fn mounts(mounts: &[Mount]) -> Result<(), Invalid> {
             return invalid("mount target", &mount.target, "two mounts have this target; each needs its own");
         }
         match &mount.kind {
-            MountKind::Bind { source } => absolute("mount source", source)?,
+            MountKind::Bind { source, .. } => absolute("mount source", source)?,
             MountKind::Tmpfs { mode, .. } if *mode > 0o7777 => {
                 return invalid("tmpfs-mode", format!("{mode:o}"), "use permission bits up to 7777");
             }
             MountKind::Tmpfs { .. } => {}
+            MountKind::Volume { .. } | MountKind::Image { .. } => {
+                return invalid("mount type", mount.type_word(), "use bind or tmpfs");
+            }
         }
     }
     Ok(())

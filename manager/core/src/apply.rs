@@ -79,13 +79,19 @@ impl Writing {
             Change::UpdateService { service, expected, spec } => {
                 self.update_service(*service, *expected, spec)
             }
+            Change::RollBackService { service, expected, message } => {
+                self.roll_back_service(*service, *expected, message)
+            }
+            Change::SetJobStatus { service, expected, job } => self.set_job_status(*service, *expected, *job),
             Change::SetUpdateProgress { service, expected, progress } => {
                 self.set_update_progress(*service, *expected, progress)
             }
             Change::RemoveService { service, expected } => self.remove_service(*service, *expected),
-            Change::CreateTask { task, service_version } => self.create_task(task, *service_version),
-            Change::AssignTask { task, expected, node, node_version } => {
-                self.assign_task(*task, *expected, *node, *node_version)
+            Change::CreateTask { task, service_version, beside } => {
+                self.create_task(task, *service_version, *beside)
+            }
+            Change::AssignTask { task, expected, node, node_version, generic } => {
+                self.assign_task(*task, *expected, *node, *node_version, generic)
             }
             Change::RaiseDesired { task, desired } => self.raise_desired(*task, *desired),
             Change::ReportTask { task, node, status } => self.report_task(*task, *node, status),

@@ -4,9 +4,12 @@
 //! checked. Identifiers, nodes and times are in the change or its proposal, so that nothing is left to
 //! choose when it is applied.
 
+use std::collections::BTreeMap;
+
 use coracle_model::cluster::Cluster;
 use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
+use coracle_model::job::JobStatus;
 use coracle_model::node::{ManagerMember, Node, NodeDescription, NodeSpec, NodeState};
 use coracle_model::service::{Service, ServiceSpec, UpdateProgress};
 use coracle_model::task::{DesiredState, Task, TaskStatus};
@@ -96,6 +99,24 @@ pub enum Change {
         /// The whole specification.
         spec: ServiceSpec,
     },
+    /// Puts the specification before the last change in force again.
+    RollBackService {
+        /// Which service.
+        service: ServiceId,
+        /// The version that was read.
+        expected: Version,
+        /// Why, for the operator.
+        message: String,
+    },
+    /// Notes where a job stands.
+    SetJobStatus {
+        /// Which service.
+        service: ServiceId,
+        /// The version that was read.
+        expected: Version,
+        /// Where it stands.
+        job: JobStatus,
+    },
     /// Notes where the replacement of a service's tasks stands.
     SetUpdateProgress {
         /// Which service.
@@ -118,6 +139,8 @@ pub enum Change {
         task: Task,
         /// The version of the service at which this was planned.
         service_version: Version,
+        /// The task that holds the slot and stays until this one runs (start-first); none where the slot must be empty.
+        beside: Option<TaskId>,
     },
     /// Gives a task its node.
     AssignTask {
@@ -129,6 +152,8 @@ pub enum Change {
         node: NodeId,
         /// The version of the node that was read.
         node_version: Version,
+        /// Which of the node's other things it gets, by kind.
+        generic: BTreeMap<String, Vec<String>>,
     },
     /// Raises what is wanted of a task; lowering it is without effect.
     RaiseDesired {

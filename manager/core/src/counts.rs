@@ -101,6 +101,7 @@ pub fn progress(state: &State, id: ServiceId) -> Progress {
 fn desired(state: &State, service: &Service) -> u64 {
     match service.spec.mode {
         ServiceMode::Replicated { replicas } => replicas,
+        ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => 0,
         ServiceMode::Global => {
             let spec = &service.spec.task;
             let wanted = |node: &&Arc<_>| {

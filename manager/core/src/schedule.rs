@@ -9,6 +9,8 @@ mod group;
 mod room;
 mod spread;
 
+use std::collections::BTreeMap;
+
 use std::sync::Arc;
 
 use coracle_model::id::TaskId;
@@ -96,5 +98,6 @@ fn assign(group: &Group<'_>, task: &Task, at: usize, rooms: &mut Rooms<'_>, plan
         expected: task.version,
         node: node.id,
         node_version: node.version,
+        generic: BTreeMap::new(),
     });
 }

@@ -139,6 +139,7 @@ impl Services for ServicesApi {
             spec,
             previous_spec: None,
             update: None,
+            job: None,
         };
         let id = service.id;
         let write = Write {

@@ -58,6 +58,16 @@ fn encode_kind(change: &Change) -> Stored {
             expected: expected.index(),
             spec: Some(spec.into()),
         }),
+        Change::RollBackService { service, expected, message } => Stored::RollBackService(v1::RollBackService {
+            service: service.to_string(),
+            expected: expected.index(),
+            message: message.clone(),
+        }),
+        Change::SetJobStatus { service, expected, job } => Stored::SetJobStatus(v1::SetJobStatus {
+            service: service.to_string(),
+            expected: expected.index(),
+            job: Some(job.into()),
+        }),
         Change::SetUpdateProgress { service, expected, progress } => Stored::SetUpdateProgress(v1::SetUpdateProgress {
             service: service.to_string(),
             expected: expected.index(),
@@ -67,15 +77,17 @@ fn encode_kind(change: &Change) -> Stored {
             service: service.to_string(),
             expected: expected.index(),
         }),
-        Change::CreateTask { task, service_version } => Stored::CreateTask(v1::CreateTask {
+        Change::CreateTask { task, service_version, beside } => Stored::CreateTask(v1::CreateTask {
             task: Some(task.into()),
             service_version: service_version.index(),
+            beside: beside.map(|task| task.to_string()).unwrap_or_default(),
         }),
-        Change::AssignTask { task, expected, node, node_version } => Stored::AssignTask(v1::AssignTask {
+        Change::AssignTask { task, expected, node, node_version, generic } => Stored::AssignTask(v1::AssignTask {
             task: task.to_string(),
             expected: expected.index(),
             node: node.to_string(),
             node_version: node_version.index(),
+            generic: coracle_proto::convert::task::names(generic),
         }),
         Change::RaiseDesired { task, desired } => Stored::RaiseDesired(v1::RaiseDesired {
             task: task.to_string(),
@@ -134,6 +146,16 @@ fn decode_work(stored: Stored) -> Result<Change, DecodeError> {
             expected: Version::new(m.expected),
             spec: required("service spec", m.spec)?.try_into()?,
         },
+        Stored::RollBackService(m) => Change::RollBackService {
+            service: parse("service", &m.service)?,
+            expected: Version::new(m.expected),
+            message: m.message,
+        },
+        Stored::SetJobStatus(m) => Change::SetJobStatus {
+            service: parse("service", &m.service)?,
+            expected: Version::new(m.expected),
+            job: required("job", m.job)?.into(),
+        },
         Stored::SetUpdateProgress(m) => Change::SetUpdateProgress {
             service: parse("service", &m.service)?,
             expected: Version::new(m.expected),
@@ -146,12 +168,14 @@ fn decode_work(stored: Stored) -> Result<Change, DecodeError> {
         Stored::CreateTask(m) => Change::CreateTask {
             task: required("task", m.task)?.try_into()?,
             service_version: Version::new(m.service_version),
+            beside: if m.beside.is_empty() { None } else { Some(parse("task", &m.beside)?) },
         },
         Stored::AssignTask(m) => Change::AssignTask {
             task: parse("task", &m.task)?,
             expected: Version::new(m.expected),
             node: parse("node", &m.node)?,
             node_version: Version::new(m.node_version),
+            generic: m.generic.into_iter().map(|(kind, names)| (kind, names.names)).collect(),
         },
         Stored::RaiseDesired(m) => {
             Change::RaiseDesired { task: parse("task", &m.task)?, desired: desired_state(m.desired)? }

@@ -8,6 +8,7 @@ use coracle_model::cluster::ClusterSpec;
 use coracle_model::digest::Digest;
 use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
+use coracle_model::job::JobStatus;
 use coracle_model::node::{ManagerMember, NodeState, Platform};
 use coracle_model::service::{ServiceMode, UpdateProgress, UpdateState};
 use coracle_model::task::{DesiredState, Exit, Slot, Task, TaskState, TaskStatus};
@@ -29,6 +30,7 @@ fn status(number: u64, text: &str) -> TaskStatus {
         exit: exits[number as usize % exits.len()],
         pid: number as u32,
         local_restarts: (number >> 32) as u32,
+        health: None,
     }
 }
 
@@ -45,6 +47,9 @@ fn task(number: u64, text: &str) -> Task {
         desired: DesiredState::Ready,
         start_after: odd.then(|| Timestamp::from_nanos(number)),
         status: status(number, text),
+        running_since: odd.then(|| Timestamp::from_nanos(number)),
+        run: number,
+        generic: [(text.to_owned(), vec![text.to_owned()])].into(),
     }
 }
 
@@ -77,15 +82,22 @@ fn changes(number: u64, text: &str) -> Vec<Change> {
             service,
             expected,
             progress: UpdateProgress {
-                state: UpdateState::Completed,
-                started_at: Timestamp::from_nanos(number),
                 completed_at: number.is_multiple_of(2).then(|| Timestamp::from_nanos(number)),
-                message: text.to_owned(),
+                ..UpdateProgress::begun(UpdateState::Completed, Timestamp::from_nanos(number), number, text)
             },
         },
         Change::RemoveService { service, expected },
-        Change::CreateTask { task: task(number, text), service_version: expected },
-        Change::AssignTask { task: id, expected, node, node_version: Version::new(number / 3) },
+        Change::RollBackService { service, expected, message: text.to_owned() },
+        Change::SetJobStatus { service, expected, job: JobStatus { run: number, ..JobStatus::default() } },
+        Change::CreateTask { task: task(number, text), service_version: expected, beside: None },
+        Change::CreateTask { task: task(number, text), service_version: expected, beside: Some(id) },
+        Change::AssignTask {
+            task: id,
+            expected,
+            node,
+            node_version: Version::new(number / 3),
+            generic: [(text.to_owned(), vec![text.to_owned()])].into(),
+        },
         Change::RaiseDesired { task: id, desired: DesiredState::Shutdown },
         Change::ReportTask { task: id, node: Some(node), status: status(number, text) },
         Change::ReportTask { task: id, node: None, status: status(number, text) },

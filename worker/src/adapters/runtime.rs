@@ -216,7 +216,7 @@ fn specification(launch: &Launch) -> ContainerSpec {
         NetworkMode::None => Network::None,
         NetworkMode::Host => Network::Host,
     };
-    spec.resources = resources(launch.limits);
+    spec.resources = resources(&launch.limits);
     spec.labels = launch.labels.clone();
     spec.log = LogConfig { directory: Some(launch.log_directory.clone()), ..LogConfig::default() };
     spec
@@ -231,16 +231,18 @@ fn user(text: &str) -> User {
 fn mount(mount: &MountSpec) -> Mount {
     let target = mount.target.clone();
     match &mount.kind {
-        MountKind::Bind { source } => {
+        MountKind::Bind { source, .. } => {
             Mount::Bind { source: source.into(), target, read_only: mount.read_only, recursive: true }
         }
         MountKind::Tmpfs { size, mode } => {
             Mount::Tmpfs { target, size: (*size > 0).then_some(*size), mode: Some(*mode) }
         }
+        // Refused when the launch is put together.
+        MountKind::Volume { .. } | MountKind::Image { .. } => Mount::Tmpfs { target, size: None, mode: None },
     }
 }
 
-fn resources(limits: Limits) -> Resources {
+fn resources(limits: &Limits) -> Resources {
     let some = |value: u64| (value > 0).then_some(value);
     let default = Resources::default();
     Resources {

@@ -1,37 +1,15 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use coracle_model::digest::Digest;
 use coracle_model::id::ServiceId;
-use coracle_model::resources::Resources;
-use coracle_model::restart::RestartPolicy;
-use coracle_model::service::{PinnedImage, Placement};
+use coracle_model::service::PinnedImage;
 use coracle_model::task::Slot;
 
 use super::*;
 
 fn spec() -> TaskSpec {
-    TaskSpec {
-        container: ContainerSpec {
-            image: PinnedImage { reference: "web:1".into(), digest: Digest::from_bytes([1; 32]) },
-            args: vec![],
-            env: vec![],
-            workdir: String::new(),
-            user: String::new(),
-            hostname: String::new(),
-            labels: BTreeMap::new(),
-            mounts: vec![],
-            read_only: false,
-            stop_grace: Duration::from_secs(10),
-            stop_signal: String::new(),
-        },
-        reservations: Resources::default(),
-        limits: Limits::default(),
-        restart: RestartPolicy::default(),
-        placement: Placement::default(),
-        network: NetworkMode::None,
-        force_update: 0,
-    }
+    let image = PinnedImage { reference: "web:1".into(), digest: Digest::from_bytes([1; 32]) };
+    TaskSpec::of(ContainerSpec::of(image))
 }
 
 fn words(text: &str) -> Vec<String> {

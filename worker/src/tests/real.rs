@@ -105,7 +105,10 @@ async fn real_containers_run_are_left_alone_by_restarts_and_leave_nothing() {
     bound.spec.as_mut().unwrap().container.as_mut().unwrap().mounts = vec![v1::Mount {
         target: "/data".into(),
         read_only: false,
-        kind: Some(v1::mount::Kind::Bind(v1::BindMount { source: "/does/not/exist".into() })),
+        kind: Some(v1::mount::Kind::Bind(v1::BindMount {
+            source: "/does/not/exist".into(),
+            ..Default::default()
+        })),
     }];
     let mut tasks = vec![
         shell(1, "trap 'exit 0' TERM; echo hello; while true; do read -t 1 x < /dev/zero; done"),

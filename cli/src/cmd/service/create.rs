@@ -90,7 +90,7 @@ fn specification(args: &Args, env: &[String]) -> Result<v1::ServiceSpec, FlagErr
     };
     let placement = v1::Placement {
         constraints: merge::placement::merge(&[], &args.constraint, &[]),
-        max_replicas_per_node: 0,
+        ..Default::default()
     };
     let mut task =
         v1::TaskSpec { container: Some(container), placement: Some(placement), ..Default::default() };
@@ -100,7 +100,7 @@ fn specification(args: &Args, env: &[String]) -> Result<v1::ServiceSpec, FlagErr
         labels: merge::labels::merge(Default::default(), &args.label, &[]),
         mode: Some(mode),
         task: Some(task),
-        update: None,
+        ..Default::default()
     })
 }
 
@@ -145,7 +145,15 @@ mod tests {
         assert_eq!(container.env, ["A=2"]);
         assert_eq!((container.user.as_str(), container.workdir.as_str()), ("1:2", "/w"));
         assert!(container.read_only && container.stop_grace == Some(0) && container.mounts.len() == 1);
-        assert_eq!(task.limits, Some(v1::Limits { nano_cpus: 500_000_000, memory_bytes: 64 << 20, pids: 9 }));
+        assert_eq!(
+            task.limits,
+            Some(v1::Limits {
+                nano_cpus: 500_000_000,
+                memory_bytes: 64 << 20,
+                pids: 9,
+                ..Default::default()
+            })
+        );
         assert_eq!(task.reservations, Some(v1::Resources { nano_cpus: 100_000_000, memory_bytes: 32 << 20 }));
         let restart = task.restart.unwrap();
         assert_eq!((restart.delay, restart.max_attempts), (Some(60_000_000_000), 4));

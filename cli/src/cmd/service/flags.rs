@@ -107,7 +107,7 @@ impl TaskFlags {
         set(&mut task.placement.get_or_insert_default().max_replicas_per_node, &self.replicas_max_per_node);
         self.restart.apply(task.restart.get_or_insert_default());
         let (limits, reservations) = resources::merge(
-            task.limits.unwrap_or_default(),
+            task.limits.take().unwrap_or_default(),
             task.reservations.unwrap_or_default(),
             &self.resources.changes(),
         );

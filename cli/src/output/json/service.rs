@@ -250,7 +250,9 @@ impl From<v1::Mount> for Mount {
             Some(v1::mount::Kind::Tmpfs(tmpfs)) => {
                 Self::Tmpfs { target, read_only, size_bytes: tmpfs.size, mode: format!("{:04o}", tmpfs.mode) }
             }
-            None => Self::Unknown { target, read_only },
+            Some(v1::mount::Kind::Volume(_) | v1::mount::Kind::Image(_)) | None => {
+                Self::Unknown { target, read_only }
+            }
         }
     }
 }

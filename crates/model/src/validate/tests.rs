@@ -1,36 +1,11 @@
 use super::*;
 use crate::digest::Digest;
-use crate::service::{NetworkMode, PinnedImage, Placement, UpdateConfig};
+use crate::service::PinnedImage;
 
 fn spec() -> ServiceSpec {
     let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
-    ServiceSpec {
-        name: "web".parse().unwrap(),
-        labels: BTreeMap::new(),
-        mode: ServiceMode::Replicated { replicas: 1 },
-        update: UpdateConfig::default(),
-        task: TaskSpec {
-            container: ContainerSpec {
-                image: PinnedImage { reference: "web:1".to_owned(), digest },
-                args: Vec::new(),
-                env: Vec::new(),
-                workdir: String::new(),
-                user: String::new(),
-                hostname: String::new(),
-                labels: BTreeMap::new(),
-                mounts: Vec::new(),
-                read_only: false,
-                stop_grace: crate::service::DEFAULT_STOP_GRACE,
-                stop_signal: String::new(),
-            },
-            reservations: Resources::default(),
-            limits: Limits::default(),
-            restart: crate::restart::RestartPolicy::default(),
-            placement: Placement::default(),
-            network: NetworkMode::None,
-            force_update: 0,
-        },
-    }
+    let container = ContainerSpec::of(PinnedImage { reference: "web:1".to_owned(), digest });
+    ServiceSpec::of("web".parse().unwrap(), ServiceMode::Replicated { replicas: 1 }, TaskSpec::of(container))
 }
 
 /// The message for a specification changed by `change`, or `ok`.

@@ -1,9 +1,12 @@
 //! Changes of services.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coracle_model::id::ServiceId;
+use coracle_model::job::JobStatus;
 use coracle_model::service::{Service, ServiceMode, ServiceSpec, TaskSpec, UpdateProgress, UpdateState};
+use coracle_model::task::{Slot, Task};
 use coracle_model::version::Version;
 
 use super::{Applied, Writing, check_version, not_found};
@@ -30,6 +33,7 @@ impl Writing {
             created_at: self.time,
             previous_spec: None,
             update: None,
+            job: service.spec.mode.is_job().then(|| self.first_run()),
             ..service.clone()
         });
         Ok(())
@@ -40,18 +44,82 @@ impl Writing {
         check_version("service", id, present.version, expected)?;
         check_kept(&present.spec, spec)?;
         let mut service = Service { spec: spec.clone(), ..(*present).clone() };
-        if spec.task != present.spec.task {
+        let changed = spec.task != present.spec.task;
+        if changed {
             self.state.put_task_spec(id, self.version, Arc::new(spec.task.clone()));
             service.spec_version = self.version;
             service.previous_spec = Some(Box::new(present.spec.clone()));
-            service.update = self.must_replace(id, &spec.task).then(|| UpdateProgress {
-                state: UpdateState::Updating,
-                started_at: self.time,
-                completed_at: None,
-                message: "update in progress".to_owned(),
-            });
+        }
+        if spec.mode.is_job() {
+            if changed || spec.mode != present.spec.mode {
+                service.job = Some(self.next_run(present.job));
+            }
+        } else if changed || present.update.as_ref().is_some_and(|update| update.state.is_paused()) {
+            // An operator who speaks sets a paused update going again.
+            service.update = self.begun_update(id, spec, UpdateState::Updating, "update in progress");
         }
         self.write_service(service);
+        Ok(())
+    }
+
+    /// Swaps the specification with the one before: doing it twice puts the newer one in force again.
+    pub(super) fn roll_back_service(&mut self, id: ServiceId, expected: Version, message: &str) -> Applied {
+        let present = self.present_service(id)?;
+        check_version("service", id, present.version, expected)?;
+        let Some(previous) = present.previous_spec.clone() else {
+            let message =
+                format!("service {}: it has no previous specification to go back to", present.spec.name);
+            return Err(Refusal::new(RefusalKind::Forbidden, message));
+        };
+        self.state.put_task_spec(id, self.version, Arc::new(previous.task.clone()));
+        let mut service = Service {
+            spec_version: self.version,
+            previous_spec: Some(Box::new(present.spec.clone())),
+            spec: *previous,
+            ..(*present).clone()
+        };
+        if service.spec.mode.is_job() {
+            service.job = Some(self.next_run(present.job));
+        } else {
+            service.update = self.begun_update(id, &service.spec, UpdateState::RollbackStarted, message);
+        }
+        self.write_service(service);
+        Ok(())
+    }
+
+    /// The replacement that a new specification makes necessary; none when every task satisfies it.
+    fn begun_update(
+        &self,
+        id: ServiceId,
+        spec: &ServiceSpec,
+        state: UpdateState,
+        message: &str,
+    ) -> Option<UpdateProgress> {
+        let slots = self.to_replace(id, &spec.task);
+        (slots > 0).then(|| UpdateProgress::begun(state, self.time, slots, message))
+    }
+
+    fn first_run(&self) -> JobStatus {
+        JobStatus { run: 1, started_at: self.time, ended_at: None, scheduled_until: self.time }
+    }
+
+    fn next_run(&self, present: Option<JobStatus>) -> JobStatus {
+        let run = present.map_or(0, |job| job.run) + 1;
+        JobStatus { run, ..self.first_run() }
+    }
+
+    pub(super) fn set_job_status(&mut self, id: ServiceId, expected: Version, job: JobStatus) -> Applied {
+        let present = self.present_service(id)?;
+        check_version("service", id, present.version, expected)?;
+        if present.job == Some(job) {
+            return Ok(());
+        }
+        self.touched.services.insert(id);
+        self.state.put_service(Arc::new(Service {
+            version: self.version,
+            job: Some(job),
+            ..(*present).clone()
+        }));
         Ok(())
     }
 
@@ -91,12 +159,15 @@ impl Writing {
         self.state.put_service(Arc::new(Service { version: self.version, updated_at: self.time, ..service }));
     }
 
-    fn must_replace(&self, id: ServiceId, next: &TaskSpec) -> bool {
-        self.state
-            .tasks_of_service(id)
-            .filter(|task| task.is_live())
-            .filter_map(|task| self.state.task_spec(id, task.spec_version))
-            .any(|spec| !spec.also_satisfies(next))
+    /// Slots whose task does not satisfy the specification.
+    fn to_replace(&self, id: ServiceId, next: &TaskSpec) -> u64 {
+        let outdated = |task: &&Arc<Task>| {
+            let spec = self.state.task_spec(id, task.spec_version);
+            task.is_live() && spec.is_some_and(|spec| !spec.also_satisfies(next))
+        };
+        let slots: BTreeSet<Slot> =
+            self.state.tasks_of_service(id).filter(outdated).map(|task| task.slot).collect();
+        slots.len() as u64
     }
 }
 
@@ -111,7 +182,9 @@ fn check_kept(present: &ServiceSpec, next: &ServiceSpec) -> Applied {
     }
     match (present.mode, next.mode) {
         (ServiceMode::Replicated { .. }, ServiceMode::Replicated { .. })
-        | (ServiceMode::Global, ServiceMode::Global) => Ok(()),
+        | (ServiceMode::Global, ServiceMode::Global)
+        | (ServiceMode::ReplicatedJob { .. }, ServiceMode::ReplicatedJob { .. })
+        | (ServiceMode::GlobalJob, ServiceMode::GlobalJob) => Ok(()),
         (present, next) => forbidden(format!(
             "mode: {} cannot become {}: create another service",
             present.as_str(),

@@ -1,5 +1,6 @@
 //! Changes of tasks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_model::id::{NodeId, TaskId};
@@ -12,7 +13,12 @@ use super::{Applied, Writing, check_version, not_found};
 use crate::outcome::{Refusal, RefusalKind};
 
 impl Writing {
-    pub(super) fn create_task(&mut self, task: &Task, service_version: Version) -> Applied {
+    pub(super) fn create_task(
+        &mut self,
+        task: &Task,
+        service_version: Version,
+        beside: Option<TaskId>,
+    ) -> Applied {
         let service = self.state.service(task.service).ok_or_else(|| not_found("service", task.service))?;
         check_version("service", task.service, service.version, service_version)?;
         if self.state.task(task.id).is_some() {
@@ -30,7 +36,8 @@ impl Writing {
             return Err(Refusal::new(RefusalKind::Stale, message));
         }
         // Two plans made from one view would otherwise fill a slot twice.
-        if let Some(holder) = self.state.tasks_of_slot(task.service, task.slot).find(|held| held.is_live()) {
+        let holder = |held: &&Arc<Task>| held.is_live() && Some(held.id) != beside;
+        if let Some(holder) = self.state.tasks_of_slot(task.service, task.slot).find(holder) {
             let message =
                 format!("slot {} of service {} is held by task {}", task.slot, task.service, holder.id);
             return Err(Refusal::new(RefusalKind::Exists, message));
@@ -48,6 +55,7 @@ impl Writing {
         expected: Version,
         node: NodeId,
         node_version: Version,
+        generic: &BTreeMap<String, Vec<String>>,
     ) -> Applied {
         let task = self.state.task(id).ok_or_else(|| not_found("task", id))?;
         check_version("task", id, task.version, expected)?;
@@ -58,7 +66,7 @@ impl Writing {
             return Err(Refusal::new(RefusalKind::Stale, message));
         }
         self.check_room(task, holder)?;
-        let mut task = Task { node: Some(node), ..(**task).clone() };
+        let mut task = Task { node: Some(node), generic: generic.clone(), ..(**task).clone() };
         task.status.state = TaskState::Assigned;
         task.status.since = self.time;
         self.write_task(task);
@@ -84,6 +92,9 @@ impl Writing {
         let mut task = (**task).clone();
         if task.status.advance(&report) {
             self.touched.pending |= task.status.state.is_terminal();
+            if task.status.state == TaskState::Running && task.running_since.is_none() {
+                task.running_since = Some(self.time);
+            }
             self.write_task(task);
         }
         Ok(())

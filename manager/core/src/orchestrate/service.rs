@@ -30,6 +30,8 @@ pub fn plan_service(state: &State, id: ServiceId, context: &mut PlanContext<'_>)
                 replicated::plan(state, service, slots, replicas, context)
             }
             ServiceMode::Global => global::plan(state, service, slots, context),
+            // Jobs are planned nowhere yet: the command line and the API refuse them.
+            ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => Plan::default(),
         },
     }
 }

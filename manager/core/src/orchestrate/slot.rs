@@ -1,5 +1,6 @@
 //! The tasks of one slot: who holds it now, who did before, and how the next one begins.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,8 +122,11 @@ impl SlotTasks {
             desired,
             start_after,
             status: pending(now),
+            running_since: None,
+            run: service.job.map_or(0, |job| job.run),
+            generic: BTreeMap::new(),
         };
-        plan.changes.push(Change::CreateTask { task, service_version: service.version });
+        plan.changes.push(Change::CreateTask { task, service_version: service.version, beside: None });
     }
 }
 

@@ -67,12 +67,7 @@ fn note_progress(
             message: "update completed".to_owned(),
             ..update.clone()
         },
-        None if outdated => UpdateProgress {
-            state: UpdateState::Updating,
-            started_at: now,
-            completed_at: None,
-            message: "update in progress".to_owned(),
-        },
+        None if outdated => UpdateProgress::begun(UpdateState::Updating, now, 0, "update in progress"),
         _ => return,
     };
     plan.changes.push(Change::SetUpdateProgress { service: service.id, expected: service.version, progress });

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use coracle_manager_core::Change;
 use coracle_model::id::TaskId;
-use coracle_model::service::UpdateState;
 use coracle_model::task::Task;
 
 use super::World;
@@ -30,11 +29,7 @@ impl World {
             Change::RaiseDesired { task, desired } => format!("want {} {desired}", self.task_name(*task)),
             Change::RemoveTask { task } => format!("delete {}", self.task_name(*task)),
             Change::SetUpdateProgress { service, progress, .. } => {
-                let word = match progress.state {
-                    UpdateState::Updating => "updating",
-                    UpdateState::Completed => "completed",
-                };
-                format!("update of {} {word}", self.service_name(*service))
+                format!("update of {} {}", self.service_name(*service), progress.state)
             }
             other => format!("{other:?}"),
         }

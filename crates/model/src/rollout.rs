@@ -209,8 +209,6 @@ pub struct UpdateProgress {
     pub slots: u64,
     /// New tasks that failed, each counted once.
     pub failed: BTreeSet<TaskId>,
-    /// When something last went forward: the progress deadline counts from here.
-    pub progress_at: Timestamp,
 }
 
 impl UpdateProgress {
@@ -218,7 +216,7 @@ impl UpdateProgress {
     #[must_use]
     pub fn begun(state: UpdateState, at: Timestamp, slots: u64, message: impl Into<String>) -> Self {
         let (completed_at, failed) = (None, BTreeSet::new());
-        Self { state, started_at: at, completed_at, message: message.into(), slots, failed, progress_at: at }
+        Self { state, started_at: at, completed_at, message: message.into(), slots, failed }
     }
 }
 

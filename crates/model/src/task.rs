@@ -36,6 +36,9 @@ pub struct Task {
     pub running_since: Option<Timestamp>,
     /// The run of a job that it belongs to; zero for services that go on.
     pub run: u64,
+    /// Tasks in a row before this one in its slot that ended of their own accord soon after they began: what the back-off of
+    /// a crash loop is made of.
+    pub crashes: u32,
     /// Which of its node's other things it has, by kind; counted ones have no names and are shown by their number.
     pub generic: BTreeMap<String, Vec<String>>,
 }

@@ -79,8 +79,8 @@ impl Writing {
             Change::UpdateService { service, expected, spec } => {
                 self.update_service(*service, *expected, spec)
             }
-            Change::RollBackService { service, expected, message } => {
-                self.roll_back_service(*service, *expected, message)
+            Change::RollBackService { service, expected, message, automatic } => {
+                self.roll_back_service(*service, *expected, message, *automatic)
             }
             Change::SetJobStatus { service, expected, job } => self.set_job_status(*service, *expected, *job),
             Change::SetUpdateProgress { service, expected, progress } => {

@@ -107,6 +107,8 @@ pub enum Change {
         expected: Version,
         /// Why, for the operator.
         message: String,
+        /// By the managers because an update failed: what failed is then not kept to go back to.
+        automatic: bool,
     },
     /// Notes where a job stands.
     SetJobStatus {

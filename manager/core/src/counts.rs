@@ -73,7 +73,7 @@ pub fn progress(state: &State, id: ServiceId) -> Progress {
     let mut progress = Progress { counts: self::service(state, id), ..Progress::default() };
     let mut settled = 0;
     for slot in &slots {
-        let Some(task) = slot.newest() else { continue };
+        let Some(task) = slot.live().or_else(|| slot.newest()) else { continue };
         if slot.is_running(state) {
             progress.up_to_date += u64::from(is_current(state, service, task));
         } else if is_settled(state, service, slot) {

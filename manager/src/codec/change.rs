@@ -58,10 +58,11 @@ fn encode_kind(change: &Change) -> Stored {
             expected: expected.index(),
             spec: Some(spec.into()),
         }),
-        Change::RollBackService { service, expected, message } => Stored::RollBackService(v1::RollBackService {
+        Change::RollBackService { service, expected, message, automatic } => Stored::RollBackService(v1::RollBackService {
             service: service.to_string(),
             expected: expected.index(),
             message: message.clone(),
+            automatic: *automatic,
         }),
         Change::SetJobStatus { service, expected, job } => Stored::SetJobStatus(v1::SetJobStatus {
             service: service.to_string(),
@@ -150,6 +151,7 @@ fn decode_work(stored: Stored) -> Result<Change, DecodeError> {
             service: parse("service", &m.service)?,
             expected: Version::new(m.expected),
             message: m.message,
+            automatic: m.automatic,
         },
         Stored::SetJobStatus(m) => Change::SetJobStatus {
             service: parse("service", &m.service)?,

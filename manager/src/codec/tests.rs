@@ -49,6 +49,7 @@ fn task(number: u64, text: &str) -> Task {
         status: status(number, text),
         running_since: odd.then(|| Timestamp::from_nanos(number)),
         run: number,
+        crashes: number as u32,
         generic: [(text.to_owned(), vec![text.to_owned()])].into(),
     }
 }
@@ -87,7 +88,7 @@ fn changes(number: u64, text: &str) -> Vec<Change> {
             },
         },
         Change::RemoveService { service, expected },
-        Change::RollBackService { service, expected, message: text.to_owned() },
+        Change::RollBackService { service, expected, message: text.to_owned(), automatic: true },
         Change::SetJobStatus { service, expected, job: JobStatus { run: number, ..JobStatus::default() } },
         Change::CreateTask { task: task(number, text), service_version: expected, beside: None },
         Change::CreateTask { task: task(number, text), service_version: expected, beside: Some(id) },

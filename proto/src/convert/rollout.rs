@@ -116,7 +116,6 @@ impl From<&UpdateProgress> for v1::UpdateProgress {
             message: progress.message.clone(),
             slots: progress.slots,
             failed: progress.failed.iter().map(ToString::to_string).collect(),
-            progress_at: progress.progress_at.as_nanos(),
         }
     }
 }
@@ -134,7 +133,6 @@ impl TryFrom<v1::UpdateProgress> for UpdateProgress {
             message: message.message,
             slots: message.slots,
             failed,
-            progress_at: timestamp(message.progress_at),
         })
     }
 }

@@ -134,6 +134,7 @@ impl From<&Task> for v1::Task {
             status: Some((&task.status).into()),
             running_since: task.running_since.map(|time| time.as_nanos()),
             run: task.run,
+            crashes: task.crashes,
             generic: names(&task.generic),
         }
     }
@@ -157,6 +158,7 @@ impl TryFrom<v1::Task> for Task {
             status: required("task status", message.status)?.try_into()?,
             running_since: message.running_since.map(timestamp),
             run: message.run,
+            crashes: message.crashes,
             generic: message.generic.into_iter().map(|(kind, names)| (kind, names.names)).collect(),
         })
     }

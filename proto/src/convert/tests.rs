@@ -260,15 +260,14 @@ fn service_spec() -> impl Strategy<Value = ServiceSpec> {
 fn update() -> impl Strategy<Value = UpdateProgress> {
     let state = prop::sample::select(UpdateState::ALL.to_vec());
     let failed = prop::collection::btree_set(any::<u128>().prop_map(TaskId::from_bits), 0..3);
-    (state, time(), prop::option::of(time()), ".{0,9}", any::<u64>(), failed, time()).prop_map(
-        |(state, started_at, completed_at, message, slots, failed, progress_at)| UpdateProgress {
+    (state, time(), prop::option::of(time()), ".{0,9}", any::<u64>(), failed).prop_map(
+        |(state, started_at, completed_at, message, slots, failed)| UpdateProgress {
             state,
             started_at,
             completed_at,
             message,
             slots,
             failed,
-            progress_at,
         },
     )
 }
@@ -397,6 +396,7 @@ fn task() -> impl Strategy<Value = Task> {
             status,
             running_since: start_after,
             run: version,
+            crashes: 3,
             generic: [("gpu".to_owned(), vec!["a".to_owned()])].into(),
         },
     )

@@ -49,6 +49,9 @@ impl Writing {
             self.state.put_task_spec(id, self.version, Arc::new(spec.task.clone()));
             service.spec_version = self.version;
             service.previous_spec = Some(Box::new(present.spec.clone()));
+        } else if let Some(previous) = &mut service.previous_spec {
+            // Going back undoes the change of the task, not the scaling since.
+            previous.mode = spec.mode;
         }
         if spec.mode.is_job() {
             if changed || spec.mode != present.spec.mode {
@@ -62,8 +65,14 @@ impl Writing {
         Ok(())
     }
 
-    /// Swaps the specification with the one before: doing it twice puts the newer one in force again.
-    pub(super) fn roll_back_service(&mut self, id: ServiceId, expected: Version, message: &str) -> Applied {
+    /// Swaps the specification with the one before: doing it twice puts the newer one in force again, unless that had failed.
+    pub(super) fn roll_back_service(
+        &mut self,
+        id: ServiceId,
+        expected: Version,
+        message: &str,
+        automatic: bool,
+    ) -> Applied {
         let present = self.present_service(id)?;
         check_version("service", id, present.version, expected)?;
         let Some(previous) = present.previous_spec.clone() else {
@@ -74,7 +83,7 @@ impl Writing {
         self.state.put_task_spec(id, self.version, Arc::new(previous.task.clone()));
         let mut service = Service {
             spec_version: self.version,
-            previous_spec: Some(Box::new(present.spec.clone())),
+            previous_spec: (!automatic).then(|| Box::new(present.spec.clone())),
             spec: *previous,
             ..(*present).clone()
         };

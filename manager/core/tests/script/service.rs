@@ -32,6 +32,26 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
             let service = world.services[name];
             outcome(world, Change::RemoveService { service, expected: Version::default() })
         }
+        "rollback" => {
+            let service = world.state.service(world.services[name]).unwrap();
+            let (service, expected) = (service.id, service.version);
+            let message = "rollback in progress".to_owned();
+            outcome(world, Change::RollBackService { service, expected, message, automatic: false })
+        }
+        "status" => {
+            let service = world.state.service(world.services[name]).unwrap();
+            let image = &service.spec.task.container.image.reference;
+            match &service.update {
+                Some(update) => vec![format!(
+                    "{image}: {}: {} ({} of {} failed)",
+                    update.state,
+                    world.with_task_names(&update.message),
+                    update.failed.len(),
+                    update.slots
+                )],
+                None => vec![format!("{image}: no update")],
+            }
+        }
         "previous" => {
             let service = world.state.service(world.services[name]).unwrap();
             let image = |spec: &ServiceSpec| spec.task.container.image.reference.clone();
@@ -91,6 +111,15 @@ fn set(spec: &mut ServiceSpec, options: &Options<'_>) {
             "unconstrained" => task.placement.constraints.clear(),
             "per-node" => task.placement.max_replicas_per_node = value.parse().unwrap(),
             "parallelism" => spec.update.parallelism = value.parse().unwrap(),
+            "order" => {
+                (spec.update.order, spec.rollback.order) = (value.parse().unwrap(), value.parse().unwrap())
+            }
+            "pause-between" => spec.update.delay = duration(value),
+            "monitor" => (spec.update.monitor, spec.rollback.monitor) = (duration(value), duration(value)),
+            "failure-action" => spec.update.failure_action = value.parse().unwrap(),
+            "ratio" => spec.update.max_failure_ratio = value.parse().unwrap(),
+            "timeout" => (spec.update.timeout, spec.rollback.timeout) = (duration(value), duration(value)),
+            "node-down-delay" => spec.node_down_delay = Some(duration(value)),
             "label" => drop(spec.labels.insert(value.to_owned(), String::new())),
             other => panic!("unknown option {other}"),
         }

@@ -1,6 +1,7 @@
 //! Nodes and services for tests.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use coracle_manager_core::Change;
 use coracle_model::cluster::{Cluster, ClusterSpec, Secret};
@@ -50,7 +51,12 @@ pub fn task_spec() -> TaskSpec {
 }
 
 pub fn service_spec(name: &str, replicas: u64) -> ServiceSpec {
-    ServiceSpec::of(name.parse().unwrap(), ServiceMode::Replicated { replicas }, task_spec())
+    let mut spec = ServiceSpec::of(name.parse().unwrap(), ServiceMode::Replicated { replicas }, task_spec());
+    // Scripts and tests say how long new tasks are watched where that matters.
+    spec.update.monitor = Duration::ZERO;
+    (spec.update.timeout, spec.rollback.timeout) = (Duration::ZERO, Duration::ZERO);
+    spec.rollback.monitor = Duration::ZERO;
+    spec
 }
 
 pub fn service(id: u128, spec: ServiceSpec) -> Service {

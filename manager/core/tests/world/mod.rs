@@ -125,6 +125,12 @@ impl World {
             .map_or_else(|| "?".to_owned(), |(name, _)| name.clone())
     }
 
+    /// The text with names in place of the identifiers of tasks.
+    pub fn with_task_names(&self, text: &str) -> String {
+        let named = |text: String, (id, name): (&TaskId, &String)| text.replace(&id.to_string(), name);
+        self.tasks.iter().fold(text.to_owned(), named)
+    }
+
     /// The task of this name; without a number after `#`, the newest of its slot.
     pub fn task(&self, name: &str) -> Task {
         let newest = self
@@ -178,8 +184,11 @@ impl World {
                 settled.lines.extend(changes.iter().map(|change| self.change_line(change)));
                 settled.rest.merge(Plan { changes: Vec::new(), ..plan });
                 let again = self.plan(key);
+                // A rollback is another wish, as if an operator had spoken.
+                let rolled_back =
+                    changes.iter().any(|change| matches!(change, Change::RollBackService { .. }));
                 assert!(
-                    again.is_empty(),
+                    again.is_empty() || rolled_back,
                     "{key:?} planned {changes:?} and then {:?}",
                     again.changes.iter().map(|change| self.change_line(change)).collect::<Vec<_>>()
                 );

@@ -31,6 +31,9 @@ impl World {
             Change::SetUpdateProgress { service, progress, .. } => {
                 format!("update of {} {}", self.service_name(*service), progress.state)
             }
+            Change::RollBackService { service, message, .. } => {
+                format!("roll back {}: {}", self.service_name(*service), self.with_task_names(message))
+            }
             other => format!("{other:?}"),
         }
     }

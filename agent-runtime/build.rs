@@ -14,9 +14,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let target = env::var("TARGET")?;
-    for watched in
-        ["build.rs", "supervisor/src", "supervisor/Cargo.toml", "protocol/src", "protocol/Cargo.toml"]
-    {
+    for watched in [
+        "build.rs",
+        "supervisor/src",
+        "supervisor/Cargo.toml",
+        "protocol/src",
+        "protocol/Cargo.toml",
+        "../crates/crash-point",
+    ] {
         println!("cargo:rerun-if-changed={}", here.join(watched).display());
     }
     let workspace = here.parent().ok_or("the crate is not inside a workspace")?;
@@ -42,6 +47,8 @@ fn build(
             cargo.env_remove(name);
         }
     }
+    // Small also in development, but with what development has: checks, and the points at which tests kill it.
+    let checked = env::var("PROFILE").is_ok_and(|profile| profile == "debug");
     let status = cargo
         .current_dir(workspace)
         .args(["build", "--quiet", "--release", "--package", "coracle-supervisor", "--target", target])
@@ -55,6 +62,7 @@ fn build(
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .env("CARGO_PROFILE_RELEASE_INCREMENTAL", "false")
+        .env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", checked.to_string())
         .status()?;
     if status.success() { Ok(()) } else { Err(format!("building the supervisor ended with {status}").into()) }
 }

@@ -53,7 +53,9 @@ impl ContainerDirectory {
     /// Makes both directories with everything that the plan refers to.
     pub(crate) fn create(&self, spec: &ContainerSpec, file: &ContainerFile) -> Result<(), RuntimeError> {
         make_private(&self.state)?;
+        coracle_crash_point::crash_point!("container.before-record");
         self.write_file(file)?;
+        coracle_crash_point::crash_point!("container.after-record");
         // The writable layer's own mode is that of the container's root.
         for (name, mode) in
             [("upper", 0o755), ("work", 0o700), ("rootfs", 0o700), ("l", 0o700), ("files", 0o755)]
@@ -78,7 +80,9 @@ impl ContainerDirectory {
         }
         make_private(&self.run)?;
         let lock = self.lock_path();
-        File::create_new(&lock).doing("creating", &lock).map(drop)
+        File::create_new(&lock).doing("creating", &lock)?;
+        coracle_crash_point::crash_point!("container.after-folders");
+        Ok(())
     }
 
     fn place_files(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
@@ -161,6 +165,7 @@ impl ContainerDirectory {
                 }
                 Ok(()) => {}
             }
+            coracle_crash_point::crash_point!("container.delete.after-run");
         }
     }
 }

@@ -13,7 +13,7 @@ mod node;
 mod socket;
 mod state_file;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ use coracle_daemon::{Notifier, Shutdown, hardening, telemetry};
 use tracing::{info, warn};
 
 use node::Node;
+
+use crate::error::Failure;
+use crate::exit_code::ExitCode;
 
 /// What `coracle daemon` is started with.
 #[derive(Debug, Clone, Args)]
@@ -46,10 +49,23 @@ pub(crate) struct DaemonArgs {
     /// Host name to report instead of the machine's
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
+    /// How long an image that nothing in the swarm uses or names is kept
+    #[arg(long, value_name = "DURATION", env = "CORACLE_IMAGE_GRACE", default_value = "1h",
+        value_parser = crate::opt::duration::parser("image-grace"))]
+    pub(crate) image_grace: Duration,
     /// Make a swarm of this one node, reachable from this machine only: for a laptop
     #[arg(long)]
     pub(crate) dev: bool,
+    /// Make snapshots after a few writes and begin segments after a few kilobytes: for tests
+    #[arg(long, hide = true, env = "CORACLE_SMALL_LOG")]
+    pub(crate) small_log: bool,
+    /// Bytes kept back on a manager's disk for the cluster's own writes: for tests
+    #[arg(long, hide = true, env = "CORACLE_DISK_RESERVE")]
+    pub(crate) disk_reserve: Option<u64>,
 }
+
+/// A disk with fewer bytes than this is full: files grow by a block at least, and some by several at once.
+const FULL: u64 = 1 << 20;
 
 /// Runs the daemon until it is told to stop.
 ///
@@ -70,9 +86,19 @@ pub(crate) fn run(args: DaemonArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime of the daemon")?;
+    let data_dir = args.data_dir.clone();
     let outcome = runtime.block_on(serve(args));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    outcome
+    outcome.map_err(|error| with_full_disk(error, &data_dir))
+}
+
+/// Whatever could not be done: if the disk is full, that is why, and not every part says so.
+fn with_full_disk(error: anyhow::Error, data_dir: &Path) -> anyhow::Error {
+    let free = rustix::fs::statvfs(data_dir).map(|status| status.f_bavail.saturating_mul(status.f_frsize));
+    let Ok(free @ 0..FULL) = free else { return error };
+    let what = format!("the disk of {} is full: {free} bytes are free", data_dir.display());
+    let hint = "free some space there, then start the daemon again; containers keep running meanwhile";
+    Failure::new(ExitCode::Failure, what).with_hint(hint).caused_by(error).into()
 }
 
 /// A bare level is that of our own messages. Raft's library warns of each try to reach a manager that is down, many times a second;

@@ -1,7 +1,7 @@
 //! Gives certificates: a first one for a token, a new one for a node that has one.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coracle_manager_core::change::Change;
@@ -20,6 +20,8 @@ use coracle_pki::token::{TokenSecret, TokenSecrets};
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
 use coracle_proto::v1::certificate_authority_server::CertificateAuthority;
+use coracle_rpc::caller::Caller;
+use coracle_rpc::limit::{Limiter, Rate};
 use prost::bytes::Bytes;
 use rustls::pki_types::UnixTime;
 use tonic::{Request, Response, Status};
@@ -29,34 +31,17 @@ use crate::dispatcher::session::{check_description, manager_addresses};
 use crate::rpc::caller_node;
 use crate::store::{Store, Write, now};
 
-/// First certificates that may be asked for in a burst, and how fast the allowance grows back: joining 500 machines takes under
-/// half a minute, guessing tokens takes longer than the universe has.
-const BURST: f64 = 50.0;
-const PER_SECOND: f64 = 20.0;
+/// First certificates that one address may ask for, so that one that asks for many keeps nobody else out: 500 machines behind one
+/// address join in under half a minute.
+const ONE_ADDRESS: Rate = Rate { burst: 50.0, per_second: 20.0 };
+/// The same of all addresses together: what a manager does besides its work. Guessing tokens takes longer than the universe has.
+const ALL_ADDRESSES: Rate = Rate { burst: 400.0, per_second: 100.0 };
 
 /// The service.
 #[derive(Debug, Clone)]
 pub struct CaApi {
     store: Store,
-    allowance: Arc<Mutex<Allowance>>,
-}
-
-#[derive(Debug)]
-struct Allowance {
-    left: f64,
-    at: Instant,
-}
-
-impl Allowance {
-    fn take(&mut self, at: Instant) -> bool {
-        let grown = at.duration_since(self.at).as_secs_f64() * PER_SECOND;
-        (self.left, self.at) = ((self.left + grown).min(BURST), at);
-        let enough = self.left >= 1.0;
-        if enough {
-            self.left -= 1.0;
-        }
-        enough
-    }
+    allowance: Arc<Limiter>,
 }
 
 /// The authority of the cluster, from its replicated object.
@@ -98,8 +83,7 @@ impl CaApi {
     /// The service over this state.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        let allowance = Allowance { left: BURST, at: Instant::now() };
-        Self { store, allowance: Arc::new(Mutex::new(allowance)) }
+        Self { store, allowance: Arc::new(Limiter::new(ONE_ADDRESS, ALL_ADDRESSES)) }
     }
 
     fn cluster(view: &View) -> Result<Arc<Cluster>, ApiError> {
@@ -123,15 +107,15 @@ impl CaApi {
         Ok((Bytes::copy_from_slice(&certificate), root))
     }
 
-    fn admit(&self) -> Result<(), ApiError> {
-        let admitted = self.allowance.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
-        if admitted {
+    fn admit(&self, address: Option<IpAddr>) -> Result<(), ApiError> {
+        // Those whose address is not known count as one.
+        let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        if self.allowance.take(address.into(), Instant::now()) {
             return Ok(());
         }
-        Err(ApiError::new(
-            Reason::Exhausted,
-            "too many machines try to join at once; try again in a moment".to_owned(),
-        ))
+        let message =
+            format!("too many machines try to join from {address}, or altogether; try again in a moment");
+        Err(ApiError::new(Reason::Exhausted, message))
     }
 
     async fn issue_first(
@@ -139,7 +123,7 @@ impl CaApi {
         request: v1::IssueRequest,
         peer: Option<IpAddr>,
     ) -> Result<v1::IssueResponse, ApiError> {
-        self.admit()?;
+        self.admit(peer)?;
         // Not from a stale state: a rotated token must not be taken by a leader that has not heard of it.
         let view = self.store.barrier().await?;
         let cluster = Self::cluster(&view)?;
@@ -240,6 +224,8 @@ impl CertificateAuthority for CaApi {
 
     async fn issue(&self, request: Request<v1::IssueRequest>) -> Result<Response<v1::IssueResponse>, Status> {
         let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+        // Not that of the manager which passed the call on.
+        let peer = request.extensions().get::<Caller>().map_or(peer, |caller| caller.stranger_address(peer));
         Ok(Response::new(self.issue_first(request.into_inner(), peer).await?))
     }
 

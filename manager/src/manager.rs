@@ -40,10 +40,13 @@ use crate::reconcile::LoopTable;
 use crate::rpc::forward::{self, Destination};
 use crate::rpc::member;
 use crate::rpc::peers::Peers;
+use crate::rpc::recheck;
 use crate::store::{Replicated, Store, Write, now};
 
 /// Bytes of one message at most: a service's specification, a batch of reports.
 const MESSAGE_LIMIT: usize = 4 << 20;
+/// The same of a machine that joins.
+const STRANGERS_MESSAGE_LIMIT: usize = 64 << 10;
 /// Wait before asking another manager for a place again.
 const JOIN_RETRY: Duration = Duration::from_millis(500);
 /// How long handing leadership over may take.
@@ -78,6 +81,8 @@ pub struct ManagerConfig {
     pub address: String,
     /// Timings of Raft.
     pub timing: Timing,
+    /// Snapshots after a few writes, for tests.
+    pub small_log: bool,
 }
 
 /// How a manager begins.
@@ -128,13 +133,20 @@ impl Manager {
             Start::Bootstrap { .. } => remember_raft_id(&config, FIRST_RAFT_ID)?,
             Start::Member { managers } => match known_raft_id(&config)? {
                 Some(raft_id) => raft_id,
-                None => remember_raft_id(&config, reserve(&peers, managers, &config.address).await?)?,
+                None => {
+                    let raft_id = reserve(&peers, managers, &config.address).await?;
+                    coracle_crash_point::crash_point!("manager.id-reserved");
+                    remember_raft_id(&config, raft_id)?
+                }
             },
         };
         let replicated = Arc::new(Replicated::default());
         let cluster = config.identity.current().identity().cluster().to_string();
         let raft = RaftNode::start(
-            RaftConfig { timing: config.timing, ..RaftConfig::new(cluster, raft_id, &config.directory) },
+            RaftConfig {
+                timing: config.timing,
+                ..RaftConfig::new(cluster, raft_id, &config.directory).with_small_log(config.small_log)
+            },
             &config.keyring,
             Arc::clone(&replicated) as Arc<_>,
             Arc::new(peers.clone()),
@@ -287,6 +299,9 @@ impl Manager {
         }
         let passed_on_by = request.extensions().get::<PassedOnBy>().map(|by| by.0);
         member::check(&self.store.view(), &caller, passed_on_by, &path)?;
+        let store = self.store.clone();
+        let request =
+            recheck::rechecked(request, move || member::check(&store.view(), &caller, passed_on_by, &path));
         let served = self.routes.clone().oneshot(request).await;
         served.map_err(|error| ApiError::new(Reason::Internal, error.to_string()))
     }
@@ -325,10 +340,11 @@ fn routes(
         ))
         .add_service(limited!(v1::swarm_server::SwarmServer, SwarmApi::new(store.clone(), loops.clone())))
         .add_service(limited!(v1::images_server::ImagesServer, images))
-        .add_service(limited!(
-            v1::certificate_authority_server::CertificateAuthorityServer,
-            CaApi::new(store.clone())
-        ))
+        .add_service(
+            limited!(v1::certificate_authority_server::CertificateAuthorityServer, CaApi::new(store.clone()))
+                // Anybody may send these: a request for a certificate and what a machine says of itself.
+                .max_decoding_message_size(STRANGERS_MESSAGE_LIMIT),
+        )
         .add_service(limited!(
             v1::membership_server::MembershipServer,
             MembershipApi::new(store.clone(), Arc::clone(dispatcher))

@@ -3,6 +3,7 @@
 pub mod forward;
 pub mod member;
 pub mod peers;
+pub mod recheck;
 
 use coracle_model::id::NodeId;
 use coracle_proto::status::{ApiError, Reason};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_daemon::Clock;
+use coracle_daemon::{Clock, ErrorChain};
 use coracle_image::ImageStore;
 use coracle_model::node::{Availability, NodeDescription};
 use coracle_model::role::Role;
@@ -19,7 +19,9 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use crate::adapters::containers::{ContainerError, Containers};
+use crate::collect::{Collector, remove};
 use crate::desk::{Desk, Event, Views};
+use crate::image_use::ImageUses;
 use crate::journal::{Journal, JournalError};
 use crate::outbox::Outgoing;
 use crate::session::{Links, keep_session};
@@ -53,6 +55,8 @@ pub struct AgentConfig {
     pub description: NodeDescription,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// How long an image that nothing uses is kept; [`crate::IMAGE_GRACE`] unless an operator says otherwise.
+    pub image_grace: Duration,
 }
 
 impl std::fmt::Debug for AgentConfig {
@@ -113,6 +117,7 @@ pub struct Agent {
     desk: Desk,
     events: mpsc::Receiver<Event>,
     links: Links,
+    collector: Collector,
     journal: Arc<Journal>,
     log_directory: PathBuf,
     handle: AgentHandle,
@@ -148,6 +153,7 @@ impl Agent {
             ticket_key: watch::Sender::new(contents.ticket_key),
         };
         let session_with = Arc::new(watch::Sender::new(None));
+        let uses = ImageUses::default();
         let handle = AgentHandle {
             running: views.running.subscribe(),
             managers: views.managers.subscribe(),
@@ -157,7 +163,15 @@ impl Agent {
             held: held.clone(),
             desk: events_in.clone(),
             images: Arc::clone(&config.images),
+            uses: uses.clone(),
             clock: Arc::clone(&config.clock),
+        };
+        let collector = Collector {
+            images: Arc::clone(&config.images),
+            uses: uses.clone(),
+            grace: config.image_grace,
+            manager: manager.subscribe(),
+            held: held.clone(),
         };
         let fetcher = Fetcher::new(
             Arc::clone(&config.images),
@@ -169,6 +183,7 @@ impl Agent {
         let workshop = Arc::new(Workshop {
             containers: Arc::clone(&config.containers),
             images: Arc::clone(&config.images),
+            uses,
             fetcher,
             clock: config.clock,
             creations: Arc::new(Semaphore::new(creations())),
@@ -191,7 +206,7 @@ impl Agent {
         };
         let desk = Desk::new(workshop, Arc::clone(&journal), outgoing, views, contents, found);
         delete_unknown_logs(&log_directory, &desk.known_logs());
-        Ok(Self { desk, events, links, journal, log_directory, handle })
+        Ok(Self { desk, events, links, collector, journal, log_directory, handle })
     }
 
     /// Runs until `stop`. Containers go on when it ends, for whatever reason.
@@ -199,11 +214,15 @@ impl Agent {
         let flush = CancellationToken::new();
         let flusher = tokio::spawn(Arc::clone(&self.journal).keep_flushed(flush.clone()));
         let session = tokio::spawn(keep_session(self.links, stop.clone()));
+        let collector = tokio::spawn(self.collector.run(stop.clone()));
         self.desk.run(self.events, stop.clone()).await;
         // The desk also ends when nobody can speak to it any more.
         stop.cancel();
         if session.await.is_err() {
             warn!("the session's task ended by a panic");
+        }
+        if collector.await.is_err() {
+            warn!("the task that removes images ended by a panic");
         }
         flush.cancel();
         if flusher.await.is_err() {
@@ -251,6 +270,7 @@ pub struct AgentHandle {
     held: watch::Sender<u64>,
     desk: mpsc::Sender<Event>,
     images: Arc<ImageStore>,
+    uses: ImageUses,
     clock: Arc<dyn Clock>,
 }
 
@@ -292,7 +312,12 @@ impl AgentHandle {
     /// The service that gives this node's images to others, for the node's listener.
     #[must_use]
     pub fn image_transfer(&self) -> ImageTransferService {
-        ImageTransferService::new(Arc::clone(&self.images), self.ticket_key.clone(), Arc::clone(&self.clock))
+        ImageTransferService::new(
+            Arc::clone(&self.images),
+            self.uses.clone(),
+            self.ticket_key.clone(),
+            Arc::clone(&self.clock),
+        )
     }
 
     /// To be called when images were loaded or removed, so that managers hear of it.
@@ -310,6 +335,25 @@ impl AgentHandle {
             if tokio::time::timeout(deadline.saturating_add(AFTER_KILL), waiting).await.is_err() {
                 warn!("containers are left behind: they could not be deleted in time");
             }
+        }
+    }
+
+    /// Removes all images that no container uses, for `swarm leave` when all tasks have stopped; none while containers
+    /// are left whose image is not known. Those of containers that could not be deleted stay.
+    pub async fn remove_images(&self) {
+        let (images, uses) = (Arc::clone(&self.images), self.uses.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            let all = images.known()?;
+            remove(&images, &uses, &all, Duration::ZERO)
+        });
+        match removed.await {
+            Ok(Ok(Some(removed))) => {
+                info!(images = removed.images, bytes = removed.bytes, "removed the images of this node");
+            }
+            Ok(Ok(None)) => warn!("images are left behind: containers are there that may use them"),
+            Ok(Err(error)) => warn!(error = %ErrorChain(&error), "images are left behind"),
+            // A panic in there was logged.
+            Err(_) => {}
         }
     }
 }

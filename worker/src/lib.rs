@@ -8,7 +8,7 @@
 //!
 //! - [`agent`]: the whole, and the handle that the daemon keeps.
 //! - `session`: the stream with the leader. `desk`: what is wanted and what is. `task`: one task's machine.
-//! - `transfer`: images from node to node. `logs`: what managers ask to read. `journal`: what survives a restart.
+//! - `transfer`: images from node to node. `collect`: which of them go. `logs`: what managers ask to read. `journal`: what survives a restart.
 //! - [`identity`]: joining and renewing.
 //! - [`adapters`]: the container runtime, as the agent sees it.
 //!
@@ -24,7 +24,9 @@ pub mod logs;
 pub mod transfer;
 
 mod assignments;
+mod collect;
 mod desk;
+mod image_use;
 mod journal;
 mod outbox;
 mod retention;
@@ -33,5 +35,7 @@ mod task;
 
 #[cfg(test)]
 mod tests;
+
+pub use collect::IMAGE_GRACE;
 
 pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentStatus, NodeUpdate};

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
 
 mod arrows;
+mod bench;
 mod packages;
 mod privilege;
 mod step;
@@ -44,15 +45,9 @@ enum Command {
         #[arg(long)]
         stop: bool,
     },
-    /// Measures, prints a table beside the targets, and writes target/bench.json.
-    Bench {
-        /// Repetitions of each measurement.
-        #[arg(long, default_value_t = 3)]
-        repetitions: u32,
-        /// Only measurements whose name contains this.
-        #[arg(long, value_name = "NAME")]
-        only: Option<String>,
-    },
+    /// Measures the product, built with the release profile, and prints a table beside the targets and, with --peers,
+    /// beside what peers do in the same run.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -77,12 +72,6 @@ fn run(command: Command) -> Result<()> {
             test::build_lab()?;
             test::lab_program("coracle-demo", &flags)
         }
-        Command::Bench { repetitions, only } => {
-            let mut flags = vec!["--repetitions".to_owned(), repetitions.to_string()];
-            flags.extend(only.into_iter().flat_map(|name| ["--only".to_owned(), name]));
-            packages::install_missing(packages::LAB)?;
-            test::build_lab()?;
-            test::lab_program("coracle-bench", &flags)
-        }
+        Command::Bench(arguments) => bench::run(&arguments),
     }
 }

@@ -53,6 +53,11 @@ pub(crate) fn install_missing(needed: &[Needed]) -> Result<()> {
     })
 }
 
+/// Whether nothing of it is missing.
+pub(crate) fn has_all(needed: &[Needed]) -> bool {
+    needed.iter().all(|(program, _)| is_there(program))
+}
+
 /// Whether a program is on the search path or where administration programs are.
 fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

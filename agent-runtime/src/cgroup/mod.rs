@@ -155,6 +155,7 @@ impl Cgroups {
             let directory = self.directory(hierarchy, id.as_str());
             fs::create_dir(&directory).doing("creating the cgroup", &directory)?;
         }
+        coracle_crash_point::crash_point!("cgroup.after-create");
         let writes = match self.host.version {
             CgroupVersion::V1 => [v1::writes(resources), v1::device_writes(devices::DEFAULT)].concat(),
             CgroupVersion::V2 => {

@@ -89,7 +89,9 @@ impl Shared {
             host_masks: &self.host_masks,
             start_at_once,
         });
+        coracle_crash_point::crash_point!("supervisor.before-start");
         let (process, answer) = supervisor::spawn(id, &self.program, &plan)?;
+        coracle_crash_point::crash_point!("supervisor.after-start");
         let process = Arc::new(process);
         self.update(id, |entry| entry.supervisor = Some(Arc::clone(&process)));
         let status = match supervisor::read_report(id, answer, self.config.setup_timeout)? {
@@ -99,6 +101,7 @@ impl Shared {
                 Status::Running { pid: init_pid, started_at: status::time(started_at) }
             }
         };
+        coracle_crash_point::crash_point!("container.created");
         self.update(id, |entry| entry.status = status.clone());
         Ok(status)
     }

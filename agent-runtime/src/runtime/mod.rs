@@ -165,8 +165,12 @@ impl Runtime {
             Status::Created => {}
             other => return Err(wrong_state(id, other, "started")),
         }
+        coracle_crash_point::crash_point!("container.before-start");
         match supervisor::ask(id, &self.shared.directory(id), &Request::Start)? {
-            Reply::Started { started_at } => Ok(self.shared.set_running(id, started_at)),
+            Reply::Started { started_at } => {
+                coracle_crash_point::crash_point!("container.after-start");
+                Ok(self.shared.set_running(id, started_at))
+            }
             Reply::Failed(failure) => Err(RuntimeError::Setup { id: id.clone(), failure }),
             Reply::Done => {
                 Err(RuntimeError::Supervisor { id: id.clone(), why: "it gave no start time".into() })
@@ -333,6 +337,7 @@ impl Shared {
 
     /// Kills, waits and removes, whatever state the container is in.
     fn remove(&self, id: &ContainerId, errors: &mut Vec<RuntimeError>) {
+        coracle_crash_point::crash_point!("container.delete.begun");
         let supervisor = locked(&self.containers).get(id).and_then(|entry| entry.supervisor.clone());
         if let Err(error) = self.cgroups.kill(id) {
             errors.push(error);
@@ -345,7 +350,9 @@ impl Shared {
             self.ended(id, &supervisor);
         }
         self.wait_until_settled(id);
+        coracle_crash_point::crash_point!("container.delete.after-kill");
         self.cgroups.remove(id, errors);
+        coracle_crash_point::crash_point!("container.delete.after-cgroup");
         self.directory(id).remove(errors);
     }
 

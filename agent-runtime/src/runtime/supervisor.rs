@@ -42,6 +42,7 @@ pub(super) fn spawn(
         .arg0("coracle-supervisor")
         .arg(id.as_str())
         .env_clear()
+        .envs(coracle_crash_point::wish())
         .stdin(Stdio::from(plan))
         .stdout(Stdio::from(report))
         .stderr(Stdio::null())

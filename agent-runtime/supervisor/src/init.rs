@@ -59,6 +59,7 @@ fn set_up_and_execute(plan: &Plan, streams: &Streams) -> Result<(), Failure> {
     }
     // Changing credentials cleared the death signal, and the supervisor may have died before it was set again.
     die_with_supervisor(streams.sync.as_fd()).during(step)?;
+    coracle_crash_point::crash_point!("init.before-execute");
     execute(&plan.program, setup.identity.as_ref(), streams)
 }
 

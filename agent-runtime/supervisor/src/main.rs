@@ -51,6 +51,7 @@ fn run() -> Result<(), ()> {
         Err(_) => return Err(()),
     };
     let Ok(_lock) = take_lock(&plan) else { return Err(()) };
+    coracle_crash_point::crash_point!("supervisor.locked");
     match leave_daemon(&plan).and_then(|()| prepare_exit(&plan)).and_then(|()| supervise::launch(&plan)) {
         Ok(container) => {
             send(&mut report, &container.report());

@@ -51,6 +51,7 @@ impl Mounts {
         rustix::process::chdir(directory).in_call(|| format!("chdir({directory:?})"))?;
         let data = std::ffi::CString::new(options)
             .map_err(|_| CallError::refused(FailureKind::Other, "the overlay options contain a NUL byte"))?;
+        coracle_crash_point::crash_point!("init.before-overlay");
         rustix::mount::mount(
             "overlay",
             target,
@@ -59,6 +60,7 @@ impl Mounts {
             Some(data.as_c_str()),
         )
         .in_call(|| format!("mount({target:?}, overlay, {options:?})"))?;
+        coracle_crash_point::crash_point!("init.after-overlay");
         self.root = Some(resolve::open_root(target).in_call(|| format!("open({target:?})"))?);
         Ok(())
     }
@@ -230,12 +232,14 @@ impl Mounts {
     /// Never chroot: a process with CAP_SYS_CHROOT leaves one. The old root ends up under the new one in the same
     /// place, and is detached from there; all its mounts are private, so the host notices nothing.
     pub(crate) fn pivot(&self) -> Result<(), CallError> {
+        coracle_crash_point::crash_point!("init.before-pivot");
         let old = resolve::open_root(Path::new("/")).in_call(|| "open(\"/\")".into())?;
         rustix::process::fchdir(self.root()?).in_call(|| "fchdir(new root)".into())?;
         rustix::process::pivot_root(".", ".").in_call(|| "pivot_root(\".\", \".\")".into())?;
         rustix::process::fchdir(&old).in_call(|| "fchdir(old root)".into())?;
         rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)
             .in_call(|| "umount2(old root, MNT_DETACH)".into())?;
+        coracle_crash_point::crash_point!("init.after-pivot");
         rustix::process::chdir("/").in_call(|| "chdir(\"/\")".into())
     }
 

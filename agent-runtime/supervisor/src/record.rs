@@ -41,12 +41,15 @@ pub(crate) fn write_exit(plan: &Plan, outcome: Outcome, started_at: Option<u64>)
 
 /// Into the room that was taken at the start: the file is shortened only after it was written.
 fn write_exit_durably(directory: &Path, text: &[u8]) -> io::Result<()> {
+    coracle_crash_point::crash_point!("exit-record.before-write");
     let prepared = directory.join(EXIT_FILE_PREPARED);
     let mut file = File::options().write(true).create(true).truncate(false).open(&prepared)?;
     file.write_all(text)?;
     file.set_len(text.len() as u64)?;
     file.sync_all()?;
+    coracle_crash_point::crash_point!("exit-record.before-rename");
     fs::rename(&prepared, directory.join(EXIT_FILE))?;
+    coracle_crash_point::crash_point!("exit-record.after-rename");
     File::open(directory)?.sync_all()
 }
 

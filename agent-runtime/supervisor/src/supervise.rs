@@ -70,6 +70,7 @@ pub(crate) fn launch(plan: &Plan) -> Result<Container, Failure> {
         .transpose()
         .during(step)?;
     let clone_call = || format!("clone3({:#x})", plan.namespaces);
+    coracle_crash_point::crash_point!("supervisor.before-clone");
     let cloned = sys::clone_init(plan.namespaces, cgroup.as_ref().map(AsFd::as_fd));
     let (init_pid, init) = match cloned.in_call(clone_call).during("starting init")? {
         sys::Cloned::Child => {
@@ -84,7 +85,9 @@ pub(crate) fn launch(plan: &Plan) -> Result<Container, Failure> {
         Ok(stage) => {
             container.started_at = (stage == Stage::Running).then(time::now);
             let state = RunState { init_pid, started_at: container.started_at };
+            coracle_crash_point::crash_point!("supervisor.before-state");
             record::write_state(plan, &state).in_call(|| "write(state)".into()).during(step)?;
+            coracle_crash_point::crash_point!("supervisor.after-state");
             Ok(container)
         }
         Err(failure) => {
@@ -284,6 +287,7 @@ fn start(plan: &Plan, container: &mut Container, failed_start: &mut Option<Failu
     if let Some(started_at) = container.started_at {
         return Reply::Started { started_at };
     }
+    coracle_crash_point::crash_point!("supervisor.start.before");
     let told = rustix::io::write(&container.sync, &[0]).in_call(|| "write(sync socket)".into());
     let running = told.during("starting the program").and_then(|_| wait_for_init(container.sync.as_fd()));
     match running {
@@ -295,6 +299,7 @@ fn start(plan: &Plan, container: &mut Container, failed_start: &mut Option<Failu
                 plan,
                 &RunState { init_pid: container.init_pid, started_at: container.started_at },
             );
+            coracle_crash_point::crash_point!("supervisor.start.after");
             Reply::Started { started_at }
         }
         Err(failure) => {

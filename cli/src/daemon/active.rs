@@ -63,6 +63,7 @@ struct Keeper {
 #[tonic::async_trait]
 impl KeepIdentity for Keeper {
     async fn keep(&self, identity: &NodeIdentity) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        coracle_crash_point::crash_point!("identity.renewed");
         let pem = identity.to_pem()?;
         let membership = Membership {
             identity: NodeIdentity::from_pem(&pem)?,
@@ -102,6 +103,7 @@ async fn build_agent(
             managers,
             description: node.description().clone(),
             clock: Arc::new(SystemClock::default()),
+            image_grace: args.image_grace,
         };
         Agent::build(config).context("starting the agent")
     };
@@ -249,6 +251,8 @@ impl Active {
             })),
             address: self.membership.advertise.to_string(),
             timing: Timing::default(),
+            small_log: node.args().small_log,
+            disk_reserve: node.args().disk_reserve,
         };
         let manager = Arc::new(Manager::start(config, start).await.context("starting the manager")?);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -336,6 +340,7 @@ impl Active {
         info.managers = status.managers;
         info.session_with = status.session_with.unwrap_or_default();
         info.raft = self.manager().map(|manager| {
+            info.warnings.extend(manager.warnings());
             let raft = manager.status();
             v1::RaftInfo {
                 raft_id: raft.raft_id,

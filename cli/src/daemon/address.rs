@@ -72,6 +72,26 @@ pub(super) fn advertise(
     }
 }
 
+/// What an operator should know of an advertised address: one that this machine lacks is right behind a router that translates
+/// addresses, and a slip of the hand everywhere else.
+///
+/// # Errors
+/// If the kernel does not list this machine's addresses.
+pub(super) fn warnings(advertise: SocketAddr) -> anyhow::Result<Vec<String>> {
+    let all = if_addrs::get_if_addrs().context("listing the addresses of this machine")?;
+    let own: Vec<IpAddr> = all.iter().map(if_addrs::Interface::ip).collect();
+    Ok(foreign(advertise.ip(), &own).into_iter().collect())
+}
+
+fn foreign(advertise: IpAddr, own: &[IpAddr]) -> Option<String> {
+    (!own.contains(&advertise)).then(|| {
+        format!(
+            "advertise-addr: no interface of this machine has the address {advertise}; other nodes reach this one only if \
+             something passes on what is sent there"
+        )
+    })
+}
+
 /// `IP`, `IP:PORT`, `[IPv6]:PORT`, an interface, or an interface with `:PORT`.
 fn parse(field: &str, text: &str, port: u16, known: &[InterfaceAddress]) -> anyhow::Result<SocketAddr> {
     if let Ok(address) = text.parse::<SocketAddr>() {
@@ -120,6 +140,15 @@ mod tests {
     #[test]
     fn the_only_address_is_chosen() {
         assert_eq!(choose("", &[("eth0", "10.0.0.5")]), "10.0.0.5:2377");
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_warned_of() {
+        let own = ["127.0.0.1", "10.0.0.5"].map(|text| text.parse().expect("a test's address"));
+        assert_eq!(foreign(own[0], &own), None);
+        assert_eq!(foreign(own[1], &own), None);
+        let warning = foreign("10.0.0.6".parse().expect("a test's address"), &own).expect("a warning");
+        assert!(warning.contains("10.0.0.6"), "{warning}");
     }
 
     #[test]

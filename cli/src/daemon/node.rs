@@ -177,11 +177,13 @@ impl Node {
         let known = address::usable()?;
         let listen = address::listen(listen, &known)?;
         let advertise = address::advertise(advertise, listen, &known)?;
+        let warnings = warned(advertise)?;
         let listener = bind(listen).await?;
         let NewCluster { cluster, node, identity, worker_token, manager_token } =
             new_cluster(self.description.clone(), advertise, availability, coracle_manager::store::now())?;
         let (node_id, cluster_id) = (node.id, cluster.id);
         let membership = Membership { identity, listen, advertise, managers: vec![advertise.to_string()] };
+        coracle_crash_point::crash_point!("init.before-forget");
         self.forget()?;
         let start = Start::Bootstrap { cluster: Box::new(cluster), node: Box::new(node) };
         let active = self.begin(membership, listener, start).await?;
@@ -193,6 +195,7 @@ impl Node {
             address: advertise.to_string(),
             worker_token: worker_token.expose().to_string(),
             manager_token: manager_token.expose().to_string(),
+            warnings,
         })
     }
 
@@ -207,15 +210,18 @@ impl Node {
         let known = address::usable()?;
         let listen = address::listen(&request.listen_address, &known)?;
         let advertise = address::advertise(&request.advertise_address, listen, &known)?;
+        let warnings = warned(advertise)?;
         let listener = bind(listen).await?;
         let availability = Availability::from(request.availability());
         let token = JoinToken::parse(&request.token).context("token")?;
         let remote = remote(&request.remote)?;
         let joiner =
             Joiner { description: self.description.clone(), address: advertise.to_string(), availability };
+        coracle_crash_point::crash_point!("join.before-certificate");
         let (identity, mut managers) = coracle_worker::identity::join(&remote, &token, &joiner)
             .await
             .map_err(|error| join_error(&error, &remote))?;
+        coracle_crash_point::crash_point!("join.after-certificate");
         let (node, cluster, role) = (identity.node(), identity.cluster(), identity.role());
         let node = node.context("the certificate is not a node's")?;
         if managers.is_empty() {
@@ -231,6 +237,7 @@ impl Node {
             node_id: node.to_string(),
             cluster_id: cluster.to_string(),
             role: v1::NodeRole::from(role).into(),
+            warnings,
         })
     }
 
@@ -271,14 +278,18 @@ impl Node {
             leave_raft(&manager, &active, force).await?;
         }
         info!("leaving the swarm");
+        coracle_crash_point::crash_point!("leave.before-stop");
         active.agent().stop_all_tasks(LEAVE_DEADLINE).await;
+        active.agent().remove_images().await;
         active.stop().await;
         self.active.store(None);
+        coracle_crash_point::crash_point!("leave.after-tasks");
         self.file.remove()?;
+        coracle_crash_point::crash_point!("leave.after-membership");
         self.forget()
     }
 
-    /// Deletes what belongs to a membership. Images stay: they are named by their content.
+    /// Deletes what belongs to a membership, except the images, which only an agent can tell from those in use.
     fn forget(&self) -> anyhow::Result<()> {
         for name in ["raft", "agent"] {
             let path = self.args.data_dir.join(name);
@@ -288,6 +299,7 @@ impl Node {
                 }
                 _ => {}
             }
+            coracle_crash_point::crash_point!("leave.after-raft");
         }
         Ok(())
     }
@@ -324,6 +336,13 @@ impl Node {
         }
         info
     }
+}
+
+/// What the operator is told of the address, in the log too.
+fn warned(advertise: std::net::SocketAddr) -> anyhow::Result<Vec<String>> {
+    let warnings = address::warnings(advertise)?;
+    warnings.iter().for_each(|warning| warn!("{warning}"));
+    Ok(warnings)
 }
 
 /// The manager to join through; the port may be left out.

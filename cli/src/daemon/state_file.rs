@@ -82,7 +82,10 @@ impl MembershipFile {
     /// # Errors
     /// If the disk refuses.
     pub(super) fn store(&self, keys: &KeyRing, content: &[u8]) -> anyhow::Result<()> {
-        write_sealed_file(keys, &self.path, PURPOSE, content).context("writing this node's membership")
+        coracle_crash_point::crash_point!("membership.before-write");
+        write_sealed_file(keys, &self.path, PURPOSE, content).context("writing this node's membership")?;
+        coracle_crash_point::crash_point!("membership.after-write");
+        Ok(())
     }
 
     /// Removes it: the node is no longer a member.

@@ -55,7 +55,7 @@ impl v1::services_server::Services for Manager {
         }
         let service = v1::Service { id: NEW.to_owned(), version: 20, spec: Some(spec), ..Default::default() };
         self.0.services.lock().unwrap().push(service.clone());
-        Ok(Response::new(v1::CreateServiceResponse { service: Some(service), warnings }))
+        Ok(Response::new(v1::CreateServiceResponse { service: Some(service), warnings, version: 20 }))
     }
 
     async fn update(
@@ -72,7 +72,8 @@ impl v1::services_server::Services for Manager {
         let mut services = self.0.services.lock().unwrap();
         services.retain(|service| service.id != updated.id);
         services.push(updated.clone());
-        Ok(Response::new(v1::UpdateServiceResponse { service: Some(updated), warnings: Vec::new() }))
+        let version = updated.version;
+        Ok(Response::new(v1::UpdateServiceResponse { service: Some(updated), warnings: Vec::new(), version }))
     }
 
     async fn remove(
@@ -92,7 +93,7 @@ impl v1::services_server::Services for Manager {
         self.admit()?;
         let service = self.service(&request.into_inner().service)?;
         let counts = Some(counts(&service.id));
-        Ok(Response::new(v1::GetServiceResponse { service: Some(service), counts }))
+        Ok(Response::new(v1::GetServiceResponse { service: Some(service), counts, index: 20 }))
     }
 
     async fn list(
@@ -105,7 +106,8 @@ impl v1::services_server::Services for Manager {
             let counts = Some(counts(&service.id));
             v1::ServiceListItem { service: Some(service), counts }
         };
-        Ok(Response::new(v1::ListServicesResponse { services: services.into_iter().map(item).collect() }))
+        let services = services.into_iter().map(item).collect();
+        Ok(Response::new(v1::ListServicesResponse { services, index: 20 }))
     }
 
     async fn watch(
@@ -129,6 +131,7 @@ impl v1::services_server::Services for Manager {
             }],
             waiting: if stuck { vec!["1 node: not enough memory".to_owned()] } else { Vec::new() },
             remaining_tasks: 0,
+            index: 20,
         };
         if stuck {
             let first = tokio_stream::once(Ok(progress(1, false)));
@@ -191,7 +194,7 @@ impl v1::tasks_server::Tasks for Manager {
                 && (request.tasks.is_empty()
                     || request.tasks.iter().any(|prefix| task.id.starts_with(prefix)))
         });
-        Ok(Response::new(v1::ListTasksResponse { tasks: tasks.collect() }))
+        Ok(Response::new(v1::ListTasksResponse { tasks: tasks.collect(), index: 20 }))
     }
 }
 

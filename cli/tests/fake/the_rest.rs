@@ -69,7 +69,7 @@ impl v1::nodes_server::Nodes for Manager {
         _: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         self.admit()?;
-        Ok(Response::new(v1::ListNodesResponse { nodes: nodes() }))
+        Ok(Response::new(v1::ListNodesResponse { nodes: nodes(), index: 20 }))
     }
 
     async fn get(
@@ -77,7 +77,8 @@ impl v1::nodes_server::Nodes for Manager {
         request: Request<v1::GetNodeRequest>,
     ) -> Result<Response<v1::GetNodeResponse>, Status> {
         self.admit()?;
-        Ok(Response::new(v1::GetNodeResponse { node: Some(find(&request.into_inner().node)?) }))
+        let node = Some(find(&request.into_inner().node)?);
+        Ok(Response::new(v1::GetNodeResponse { node, index: 20 }))
     }
 
     async fn update(
@@ -122,7 +123,7 @@ impl v1::swarm_server::Swarm for Manager {
     ) -> Result<Response<v1::GetJoinTokenResponse>, Status> {
         self.admit()?;
         let addresses = vec!["10.0.0.1:2377".to_owned()];
-        Ok(Response::new(v1::GetJoinTokenResponse { token: TOKEN.to_owned(), addresses }))
+        Ok(Response::new(v1::GetJoinTokenResponse { token: TOKEN.to_owned(), addresses, version: 20 }))
     }
 
     async fn issue_operator_certificate(
@@ -185,7 +186,7 @@ impl v1::images_server::Images for Manager {
         };
         self.0.archives.lock().unwrap().push((name, bytes));
         let image = v1::ImageEntry { name: shown, ..Default::default() };
-        Ok(Response::new(v1::LoadImageResponse { images: vec![image] }))
+        Ok(Response::new(v1::LoadImageResponse { images: vec![image], version: 20 }))
     }
 
     async fn register(
@@ -216,7 +217,7 @@ impl v1::images_server::Images for Manager {
             image("registry.example:5000/team/api:2", 12_345_678, 1, false),
             image("docker.io/library/web:1", 4 << 20, 3, true),
         ];
-        Ok(Response::new(v1::ListImagesResponse { images }))
+        Ok(Response::new(v1::ListImagesResponse { images, index: 20 }))
     }
 
     async fn remove(
@@ -225,7 +226,7 @@ impl v1::images_server::Images for Manager {
     ) -> Result<Response<v1::RemoveImageResponse>, Status> {
         self.admit()?;
         let name = format!("docker.io/library/{}", request.into_inner().name);
-        Ok(Response::new(v1::RemoveImageResponse { name, digest: "sha256:00".to_owned() }))
+        Ok(Response::new(v1::RemoveImageResponse { name, digest: "sha256:00".to_owned(), version: 20 }))
     }
 }
 
@@ -238,6 +239,7 @@ impl v1::local_node_server::LocalNode for Manager {
             address: "10.0.0.1:2377".to_owned(),
             worker_token: TOKEN.to_owned(),
             manager_token: TOKEN.to_owned(),
+            warnings: Vec::new(),
         }))
     }
 

@@ -23,10 +23,14 @@ pub(crate) mod images;
 pub(crate) mod layers;
 pub(crate) mod records;
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+use coracle_model::digest::Digest;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -57,6 +61,8 @@ struct Inner {
     activity: RwLock<()>,
     /// Serialises changes of records and the installation of layers.
     changes: Mutex<()>,
+    /// When images were last loaded or fetched since the store was opened.
+    completed: Mutex<BTreeMap<Digest, Instant>>,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -96,6 +102,7 @@ impl ImageStore {
             temporary,
             activity: RwLock::new(()),
             changes: Mutex::new(()),
+            completed: Mutex::default(),
             _lock: lock,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -127,6 +134,19 @@ impl ImageStore {
 
     fn collecting(&self) -> std::sync::RwLockWriteGuard<'_, ()> {
         self.inner.activity.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Notes that an image was loaded or fetched.
+    fn note_completed(&self, manifest: Digest) {
+        self.completed().insert(manifest, Instant::now());
+    }
+
+    fn was_completed_within(&self, manifest: Digest, time: Duration) -> bool {
+        self.completed().get(&manifest).is_some_and(|at| at.elapsed() < time)
+    }
+
+    fn completed(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, Instant>> {
+        self.inner.completed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn changing(&self) -> std::sync::MutexGuard<'_, ()> {

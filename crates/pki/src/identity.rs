@@ -112,6 +112,11 @@ impl PeerIdentity {
         self.not_before
     }
 
+    /// The second in which it was issued, by the clock of the authority.
+    pub fn issued_at(&self) -> UnixTime {
+        x509::later(self.not_before, x509::BACKDATE)
+    }
+
     /// The last second of validity.
     pub fn not_after(&self) -> UnixTime {
         self.not_after

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustls_pki_types::UnixTime;
 
 use crate::identity::PeerIdentity;
-use crate::x509::{BACKDATE, later};
+use crate::x509::later;
 
 /// The earliest part of its life at which a certificate is renewed, in percent.
 const EARLIEST_PERCENT: u128 = 50;
@@ -16,7 +16,7 @@ const LATEST_PERCENT: u128 = 80;
 /// of its life, chosen by `random` (uniform over all `u64`), so that nodes that joined together do not
 /// renew together. Life counts from the time of issue; the hour of back-dating is not part of it.
 pub fn renewal_time(identity: &PeerIdentity, random: u64) -> UnixTime {
-    renewal_point(later(identity.not_before(), BACKDATE), identity.not_after(), random)
+    renewal_point(identity.issued_at(), identity.not_after(), random)
 }
 
 fn renewal_point(issued: UnixTime, not_after: UnixTime, random: u64) -> UnixTime {

@@ -1,6 +1,7 @@
 //! Who calls.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use coracle_model::id::NodeId;
 use coracle_model::role::Role;
@@ -35,8 +36,8 @@ pub struct LocalUser {
 /// A caller that another manager vouches for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ForwardedCaller {
-    /// Without a certificate.
-    Stranger,
+    /// Without a certificate, from this address.
+    Stranger(Option<IpAddr>),
     /// A node.
     Node(NodeId, Role),
     /// An operator, by name or by the user of a local socket.
@@ -55,7 +56,7 @@ impl Caller {
     #[must_use]
     pub fn roles(&self) -> Vec<access::Caller> {
         match self {
-            Self::Stranger | Self::Forwarded(ForwardedCaller::Stranger) => vec![access::Caller::Anyone],
+            Self::Stranger | Self::Forwarded(ForwardedCaller::Stranger(_)) => vec![access::Caller::Anyone],
             Self::Member(identity) => vec![role(identity.role())],
             Self::Local(user) if user.operator => vec![access::Caller::Local, access::Caller::Operator],
             Self::Local(_) => vec![access::Caller::Local],
@@ -74,11 +75,22 @@ impl Caller {
         }
     }
 
-    /// What a manager says of this caller when it passes the call on.
+    /// Where a stranger calls from, given the other end of the connection: when a manager passed the call on, what that manager
+    /// says. Nothing for those who are known by better than their address.
     #[must_use]
-    pub fn to_forwarded(&self) -> ForwardedCaller {
+    pub fn stranger_address(&self, peer: Option<IpAddr>) -> Option<IpAddr> {
         match self {
-            Self::Stranger => ForwardedCaller::Stranger,
+            Self::Stranger => peer,
+            Self::Forwarded(ForwardedCaller::Stranger(address)) => *address,
+            _ => None,
+        }
+    }
+
+    /// What a manager says of this caller, at the other end of a connection with `peer`, when it passes the call on.
+    #[must_use]
+    pub fn to_forwarded(&self, peer: Option<IpAddr>) -> ForwardedCaller {
+        match self {
+            Self::Stranger => ForwardedCaller::Stranger(peer),
             Self::Member(identity) => match identity.subject() {
                 Subject::Worker(node) => ForwardedCaller::Node(*node, Role::Worker),
                 Subject::Manager(node) => ForwardedCaller::Node(*node, Role::Manager),
@@ -92,8 +104,8 @@ impl Caller {
 
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.to_forwarded() {
-            ForwardedCaller::Stranger => f.write_str("a caller without a certificate"),
+        match self.to_forwarded(None) {
+            ForwardedCaller::Stranger(_) => f.write_str("a caller without a certificate"),
             ForwardedCaller::Node(node, role) => write!(f, "{role} {node}"),
             ForwardedCaller::Operator(name) => write!(f, "operator {name}"),
         }
@@ -113,7 +125,8 @@ impl ForwardedCaller {
     #[must_use]
     pub fn encode(&self) -> String {
         match self {
-            Self::Stranger => "stranger".to_owned(),
+            Self::Stranger(None) => "stranger".to_owned(),
+            Self::Stranger(Some(address)) => format!("stranger {address}"),
             Self::Node(node, role) => format!("node {node} {role}"),
             Self::Operator(name) => format!("operator {}", printable(name)),
         }
@@ -123,7 +136,10 @@ impl ForwardedCaller {
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
         if text == "stranger" {
-            return Some(Self::Stranger);
+            return Some(Self::Stranger(None));
+        }
+        if let Some(address) = text.strip_prefix("stranger ") {
+            return address.parse().ok().map(|address| Self::Stranger(Some(address)));
         }
         if let Some(name) = text.strip_prefix("operator ") {
             return Some(Self::Operator(name.to_owned()));
@@ -145,7 +161,8 @@ mod tests {
     #[test]
     fn forwarded_callers_round_trip() {
         for caller in [
-            ForwardedCaller::Stranger,
+            ForwardedCaller::Stranger(None),
+            ForwardedCaller::Stranger(Some("2001:db8::7".parse().unwrap())),
             ForwardedCaller::Node(NodeId::from_bits(7), Role::Manager),
             ForwardedCaller::Operator("uid:0".to_owned()),
         ] {
@@ -157,5 +174,6 @@ mod tests {
     fn a_forwarded_node_cannot_be_an_operator() {
         assert_eq!(ForwardedCaller::decode("node 0000000000000000000000007 operator"), None);
         assert_eq!(ForwardedCaller::decode("root"), None);
+        assert_eq!(ForwardedCaller::decode("stranger nowhere"), None);
     }
 }

@@ -1,16 +1,16 @@
 //! Listeners: mutual TLS for the fleet, a socket file for the node's own users.
 //!
-//! Everything that a stranger controls has a bound: the time of a handshake, the number of handshakes under way,
-//! of connections of one address, of streams of one connection, and the size of headers.
+//! Everything that a stranger controls has a bound: those up to the handshake, and how many connections there are, are in
+//! [`crate::door`]; here is what one connection may use.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use coracle_pki::identity::PeerIdentity;
+use coracle_model::role::Role;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -18,9 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -28,22 +26,50 @@ use tower::{Service, ServiceExt};
 use tracing::debug;
 
 use crate::caller::{Caller, LocalUser};
+use crate::door::{Door, Entry, Limits};
 
-/// Longest time for a TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes under way at a time: of all, and of one address, so that one that stalls does not keep others out. More are refused.
-const HANDSHAKES: usize = 512;
-const HANDSHAKES_OF_ONE_ADDRESS: usize = 32;
-/// Connections of one address at a time. Nodes behind one address (tests, NAT) need several each.
-const CONNECTIONS_OF_ONE_ADDRESS: usize = 256;
-/// Streams of one connection at a time.
-const STREAMS: u32 = 1024;
-/// Bytes of headers of one request.
-const HEADERS: u32 = 16 * 1024;
 /// How often a quiet connection is probed and how long its answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long open calls may take to end once a shutdown began.
 const DRAIN: Duration = Duration::from_secs(2);
+/// Bytes of headers of one request.
+const HEADERS: u32 = 16 * 1024;
+
+/// What HTTP/2 lets a caller use on one connection: it bounds the memory that the caller can make us hold.
+struct Allowed {
+    /// Streams at a time.
+    streams: u32,
+    /// Bytes received and not yet taken by a handler: of one stream, and of all.
+    stream_window: u32,
+    connection_window: u32,
+    /// Bytes that one stream holds for a caller that does not read.
+    send_buffer: usize,
+}
+
+impl Allowed {
+    fn of(caller: &Caller) -> Self {
+        match caller {
+            Caller::Stranger => Self {
+                streams: 8,
+                stream_window: 64 << 10,
+                connection_window: 128 << 10,
+                send_buffer: 16 << 10,
+            },
+            Caller::Member(identity) if identity.role() == Role::Worker => Self {
+                streams: 512,
+                stream_window: 256 << 10,
+                connection_window: 1 << 20,
+                send_buffer: 128 << 10,
+            },
+            _ => Self {
+                streams: 1024,
+                stream_window: 1 << 20,
+                connection_window: 4 << 20,
+                send_buffer: 400 << 10,
+            },
+        }
+    }
+}
 
 /// What a listener hands requests to: they carry their [`Caller`] in their extensions.
 pub trait Handler:
@@ -66,10 +92,18 @@ pub async fn serve_tls<H: Handler>(
     handler: H,
     stop: CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    let counts = ConnectionCounts::new(CONNECTIONS_OF_ONE_ADDRESS);
-    let shaking = ConnectionCounts::new(HANDSHAKES_OF_ONE_ADDRESS);
+    serve_tls_within(Limits::default(), listener, tls, handler, stop).await;
+}
+
+/// The same with other limits.
+pub async fn serve_tls_within<H: Handler>(
+    limits: Limits,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    handler: H,
+    stop: CancellationToken,
+) {
+    let door = Arc::new(Door::new(limits, tls));
     let tracker = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -77,44 +111,26 @@ pub async fn serve_tls<H: Handler>(
             accepted = listener.accept() => accepted,
         };
         let Some((stream, peer)) = survive(accepted).await else { continue };
-        let Some(counted) = counts.enter(peer.ip()) else {
-            debug!(%peer, "refused a connection: too many from this address");
+        let Some(entry) = door.enter(peer) else {
+            debug!(%peer, "refused a connection: too many from this address, or too many handshakes are under way");
             continue;
         };
-        let (Ok(permit), Some(hand)) =
-            (Arc::clone(&handshakes).try_acquire_owned(), shaking.enter(peer.ip()))
-        else {
-            debug!(%peer, "refused a connection: too many handshakes are under way");
-            continue;
-        };
-        let (acceptor, handler, stop) = (acceptor.clone(), handler.clone(), stop.clone());
+        let (door, handler, stop) = (Arc::clone(&door), handler.clone(), stop.clone());
         tracker.spawn(async move {
-            let _counted = counted;
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(acceptor, stream)).await {
-                Ok(Ok((stream, caller))) => {
-                    drop((permit, hand));
-                    serve_connection(stream, peer, caller, handler, stop).await;
-                }
-                Ok(Err(error)) => debug!(%peer, %error, "refused a connection"),
-                Err(_) => debug!(%peer, "gave up on a handshake"),
-            }
+            let Entry { connection: _connection, handshakes } = entry;
+            let Some((stream, caller)) = door.handshake(stream, peer).await else { return };
+            drop(handshakes);
+            let Some(_place) = door.place(&caller, peer) else {
+                debug!(%peer, %caller, "refused a connection: too many of this caller");
+                return;
+            };
+            let bounds = matches!(caller, Caller::Stranger)
+                .then_some((door.limits.stranger_life, door.limits.stranger_requests));
+            serve_connection(stream, peer, caller, handler, bounds, stop).await;
         });
     }
     tracker.close();
     let _ = tokio::time::timeout(DRAIN + Duration::from_secs(1), tracker.wait()).await;
-}
-
-async fn handshake(
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
-) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Caller)> {
-    stream.set_nodelay(true)?;
-    let stream = acceptor.accept(stream).await?;
-    let caller = match stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) {
-        None => Caller::Stranger,
-        Some(leaf) => Caller::Member(PeerIdentity::from_verified(leaf).map_err(io::Error::other)?),
-    };
-    Ok((stream, caller))
 }
 
 /// Serves the local socket until `stop`. `permitted` is asked about each connection's user and says what it may be.
@@ -136,8 +152,9 @@ where
         };
         let (handler, stop) = (handler.clone(), stop.clone());
         let peer = SocketAddr::from(([127, 0, 0, 1], 0));
-        tracker
-            .spawn(async move { serve_connection(stream, peer, Caller::Local(user), handler, stop).await });
+        tracker.spawn(async move {
+            serve_connection(stream, peer, Caller::Local(user), handler, None, stop).await
+        });
     }
     tracker.close();
     let _ = tokio::time::timeout(DRAIN + Duration::from_secs(1), tracker.wait()).await;
@@ -162,17 +179,26 @@ async fn survive<T>(accepted: io::Result<T>) -> Option<T> {
     }
 }
 
+/// Serves one connection. `bounds` are how long it lasts and how many requests it may make, if that is limited.
 async fn serve_connection<I, H>(
     stream: I,
     peer: SocketAddr,
     caller: Caller,
     handler: H,
+    bounds: Option<(Duration, usize)>,
     stop: CancellationToken,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
+    let allowed = Allowed::of(&caller);
+    let (life, requests) = bounds.map_or((None, usize::MAX), |(life, requests)| (Some(life), requests));
+    let (made, enough) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+    let last = enough.clone();
     let service = tower::service_fn(move |request: Request<Incoming>| {
+        if made.fetch_add(1, Ordering::Relaxed) + 1 >= requests {
+            last.cancel();
+        }
         let (handler, mut request) = (handler.clone(), request.map(Body::new));
         request.extensions_mut().insert(caller.clone());
         if let Caller::Member(identity) = &caller {
@@ -183,63 +209,32 @@ async fn serve_connection<I, H>(
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(allowed.streams)
         .max_header_list_size(HEADERS)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
+        .initial_stream_window_size(allowed.stream_window)
+        .initial_connection_window_size(allowed.connection_window)
+        .max_send_buf_size(allowed.send_buffer)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
+    let lived = async {
+        match life {
+            Some(life) => tokio::time::sleep(life).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         ended = connection.as_mut() => {
             if let Err(error) = ended {
                 debug!(%peer, %error, "connection ended");
             }
+            return;
         }
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(DRAIN, connection).await;
-        }
+        () = stop.cancelled() => {}
+        () = enough.cancelled() => {}
+        () = lived => {}
     }
-}
-
-/// How many connections each address has.
-#[derive(Debug, Clone)]
-struct ConnectionCounts {
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    limit: usize,
-}
-
-impl ConnectionCounts {
-    fn new(limit: usize) -> Self {
-        Self { counts: Arc::default(), limit }
-    }
-
-    fn enter(&self, address: IpAddr) -> Option<Counted> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= self.limit {
-            return None;
-        }
-        *count += 1;
-        Some(Counted { counts: self.clone(), address })
-    }
-}
-
-struct Counted {
-    counts: ConnectionCounts,
-    address: IpAddr,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut counts = self.counts.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(DRAIN, connection).await;
 }

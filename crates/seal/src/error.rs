@@ -34,6 +34,19 @@ pub enum SealError {
         /// The key id that the sealed value names.
         key_id: KeyId,
     },
+    /// A file was sealed by a key that is not in the ring.
+    #[error(
+        "file {} is sealed with data key {key_id}, which this node's keyring does not hold: either the file is damaged, or \
+         the keyring belongs to another node or is older than the file; restore both from the same backup, or remove the \
+         node's data directory and let the node join again",
+        path.display()
+    )]
+    KeyOfFile {
+        /// The file.
+        path: PathBuf,
+        /// The key id that the file names.
+        key_id: KeyId,
+    },
     /// The authentication tag does not fit: damaged, moved elsewhere, or sealed by a different key of the same id.
     #[error(
         "value sealed with data key {key_id} does not authenticate: its bytes were changed, or it was sealed for another place"

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use coracle_disk::{DiskStorage, Storage, read_whole};
 
 use crate::atomic::write_atomic;
 use crate::cipher::{Cipher, random_key, split_key_id};
@@ -35,7 +36,7 @@ struct Shared {
 }
 
 struct Home {
-    directory: PathBuf,
+    storage: Arc<dyn Storage>,
     wrapping: Wrapping,
 }
 
@@ -56,11 +57,20 @@ impl KeyRing {
     /// # Errors
     /// As [`KeyRing::open_or_create`].
     pub fn open_or_create_with(directory: &Path, wrapping: &Wrapping) -> Result<Self, SealError> {
-        let path = directory.join(FILE_NAME);
-        match fs::read(&path) {
-            Ok(file) => Self::open_file(directory, &path, &file, wrapping),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(directory, wrapping),
-            Err(error) => Err(SealError::file("reading", &path)(error)),
+        let storage =
+            DiskStorage::unlocked(directory).map_err(SealError::file("opening directory", directory))?;
+        Self::open_or_create_in(Arc::new(storage), wrapping)
+    }
+
+    /// Like [`KeyRing::open_or_create_with`], for a ring in any storage.
+    ///
+    /// # Errors
+    /// As [`KeyRing::open_or_create`].
+    pub fn open_or_create_in(storage: Arc<dyn Storage>, wrapping: &Wrapping) -> Result<Self, SealError> {
+        match read_whole(&*storage, FILE_NAME) {
+            Ok(file) => Self::open_file(storage, &file, wrapping),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(storage, wrapping),
+            Err(error) => Err(SealError::file("reading", &storage.path().join(FILE_NAME))(error)),
         }
     }
 
@@ -72,19 +82,19 @@ impl KeyRing {
         Self::from_parts(first_key()?, None)
     }
 
-    fn open_file(directory: &Path, path: &Path, file: &[u8], wrapping: &Wrapping) -> Result<Self, SealError> {
-        let wrapping = match (stored::kind(path, file)?, wrapping) {
-            (Kind::UnlockKey, Wrapping::File) => return Err(SealError::Locked { path: path.to_owned() }),
+    fn open_file(storage: Arc<dyn Storage>, file: &[u8], wrapping: &Wrapping) -> Result<Self, SealError> {
+        let path = storage.path().join(FILE_NAME);
+        let wrapping = match (stored::kind(&path, file)?, wrapping) {
+            (Kind::UnlockKey, Wrapping::File) => return Err(SealError::Locked { path }),
             (Kind::UnlockKey, given @ Wrapping::UnlockKey(_)) => given.clone(),
             (Kind::File, _) => Wrapping::File,
         };
-        let stored = stored::decode(path, file, &wrapping.existing_key(directory)?)?;
-        Self::from_parts(stored, Some(Home { directory: directory.to_owned(), wrapping }))
+        let stored = stored::decode(&path, file, &wrapping.existing_key(&*storage)?)?;
+        Self::from_parts(stored, Some(Home { storage, wrapping }))
     }
 
-    fn create(directory: &Path, wrapping: &Wrapping) -> Result<Self, SealError> {
-        fs::create_dir_all(directory).map_err(SealError::file("creating directory", directory))?;
-        let home = Home { directory: directory.to_owned(), wrapping: wrapping.clone() };
+    fn create(storage: Arc<dyn Storage>, wrapping: &Wrapping) -> Result<Self, SealError> {
+        let home = Home { storage, wrapping: wrapping.clone() };
         let stored = first_key()?;
         save(&stored, &home)?;
         Self::from_parts(stored, Some(home))
@@ -175,11 +185,11 @@ impl KeyRing {
     pub fn rewrap(&self, wrapping: &Wrapping) -> Result<(), SealError> {
         let mut shared = self.write();
         let Some(home) = &shared.home else { return Err(SealError::NotStored { action: "wrapped" }) };
-        let home = Home { directory: home.directory.clone(), wrapping: wrapping.clone() };
+        let home = Home { storage: home.storage.clone(), wrapping: wrapping.clone() };
         save(&shared.stored, &home)?;
         if home.wrapping.kind() == Kind::UnlockKey {
             // Only now: until the rename above, the old ring needed this file.
-            remove_key_file(&home.directory)?;
+            remove_key_file(&*home.storage)?;
         }
         shared.home = Some(home);
         Ok(())
@@ -228,9 +238,13 @@ fn first_key() -> Result<StoredKeys, SealError> {
 }
 
 fn save(stored: &StoredKeys, home: &Home) -> Result<(), SealError> {
-    let wrapping_key = home.wrapping.key_for_writing(&home.directory)?;
+    coracle_crash_point::crash_point!("key-ring.before-write");
+    let wrapping_key = home.wrapping.key_for_writing(&*home.storage)?;
+    coracle_crash_point::crash_point!("key-ring.after-wrapping-key");
     let file = stored::encode(stored, home.wrapping.kind(), &wrapping_key)?;
-    write_atomic(&home.directory.join(FILE_NAME), 0o600, &file)
+    write_atomic(&*home.storage, FILE_NAME, &file)?;
+    coracle_crash_point::crash_point!("key-ring.after-write");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -21,9 +21,8 @@ mod keyring;
 mod stored;
 mod wrapping;
 
-pub use atomic::{sync_directory, write_atomic};
 pub use cipher::{KEY_BYTES, OVERHEAD};
 pub use error::SealError;
-pub use file::{read_sealed_file, write_sealed_file};
+pub use file::{read_sealed, read_sealed_file, write_sealed, write_sealed_file};
 pub use keyring::{KeyId, KeyRing};
 pub use wrapping::{UnlockKey, Wrapping};

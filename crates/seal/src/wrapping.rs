@@ -1,11 +1,11 @@
 //! Who holds the key that wraps the keyring: a file beside it, or the operator.
 
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use aws_lc_rs::hmac;
+use coracle_disk::{Storage, read_whole};
 use zeroize::Zeroizing;
 
 use crate::atomic::write_atomic;
@@ -128,12 +128,12 @@ impl Wrapping {
     }
 
     /// The key for a keyring that exists already.
-    pub(crate) fn existing_key(&self, directory: &Path) -> Result<KeyBytes, SealError> {
+    pub(crate) fn existing_key(&self, storage: &dyn Storage) -> Result<KeyBytes, SealError> {
         match self {
             Self::UnlockKey(key) => Ok(key.0.clone()),
-            Self::File => read_key_file(&file_path(directory)).map_err(|error| {
+            Self::File => read_key_file(storage).map_err(|error| {
                 if error.is_not_found() {
-                    SealError::WrappingKeyMissing { path: file_path(directory) }
+                    SealError::WrappingKeyMissing { path: file_path(storage) }
                 } else {
                     error
                 }
@@ -142,15 +142,15 @@ impl Wrapping {
     }
 
     /// The key for a keyring that is about to be written; draws and stores one when none is there.
-    pub(crate) fn key_for_writing(&self, directory: &Path) -> Result<KeyBytes, SealError> {
+    pub(crate) fn key_for_writing(&self, storage: &dyn Storage) -> Result<KeyBytes, SealError> {
         match self {
             Self::UnlockKey(key) => Ok(key.0.clone()),
-            Self::File => match read_key_file(&file_path(directory)) {
+            Self::File => match read_key_file(storage) {
                 // A leftover of an interrupted creation: as good as a new one.
                 Ok(key) => Ok(key),
                 Err(error) if error.is_not_found() => {
                     let key = random_key()?;
-                    write_atomic(&file_path(directory), 0o600, key.as_slice())?;
+                    write_atomic(storage, FILE_NAME, key.as_slice())?;
                     Ok(key)
                 }
                 Err(error) => Err(error),
@@ -160,24 +160,24 @@ impl Wrapping {
 }
 
 /// Removes the wrapping key file once the keyring no longer needs it.
-pub(crate) fn remove_key_file(directory: &Path) -> Result<(), SealError> {
-    let path = file_path(directory);
-    match fs::remove_file(&path) {
+pub(crate) fn remove_key_file(storage: &dyn Storage) -> Result<(), SealError> {
+    match storage.remove(FILE_NAME) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(SealError::file("removing", &path)(error))
+            Err(SealError::file("removing", &file_path(storage))(error))
         }
-        _ => crate::atomic::sync_directory(directory),
+        _ => storage.sync_directory().map_err(SealError::file("syncing directory", storage.path())),
     }
 }
 
-fn file_path(directory: &Path) -> PathBuf {
-    directory.join(FILE_NAME)
+fn file_path(storage: &dyn Storage) -> PathBuf {
+    storage.path().join(FILE_NAME)
 }
 
-fn read_key_file(path: &Path) -> Result<KeyBytes, SealError> {
-    let bytes = Zeroizing::new(fs::read(path).map_err(SealError::file("reading", path))?);
+fn read_key_file(storage: &dyn Storage) -> Result<KeyBytes, SealError> {
+    let path = file_path(storage);
+    let bytes = Zeroizing::new(read_whole(storage, FILE_NAME).map_err(SealError::file("reading", &path))?);
     let key = <[u8; KEY_BYTES]>::try_from(bytes.as_slice())
-        .map_err(|_| SealError::DamagedFile { path: path.to_owned(), what: "it is not 32 bytes long" })?;
+        .map_err(|_| SealError::DamagedFile { path, what: "it is not 32 bytes long" })?;
     Ok(Zeroizing::new(key))
 }
 

@@ -20,9 +20,12 @@
 //! "CRFN" | version u32 | log identity 16 bytes | counter u64 | sequence u64 | segment u64 | checksum u32
 //! ```
 
+use std::sync::Arc;
+
+use coracle_disk::{Storage, StorageFile};
+
 use crate::error::WalError;
 use crate::record::{LogIdentity, u32_at, u64_at};
-use crate::storage::{Storage, StorageFile};
 
 /// The file's name.
 pub(crate) const NAME: &str = "fence";
@@ -44,17 +47,17 @@ pub(crate) struct Mark {
 }
 
 /// The open fence file.
-pub(crate) struct Fence<F> {
-    file: F,
+pub(crate) struct Fence {
+    file: Arc<dyn StorageFile>,
     identity: LogIdentity,
     counter: u64,
     mark: Mark,
     unsynced: bool,
 }
 
-impl<F: StorageFile> Fence<F> {
+impl Fence {
     /// Creates the fence of a new log, durably.
-    pub(crate) fn create<S: Storage<File = F>>(storage: &S, identity: LogIdentity) -> Result<Self, WalError> {
+    pub(crate) fn create(storage: &dyn Storage, identity: LogIdentity) -> Result<Self, WalError> {
         let mark = Mark { sequence: 0, segment: 0 };
         let mut content = [0; FILE_BYTES];
         for (slot, counter) in [(0, 0), (SLOT_STRIDE, 1)] {
@@ -65,13 +68,14 @@ impl<F: StorageFile> Fence<F> {
         let file = storage.create(TEMPORARY).map_err(WalError::storage("creating", TEMPORARY))?;
         file.write_all_at(0, &content).map_err(WalError::storage("writing", TEMPORARY))?;
         file.sync_data().map_err(WalError::storage("syncing", TEMPORARY))?;
+        coracle_crash_point::crash_point!("wal.fence.before-rename");
         storage.rename(TEMPORARY, NAME).map_err(WalError::storage("renaming into place", NAME))?;
         storage.sync_directory().map_err(WalError::storage("syncing the directory of", NAME))?;
         Ok(Self { file, identity, counter: 1, mark, unsynced: false })
     }
 
     /// Opens the fence of an existing log.
-    pub(crate) fn open<S: Storage<File = F>>(storage: &S) -> Result<Self, WalError> {
+    pub(crate) fn open(storage: &dyn Storage) -> Result<Self, WalError> {
         let file = storage.open(NAME).map_err(WalError::storage("opening", NAME))?;
         let mut content = [0; FILE_BYTES];
         let length = file.length().map_err(WalError::storage("reading", NAME))?;
@@ -106,11 +110,13 @@ impl<F: StorageFile> Fence<F> {
         if mark == self.mark {
             return Ok(());
         }
+        coracle_crash_point::crash_point!("wal.fence.before-write");
         let counter = self.counter + 1;
         let offset = (counter % 2) * SLOT_STRIDE as u64;
         self.file
             .write_all_at(offset, &encode(&self.identity, counter, mark))
             .map_err(WalError::storage("writing", NAME))?;
+        coracle_crash_point::crash_point!("wal.fence.after-write");
         self.counter = counter;
         self.mark = mark;
         self.unsynced = true;

@@ -20,7 +20,6 @@
 //! - Memory is bounded: recent entries up to [`Options::cache_bytes`], and 32 bytes per live entry.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
-mod disk;
 mod error;
 mod fence;
 mod log;
@@ -28,15 +27,15 @@ mod memory;
 mod record;
 mod recover;
 mod segment;
-mod storage;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 mod writer;
 
-pub use disk::DiskStorage;
+#[cfg(any(test, feature = "testing"))]
+pub use coracle_disk::testing;
+pub use coracle_disk::{DiskStorage, Space, Storage, StorageFile};
 pub use error::WalError;
+#[cfg(any(test, feature = "testing"))]
+pub use log::Stepper;
 pub use log::{Completion, Log, Options, Stats};
-pub use storage::{Storage, StorageFile};
 
 use bytes::Bytes;
 

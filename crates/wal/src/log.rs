@@ -7,13 +7,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use coracle_disk::{Space, Storage, StorageFile};
 use coracle_seal::KeyRing;
 
 use crate::error::WalError;
 use crate::memory::{Memory, Place, Source};
 use crate::record::{self, LogIdentity};
 use crate::recover::recover;
-use crate::storage::{Storage, StorageFile};
 use crate::writer::{Operation, Writer};
 use crate::{Entry, Purged, segment};
 
@@ -61,19 +61,21 @@ pub struct Stats {
 }
 
 /// An open log. Dropping it finishes what is queued and waits for that.
-pub struct Log<S: Storage> {
-    shared: Arc<Shared<S>>,
+pub struct Log {
+    shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared<S: Storage> {
-    storage: Arc<S>,
+struct Shared {
+    storage: Arc<dyn Storage>,
     ring: KeyRing,
     identity: LogIdentity,
     batch_bytes: usize,
     inner: Mutex<Inner>,
     wake: Condvar,
-    readers: Mutex<VecDeque<(u64, Arc<S::File>)>>,
+    /// Called beside `wake`, when there is no thread.
+    queued: Option<Box<dyn Fn() + Send + Sync>>,
+    readers: Mutex<VecDeque<(u64, Arc<dyn StorageFile>)>>,
 }
 
 struct Inner {
@@ -91,43 +93,20 @@ struct Queued {
     done: Option<Completion>,
 }
 
-impl<S: Storage> fmt::Debug for Log<S> {
+impl fmt::Debug for Log {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Log").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
 
-impl<S: Storage> Log<S> {
+impl Log {
     /// Opens the log in `storage`, or creates one when it is empty.
     ///
     /// # Errors
     /// [`WalError::Damaged`] or [`WalError::Incomplete`] when something confirmed is missing; [`WalError::Seal`] when the
     /// keyring is not the one it was written with; [`WalError::Storage`].
-    pub fn open(storage: S, ring: KeyRing, options: &Options) -> Result<Self, WalError> {
-        let storage = Arc::new(storage);
-        let mut recovered = recover(&*storage, &ring, options.cache_bytes)?;
-        let memory = std::mem::take(&mut recovered.memory);
-        let identity = recovered.fence.identity();
-        let mut writer = Writer::new(storage.clone(), ring.clone(), options.segment_bytes, recovered);
-        writer.settle()?;
-        let mut inner = Inner {
-            memory,
-            queue: VecDeque::new(),
-            lazy: None,
-            failure: None,
-            closing: false,
-            stats: Stats::default(),
-        };
-        inner.note_disk(&writer);
-        let shared = Arc::new(Shared {
-            storage,
-            ring,
-            identity,
-            batch_bytes: options.batch_bytes,
-            inner: Mutex::new(inner),
-            wake: Condvar::new(),
-            readers: Mutex::new(VecDeque::new()),
-        });
+    pub fn open(storage: impl Storage, ring: KeyRing, options: &Options) -> Result<Self, WalError> {
+        let (shared, writer) = Shared::open(Arc::new(storage), ring, options, None)?;
         let thread = std::thread::Builder::new()
             .name("wal-writer".to_owned())
             .spawn({
@@ -136,6 +115,23 @@ impl<S: Storage> Log<S> {
             })
             .map_err(WalError::storage("starting the writer of", "the log"))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Like [`Log::open`], but without a thread: nothing is written before [`Stepper::step`] is called, for tests in which
+    /// every moment is chosen. `queued` is called when there is something to write; it must not block.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    #[cfg(any(test, feature = "testing"))]
+    pub fn open_stepped(
+        storage: impl Storage,
+        ring: KeyRing,
+        options: &Options,
+        queued: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(Self, Stepper), WalError> {
+        let (shared, writer) = Shared::open(Arc::new(storage), ring, options, Some(Box::new(queued)))?;
+        let stepper = Stepper { shared: shared.clone(), writer: Some(writer) };
+        Ok((Self { shared, thread: Mutex::new(None) }, stepper))
     }
 
     /// Appends entries; they can be read at once, and `done` is called when they are durable.
@@ -220,7 +216,7 @@ impl<S: Storage> Log<S> {
         let first = inner.lazy.replace(committed).is_none();
         drop(inner);
         if first {
-            self.shared.wake.notify_one();
+            self.shared.notify();
         }
         Ok(())
     }
@@ -298,18 +294,18 @@ impl<S: Storage> Log<S> {
         self.shared.lock().failure.clone()
     }
 
-    /// Bytes that can still be written to the disk, for refusing new work before it is full.
+    /// The room on the log's disk, for refusing new work before it is full.
     ///
     /// # Errors
     /// [`WalError::Storage`].
-    pub fn free_space(&self) -> Result<u64, WalError> {
-        self.shared.storage.free_space().map_err(WalError::storage("asking for the free space of", "the log"))
+    pub fn space(&self) -> Result<Space, WalError> {
+        self.shared.storage.space().map_err(WalError::storage("asking for the free space of", "the log"))
     }
 
     /// Writes what is queued, makes it durable and ends the writer thread. Later writes are refused.
     pub fn close(&self) {
         self.shared.lock().closing = true;
-        self.shared.wake.notify_one();
+        self.shared.notify();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
@@ -321,9 +317,61 @@ impl<S: Storage> Log<S> {
     }
 }
 
-impl<S: Storage> Drop for Log<S> {
+impl Drop for Log {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// The writer of a log that has no thread.
+#[cfg(any(test, feature = "testing"))]
+pub struct Stepper {
+    shared: Arc<Shared>,
+    /// Gone after a failure.
+    writer: Option<Writer>,
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl fmt::Debug for Stepper {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Stepper").finish_non_exhaustive()
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Stepper {
+    /// Writes and syncs one batch of what is queued and confirms it. Returns whether there was any.
+    pub fn step(&mut self) -> bool {
+        let batch = {
+            let mut inner = self.shared.lock();
+            (!inner.queue.is_empty()).then(|| inner.take_batch(self.shared.batch_bytes))
+        };
+        let queued = batch.is_some();
+        self.work(batch);
+        queued
+    }
+
+    /// Does what the writer's thread does when nothing was queued for a while.
+    pub fn idle(&mut self) {
+        let lazy = {
+            let mut inner = self.shared.lock();
+            inner.lazy.is_some().then(|| inner.take_batch(self.shared.batch_bytes))
+        };
+        self.work(lazy);
+        self.work(Some(Next::SyncFence));
+    }
+
+    fn work(&mut self, next: Option<Next>) {
+        let (Some(next), Some(writer)) = (next, &mut self.writer) else { return };
+        let result = match next {
+            Next::Write(operations, done) => self.shared.write(writer, &operations, done),
+            Next::SyncFence => writer.sync_fence(),
+            Next::End => Ok(()),
+        };
+        if let Err(error) = result {
+            self.shared.fail(error);
+            self.writer = None;
+        }
     }
 }
 
@@ -347,7 +395,48 @@ enum Next {
     End,
 }
 
-impl<S: Storage> Shared<S> {
+impl Shared {
+    fn open(
+        storage: Arc<dyn Storage>,
+        ring: KeyRing,
+        options: &Options,
+        queued: Option<Box<dyn Fn() + Send + Sync>>,
+    ) -> Result<(Arc<Self>, Writer), WalError> {
+        let mut recovered = recover(&*storage, &ring, options.cache_bytes)?;
+        let memory = std::mem::take(&mut recovered.memory);
+        let identity = recovered.fence.identity();
+        let mut writer = Writer::new(storage.clone(), ring.clone(), options.segment_bytes, recovered);
+        writer.settle()?;
+        let mut inner = Inner {
+            memory,
+            queue: VecDeque::new(),
+            lazy: None,
+            failure: None,
+            closing: false,
+            stats: Stats::default(),
+        };
+        inner.note_disk(&writer);
+        let shared = Self {
+            storage,
+            ring,
+            identity,
+            batch_bytes: options.batch_bytes,
+            inner: Mutex::new(inner),
+            wake: Condvar::new(),
+            queued,
+            readers: Mutex::new(VecDeque::new()),
+        };
+        Ok((Arc::new(shared), writer))
+    }
+
+    /// Tells whoever writes that there is something to do.
+    fn notify(&self) {
+        self.wake.notify_one();
+        if let Some(queued) = &self.queued {
+            queued();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // No code that holds this lock can panic half way through a change.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -364,11 +453,11 @@ impl<S: Storage> Shared<S> {
     fn submit(&self, mut inner: MutexGuard<'_, Inner>, operation: Operation, done: Option<Completion>) {
         inner.queue.push_back(Queued { operation, done });
         drop(inner);
-        self.wake.notify_one();
+        self.notify();
     }
 
     /// The writer thread.
-    fn run(&self, mut writer: Writer<S>) {
+    fn run(&self, mut writer: Writer) {
         loop {
             let result = match self.next(writer.fence_is_unsynced()) {
                 Next::End => break,
@@ -415,11 +504,11 @@ impl<S: Storage> Shared<S> {
 
     fn write(
         &self,
-        writer: &mut Writer<S>,
+        writer: &mut Writer,
         operations: &[Operation],
         done: Vec<Completion>,
     ) -> Result<(), WalError> {
-        match writer.write(operations) {
+        match writer.write(operations).map_err(|error| error.located(self.storage.path())) {
             Ok(written) => {
                 let mut inner = self.lock();
                 for entry in written {
@@ -440,7 +529,7 @@ impl<S: Storage> Shared<S> {
                 return Err(error);
             }
         }
-        writer.settle()?;
+        writer.settle().map_err(|error| error.located(self.storage.path()))?;
         self.lock().note_disk(writer);
         Ok(())
     }
@@ -495,12 +584,12 @@ impl<S: Storage> Shared<S> {
         Ok(Entry { index, term, payload })
     }
 
-    fn reader(&self, number: u64, name: &str) -> Result<Arc<S::File>, WalError> {
+    fn reader(&self, number: u64, name: &str) -> Result<Arc<dyn StorageFile>, WalError> {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, file)) = readers.iter().find(|(open, _)| *open == number) {
             return Ok(file.clone());
         }
-        let file = Arc::new(self.storage.open(name).map_err(WalError::storage("opening", name))?);
+        let file = self.storage.open(name).map_err(WalError::storage("opening", name))?;
         if readers.len() == OPEN_FOR_READING {
             readers.pop_front();
         }
@@ -524,7 +613,7 @@ impl Inner {
         Next::Write(operations, completions)
     }
 
-    fn note_disk<S: Storage>(&mut self, writer: &Writer<S>) {
+    fn note_disk(&mut self, writer: &Writer) {
         self.stats.segments = writer.segment_count();
         self.stats.disk_bytes = writer.disk_bytes();
     }

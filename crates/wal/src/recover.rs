@@ -1,9 +1,9 @@
 //! Reading a log back: replays the records, tells a torn end from damage, and leaves the log ready for writing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
+use coracle_disk::{Storage, StorageFile};
 use coracle_seal::KeyRing;
 
 use crate::error::WalError;
@@ -11,27 +11,26 @@ use crate::fence::{self, Fence, Mark};
 use crate::memory::{Memory, Place};
 use crate::record::{self, Kind, LogIdentity, Position};
 use crate::segment::{self, Checkpoint};
-use crate::storage::{Storage, StorageFile};
 use crate::writer::{Current, SegmentInfo};
 use crate::{Entry, Purged};
 
 /// A log that was read back.
-pub(crate) struct Recovered<F> {
-    pub(crate) fence: Fence<F>,
+pub(crate) struct Recovered {
+    pub(crate) fence: Fence,
     pub(crate) memory: Memory,
     /// The state besides the entries, as the records say it.
     pub(crate) state: Checkpoint,
     pub(crate) position: Position,
     pub(crate) segments: BTreeMap<u64, SegmentInfo>,
-    pub(crate) current: Option<Current<F>>,
+    pub(crate) current: Option<Current>,
 }
 
 /// Opens or creates the log in `storage`.
-pub(crate) fn recover<S: Storage>(
-    storage: &S,
+pub(crate) fn recover(
+    storage: &dyn Storage,
     ring: &KeyRing,
     cache_limit: usize,
-) -> Result<Recovered<S::File>, WalError> {
+) -> Result<Recovered, WalError> {
     let names = storage.list().map_err(WalError::storage("listing", "the log's directory"))?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
     numbers.sort_unstable();
@@ -118,15 +117,15 @@ struct Replay<'ring> {
 
 impl Replay<'_> {
     /// Replays one segment. `None` when it held nothing and was removed.
-    fn segment<S: Storage>(
+    fn segment(
         &mut self,
-        storage: &S,
+        storage: &dyn Storage,
         at: SegmentPlace,
         buffer: &mut Vec<u8>,
-    ) -> Result<Option<Current<S::File>>, WalError> {
+    ) -> Result<Option<Current>, WalError> {
         let name = segment::name(at.number);
         let file = storage.open(&name).map_err(WalError::storage("opening", &name))?;
-        read_whole(&file, &name, buffer)?;
+        read_whole(&*file, &name, buffer)?;
         let Some(header) = segment::Header::decode(&name, buffer)? else {
             let in_newest = at.last && self.mark.segment < at.number;
             self.refuse_unless_torn(&name, 0, "its header is unreadable", buffer, in_newest)?;
@@ -152,12 +151,12 @@ impl Replay<'_> {
             return Ok(None);
         }
         if at.last {
-            make_durable(&file, &name, buffer, &Extent { confirmed, end })?;
+            make_durable(&*file, &name, buffer, &Extent { confirmed, end })?;
         }
         if let Some(info) = self.segments.get_mut(&at.number) {
             info.length = end as u64;
         }
-        Ok(Some(Current { number: at.number, file: Arc::new(file), length: end as u64 }))
+        Ok(Some(Current { number: at.number, file, length: end as u64 }))
     }
 
     /// Replays the records of a segment; returns where the confirmed and the good ones end.
@@ -327,7 +326,7 @@ struct Extent {
 }
 
 /// Removes a segment that was being created when the power went; nothing in it had been confirmed.
-fn remove_torn<S: Storage>(storage: &S, name: &str) -> Result<(), WalError> {
+fn remove_torn(storage: &dyn Storage, name: &str) -> Result<(), WalError> {
     tracing::warn!(file = name, "removed a log file whose creation was interrupted");
     storage.remove(name).map_err(WalError::storage("removing", name))?;
     storage.sync_directory().map_err(WalError::storage("syncing the directory of", name))
@@ -337,7 +336,7 @@ fn remove_torn<S: Storage>(storage: &S, name: &str) -> Result<(), WalError> {
 ///
 /// After a crash of the process alone the records may be in the page cache only; after a failed sync the kernel may
 /// even hold them there as if they were written. So those that the fence does not vouch for are written again.
-fn make_durable<F: StorageFile>(file: &F, name: &str, bytes: &[u8], extent: &Extent) -> Result<(), WalError> {
+fn make_durable(file: &dyn StorageFile, name: &str, bytes: &[u8], extent: &Extent) -> Result<(), WalError> {
     if extent.end < bytes.len() {
         tracing::warn!(file = name, from = extent.end, to = bytes.len(), "cut off the torn end of the log");
         file.truncate(extent.end as u64).map_err(WalError::storage("cutting", name))?;
@@ -351,7 +350,7 @@ fn make_durable<F: StorageFile>(file: &F, name: &str, bytes: &[u8], extent: &Ext
     file.sync_data().map_err(WalError::storage("syncing", name))
 }
 
-fn read_whole<F: StorageFile>(file: &F, name: &str, buffer: &mut Vec<u8>) -> Result<(), WalError> {
+fn read_whole(file: &dyn StorageFile, name: &str, buffer: &mut Vec<u8>) -> Result<(), WalError> {
     let length = file.length().map_err(WalError::storage("reading", name))?;
     let length = usize::try_from(length)
         .map_err(|_| WalError::Incomplete { what: format!("{name} is too long for this machine") })?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use coracle_disk::{Storage, StorageFile};
 use coracle_seal::KeyRing;
 
 use crate::error::WalError;
@@ -12,7 +13,6 @@ use crate::memory::Place;
 use crate::record::{self, Content, Kind, Position};
 use crate::recover::Recovered;
 use crate::segment::{self, Checkpoint};
-use crate::storage::{Storage, StorageFile};
 use crate::{Entry, Purged};
 
 /// Something to be written.
@@ -50,9 +50,9 @@ pub(crate) struct SegmentInfo {
 }
 
 /// The segment that is being written.
-pub(crate) struct Current<F> {
+pub(crate) struct Current {
     pub(crate) number: u64,
-    pub(crate) file: Arc<F>,
+    pub(crate) file: Arc<dyn StorageFile>,
     /// Length in bytes; everything before is durable.
     pub(crate) length: u64,
 }
@@ -66,16 +66,16 @@ pub(crate) struct Written {
 }
 
 /// The one writer of a log.
-pub(crate) struct Writer<S: Storage> {
-    storage: Arc<S>,
+pub(crate) struct Writer {
+    storage: Arc<dyn Storage>,
     ring: KeyRing,
     segment_bytes: u64,
-    fence: Fence<S::File>,
+    fence: Fence,
     position: Position,
     /// The state as of the last record written.
     state: Checkpoint,
     segments: BTreeMap<u64, SegmentInfo>,
-    current: Option<Current<S::File>>,
+    current: Option<Current>,
     /// A segment was begun and older ones may be removed once the fence says so.
     rotated: bool,
 }
@@ -91,12 +91,12 @@ struct Batch {
     last_index: Option<u64>,
 }
 
-impl<S: Storage> Writer<S> {
+impl Writer {
     pub(crate) fn new(
-        storage: Arc<S>,
+        storage: Arc<dyn Storage>,
         ring: KeyRing,
         segment_bytes: u64,
-        recovered: Recovered<S::File>,
+        recovered: Recovered,
     ) -> Self {
         let Recovered { fence, state, position, segments, current, .. } = recovered;
         Self { storage, ring, segment_bytes, fence, position, state, segments, current, rotated: false }
@@ -131,8 +131,11 @@ impl<S: Storage> Writer<S> {
             self.put(&mut batch, operation)?;
         }
         let name = segment::name(number);
+        coracle_crash_point::crash_point!("wal.before-write");
         file.write_all_at(start, &batch.buffer).map_err(WalError::storage("writing", &name))?;
+        coracle_crash_point::crash_point!("wal.before-sync");
         file.sync_data().map_err(WalError::storage("syncing", &name))?;
+        coracle_crash_point::crash_point!("wal.after-sync");
         if begun {
             self.storage.sync_directory().map_err(WalError::storage("syncing the directory of", &name))?;
         }
@@ -148,7 +151,8 @@ impl<S: Storage> Writer<S> {
         };
         let name = segment::name(number);
         let file = self.storage.create(&name).map_err(WalError::storage("creating", &name))?;
-        self.current = Some(Current { number, file: Arc::new(file), length: 0 });
+        coracle_crash_point::crash_point!("wal.after-segment-create");
+        self.current = Some(Current { number, file, length: 0 });
         self.segments.insert(number, SegmentInfo { length: 0, last_index: None });
         self.rotated = true;
         Ok(true)
@@ -268,7 +272,9 @@ impl<S: Storage> Writer<S> {
     fn remove_oldest(&mut self) -> Result<(), WalError> {
         let Some((number, _)) = self.segments.pop_first() else { return Ok(()) };
         let name = segment::name(number);
+        coracle_crash_point::crash_point!("wal.remove.before");
         self.storage.remove(&name).map_err(WalError::storage("removing", &name))?;
+        coracle_crash_point::crash_point!("wal.remove.after");
         // One at a time, so that a crash never leaves a gap.
         self.storage.sync_directory().map_err(WalError::storage("syncing the directory of", &name))
     }

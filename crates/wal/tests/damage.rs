@@ -16,13 +16,13 @@ fn entry(index: u64) -> Entry {
     Entry { index, term: 3, payload: Bytes::from(format!("payload of entry {index}")) }
 }
 
-fn append(log: &Log<CrashStorage>, index: u64) {
+fn append(log: &Log, index: u64) {
     let (sender, receiver) = mpsc::channel();
     log.append(vec![entry(index)], Box::new(move |result| sender.send(result).unwrap())).unwrap();
     receiver.recv().unwrap().unwrap();
 }
 
-fn vote(log: &Log<CrashStorage>, vote: &'static str) {
+fn vote(log: &Log, vote: &'static str) {
     let (sender, receiver) = mpsc::channel();
     log.save_vote(vote.into(), Box::new(move |result| sender.send(result).unwrap())).unwrap();
     receiver.recv().unwrap().unwrap();
@@ -43,7 +43,7 @@ fn written(ring: &KeyRing) -> CrashStorage {
     storage
 }
 
-fn all_is_there(log: &Log<CrashStorage>) -> bool {
+fn all_is_there(log: &Log) -> bool {
     log.vote().as_deref() == Some(b"second vote".as_slice())
         && log.stats().next_index == 9
         && log.read(0, 9, usize::MAX).is_ok_and(|entries| entries == (0..9).map(entry).collect::<Vec<_>>())

@@ -13,7 +13,7 @@ fn entries(from: u64, count: u64, size: usize) -> Vec<Entry> {
         .collect()
 }
 
-fn append(log: &Log<DiskStorage>, entries: Vec<Entry>) {
+fn append(log: &Log, entries: Vec<Entry>) {
     let (sender, receiver) = mpsc::channel();
     log.append(entries, Box::new(move |result| sender.send(result).unwrap())).unwrap();
     receiver.recv().unwrap().unwrap();
@@ -37,7 +37,7 @@ fn entries_are_there_after_reopening_also_beyond_the_cache() {
     assert_eq!(log.read(5, 300, 2500).unwrap().len(), 2, "bounded in bytes");
     assert_eq!(log.last(), Some((299, 1)));
     assert!(log.bytes_after(Some(199)) >= 100 * 1000);
-    assert!(log.free_space().unwrap() > 0);
+    assert!(log.space().unwrap().free > 0);
 }
 
 #[test]

@@ -30,7 +30,7 @@ struct State {
 }
 
 impl State {
-    fn of(log: &Log<CrashStorage>) -> Self {
+    fn of(log: &Log) -> Self {
         let stats = log.stats();
         let entries = log.read(stats.first_index, stats.next_index, usize::MAX).unwrap();
         Self {
@@ -46,7 +46,7 @@ impl State {
 }
 
 /// Runs random operations until one is refused; returns what is known then.
-fn work(log: &Log<CrashStorage>, seeded: &mut Seeded, start: State, steps: u64) -> Model {
+fn work(log: &Log, seeded: &mut Seeded, start: State, steps: u64) -> Model {
     let mut model = Model { asked: vec![start], confirmed: 1 };
     let (sender, receiver) = mpsc::channel();
     for step in 0..steps {

@@ -65,7 +65,8 @@ pub enum Change {
         /// `IP:PORT` of its listener.
         address: String,
     },
-    /// Notes whether a node can be used.
+    /// Notes whether a node can be used. A node that is down becomes ready only when nothing that was given up may
+    /// run on it any more; until then this is without effect.
     SetNodeStatus {
         /// Which node.
         node: NodeId,
@@ -157,7 +158,8 @@ pub enum Change {
         /// Which of the node's other things it gets, by kind.
         generic: BTreeMap<String, Vec<String>>,
     },
-    /// Raises what is wanted of a task; lowering it is without effect.
+    /// Raises what is wanted of a task; lowering it is without effect. Refused when it is to run and another task of
+    /// its slot may still run on a node within reach.
     RaiseDesired {
         /// Which task.
         task: TaskId,

@@ -32,7 +32,9 @@ pub fn plan_schedule(state: &State, context: &mut PlanContext<'_>) -> Plan {
     }
     let now = context.present(state);
     let mut rooms = Rooms::of(state);
-    for group in group::groups(state, now) {
+    for mut group in group::groups(state, now) {
+        // Of one service there is a group for each specification.
+        group.count(rooms.placed(group.service.id));
         let (fixed, free): (Vec<_>, Vec<_>) =
             group.tasks.iter().partition(|task| matches!(task.slot, Slot::Node(_)));
         for task in fixed {
@@ -92,7 +94,7 @@ fn place_anywhere(group: &Group<'_>, tasks: &[&Arc<Task>], rooms: &mut Rooms<'_>
 }
 
 fn assign(group: &Group<'_>, task: &Task, at: usize, rooms: &mut Rooms<'_>, plan: &mut Plan) {
-    let node = rooms.take(at, group.spec.reservations);
+    let node = rooms.take(at, group.service.id, group.spec.reservations);
     plan.changes.push(Change::AssignTask {
         task: task.id,
         expected: task.version,

@@ -37,6 +37,9 @@ pub const PERIODS_OF_SILENCE: u32 = 3;
 /// Heartbeats that the leader wants to see at most, each second.
 pub const HEARTBEATS_PER_SECOND: u64 = 1000;
 
+/// Why a node is down that joined and never held a session: its join broke off.
+pub const NEVER_HEARD: &str = "it joined, and was never heard";
+
 /// What operators can tune.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -167,8 +170,11 @@ impl Liveness {
                 (Contact::Open { synced: true, .. }, NodeState::Unknown | NodeState::Down) => {
                     verdict(NodeState::Ready, String::new())
                 }
-                (contact, NodeState::Unknown | NodeState::Ready) if !held && contact.is_over(now) => {
-                    verdict(NodeState::Down, contact.reason())
+                (contact, stored @ (NodeState::Unknown | NodeState::Ready))
+                    if !held && contact.is_over(now) =>
+                {
+                    let never = stored == NodeState::Unknown && matches!(contact, Contact::Expected { .. });
+                    verdict(NodeState::Down, if never { NEVER_HEARD.to_owned() } else { contact.reason() })
                 }
                 _ => None,
             }

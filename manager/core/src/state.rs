@@ -39,6 +39,8 @@ pub struct State {
     time: Timestamp,
     cluster: Option<Arc<Cluster>>,
     nodes: OrdMap<NodeId, Arc<Node>>,
+    /// Nodes that were removed, and managers that left Raft, with when: their certificates outlive their rights.
+    departed: OrdMap<NodeId, Timestamp>,
     services: OrdMap<ServiceId, Arc<Service>>,
     task_specs: OrdMap<(ServiceId, Version), SpecRow>,
     tasks: OrdMap<TaskId, Arc<Task>>,

@@ -58,7 +58,7 @@ impl ImagesApi {
         &self,
         actor: String,
         images: Vec<v1::ImageEntry>,
-    ) -> Result<Vec<v1::ImageEntry>, ApiError> {
+    ) -> Result<v1::RegisterImagesResponse, ApiError> {
         match forward::destination(self.store.raft()).await? {
             Destination::Here => self.write(actor, images).await,
             Destination::Leader(address) => {
@@ -66,7 +66,7 @@ impl ImagesApi {
                 let request = v1::RegisterImagesRequest { images, actor };
                 let response =
                     client.register(request).await.map_err(|status| ApiError::from_status(&status))?;
-                Ok(response.into_inner().images)
+                Ok(response.into_inner())
             }
         }
     }
@@ -75,16 +75,16 @@ impl ImagesApi {
         &self,
         actor: String,
         images: Vec<v1::ImageEntry>,
-    ) -> Result<Vec<v1::ImageEntry>, ApiError> {
+    ) -> Result<v1::RegisterImagesResponse, ApiError> {
         let entries: Vec<ImageEntry> =
             images.into_iter().map(ImageEntry::try_from).collect::<Result<_, _>>().map_err(ApiError::from)?;
         let changes = entries.iter().cloned().map(Change::PutImage).collect();
-        self.store
-            .propose(Write { changes, actor, reason: "image load", idempotency: None, term: 0 })
-            .await?;
+        let write = Write { changes, actor, reason: "image load", idempotency: None, term: 0 };
+        let version = self.store.propose(write).await?.index();
         let view = self.store.view();
         let written = |entry: &ImageEntry| view.image(&entry.name).map(|entry| (&**entry).into());
-        Ok(entries.iter().filter_map(written).collect())
+        let images = entries.iter().filter_map(written).collect();
+        Ok(v1::RegisterImagesResponse { images, version })
     }
 }
 
@@ -236,8 +236,8 @@ impl Images for ImagesApi {
         for entry in &entries {
             info!(name = entry.name, digest = entry.digest, "image loaded");
         }
-        let images = self.register(actor, entries).await?;
-        Ok(Response::new(v1::LoadImageResponse { images }))
+        let v1::RegisterImagesResponse { images, version } = self.register(actor, entries).await?;
+        Ok(Response::new(v1::LoadImageResponse { images, version }))
     }
 
     async fn register(
@@ -245,8 +245,7 @@ impl Images for ImagesApi {
         request: Request<v1::RegisterImagesRequest>,
     ) -> Result<Response<v1::RegisterImagesResponse>, Status> {
         let v1::RegisterImagesRequest { images, actor } = request.into_inner();
-        let images = self.write(actor, images).await?;
-        Ok(Response::new(v1::RegisterImagesResponse { images }))
+        Ok(Response::new(self.write(actor, images).await?))
     }
 
     async fn list(
@@ -255,7 +254,7 @@ impl Images for ImagesApi {
     ) -> Result<Response<v1::ListImagesResponse>, Status> {
         let view = self.store.barrier().await?;
         let images = view.images().map(|entry| item(&view, &self.dispatcher, entry)).collect();
-        Ok(Response::new(v1::ListImagesResponse { images }))
+        Ok(Response::new(v1::ListImagesResponse { images, index: view.index() }))
     }
 
     async fn remove(
@@ -279,10 +278,12 @@ impl Images for ImagesApi {
             return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint).into());
         }
         let changes = vec![Change::RemoveImage { name: entry.name.clone() }];
-        self.store.propose(Write { changes, actor, reason: "image rm", idempotency: None, term: 0 }).await?;
+        let write = Write { changes, actor, reason: "image rm", idempotency: None, term: 0 };
+        let version = self.store.propose(write).await?.index();
         Ok(Response::new(v1::RemoveImageResponse {
             name: entry.name.clone(),
             digest: entry.digest.to_string(),
+            version,
         }))
     }
 }

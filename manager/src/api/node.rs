@@ -75,7 +75,7 @@ impl Nodes for NodesApi {
         let view = self.store.barrier().await?;
         let raft = self.store.raft().status().borrow().clone();
         let nodes = view.nodes().map(|node| self.item(node, &raft, asked)).collect();
-        Ok(Response::new(v1::ListNodesResponse { nodes }))
+        Ok(Response::new(v1::ListNodesResponse { nodes, index: view.index() }))
     }
 
     async fn get(
@@ -86,7 +86,8 @@ impl Nodes for NodesApi {
         let view = self.store.barrier().await?;
         let node = find(&view, &request.get_ref().node, asked)?;
         let raft = self.store.raft().status().borrow().clone();
-        Ok(Response::new(v1::GetNodeResponse { node: Some(self.item(&node, &raft, asked)) }))
+        let (node, index) = (Some(self.item(&node, &raft, asked)), view.index());
+        Ok(Response::new(v1::GetNodeResponse { node, index }))
     }
 
     async fn update(

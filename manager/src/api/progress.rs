@@ -27,10 +27,12 @@ pub async fn run(
     let mut last = None;
     loop {
         let view = store.view();
-        let message = render(&view, service);
+        let mut message = render(&view, service);
         let over = message.service.is_none() && message.remaining_tasks == 0;
+        // The index alone is no news.
         if last.as_ref() != Some(&message) {
             last = Some(message.clone());
+            message.index = view.index();
             if sender.send(Ok(message)).await.is_err() {
                 return;
             }
@@ -57,6 +59,7 @@ pub async fn run(
     }
 }
 
+/// Without the index.
 fn render(view: &View, service: ServiceId) -> v1::ServiceProgress {
     let progress: Progress = counts::progress(view, service);
     let hostname = |node| view.node(node).map(|node| node.description.hostname.clone()).unwrap_or_default();
@@ -77,5 +80,6 @@ fn render(view: &View, service: ServiceId) -> v1::ServiceProgress {
             .collect(),
         waiting: progress.waiting,
         remaining_tasks: progress.remaining,
+        index: 0,
     }
 }

@@ -46,12 +46,19 @@ impl ServicesApi {
         self.dispatcher.term().ok_or_else(changing)
     }
 
+    /// A service that was written once, as it is now.
     fn get_written(&self, id: ServiceId) -> Result<v1::Service, ApiError> {
         let view = self.store.view();
         let service = view
             .service(id)
             .ok_or_else(|| ApiError::new(Reason::NotFound, format!("service {id} was removed meanwhile")))?;
         Ok((&**service).into())
+    }
+
+    /// A service that was just written, as it is now. If somebody has removed it meanwhile, the write was done all the
+    /// same, and its caller must not take it for refused: then as it was written.
+    fn just_written(&self, written: &Service) -> v1::Service {
+        self.store.view().service(written.id).map_or_else(|| written.into(), |service| (&**service).into())
     }
 }
 
@@ -122,9 +129,9 @@ impl Services for ServicesApi {
         let request = request.into_inner();
         let key = idempotency(&request.idempotency_key)?;
         let view = self.store.barrier().await?;
-        if let Some(key) = key.filter(|key| view.applied_at(*key).is_some()) {
+        if let Some((key, version)) = key.and_then(|key| Some((key, view.applied_at(key)?))) {
             let service = Some(self.get_written(ServiceId::from_bits(key.bits()))?);
-            return Ok(Response::new(v1::CreateServiceResponse { service, warnings: Vec::new() }));
+            return Ok(Response::new(v1::CreateServiceResponse { service, warnings: Vec::new(), version }));
         }
         let spec = specification(&view, request.spec)?;
         let name = spec.name.clone();
@@ -143,16 +150,17 @@ impl Services for ServicesApi {
         };
         let id = service.id;
         let write = Write {
-            changes: vec![Change::CreateService(service)],
+            changes: vec![Change::CreateService(service.clone())],
             actor,
             reason: "service create",
             idempotency: key,
             term: 0,
         };
-        self.store.propose(write).await?;
+        let version = self.store.propose(write).await?;
         tracing::info!(service = %name, %id, "service created");
-        let service = Some(self.get_written(id)?);
-        Ok(Response::new(v1::CreateServiceResponse { service, warnings: Vec::new() }))
+        let service = Some(self.just_written(&Service { version, spec_version: version, ..service }));
+        let version = version.index();
+        Ok(Response::new(v1::CreateServiceResponse { service, warnings: Vec::new(), version }))
     }
 
     async fn update(
@@ -164,9 +172,9 @@ impl Services for ServicesApi {
         let key = idempotency(&request.idempotency_key)?;
         let view = self.store.barrier().await?;
         let service = resolve::service(&view, &request.service)?;
-        if key.is_some_and(|key| view.applied_at(key).is_some()) {
+        if let Some(version) = key.and_then(|key| view.applied_at(key)) {
             let service = Some(self.get_written(service.id)?);
-            return Ok(Response::new(v1::UpdateServiceResponse { service, warnings: Vec::new() }));
+            return Ok(Response::new(v1::UpdateServiceResponse { service, warnings: Vec::new(), version }));
         }
         let spec = keep_pin(&view, &service, request.spec)?;
         if spec.name != service.spec.name {
@@ -179,13 +187,14 @@ impl Services for ServicesApi {
                 format!("mode: invalid value {:?}: the mode of a service cannot change", spec.mode.as_str());
             return Err(ApiError::new(Reason::Invalid, message).into());
         }
-        let change =
-            Change::UpdateService { service: service.id, expected: Version::new(request.version), spec };
+        let expected = Version::new(request.version);
+        let change = Change::UpdateService { service: service.id, expected, spec: spec.clone() };
         let write =
             Write { changes: vec![change], actor, reason: "service update", idempotency: key, term: 0 };
-        self.store.propose(write).await?;
-        let service = Some(self.get_written(service.id)?);
-        Ok(Response::new(v1::UpdateServiceResponse { service, warnings: Vec::new() }))
+        let version = self.store.propose(write).await?;
+        let service = Some(self.just_written(&Service { version, spec, ..(*service).clone() }));
+        let version = version.index();
+        Ok(Response::new(v1::UpdateServiceResponse { service, warnings: Vec::new(), version }))
     }
 
     async fn remove(
@@ -213,7 +222,8 @@ impl Services for ServicesApi {
         let view = self.store.barrier().await?;
         let service = resolve::service(&view, &request.get_ref().service)?;
         let counts = Some(progress::counts(&counts::service(&view, service.id)));
-        Ok(Response::new(v1::GetServiceResponse { service: Some((&*service).into()), counts }))
+        let (service, index) = (Some((&*service).into()), view.index());
+        Ok(Response::new(v1::GetServiceResponse { service, counts, index }))
     }
 
     async fn list(
@@ -225,7 +235,8 @@ impl Services for ServicesApi {
             service: Some((&**service).into()),
             counts: Some(progress::counts(&counts::service(&view, service.id))),
         };
-        Ok(Response::new(v1::ListServicesResponse { services: view.services().map(item).collect() }))
+        let services = view.services().map(item).collect();
+        Ok(Response::new(v1::ListServicesResponse { services, index: view.index() }))
     }
 
     async fn watch(

@@ -38,10 +38,15 @@ impl SwarmApi {
     }
 
     async fn cluster(&self) -> Result<Arc<Cluster>, ApiError> {
+        self.cluster_at().await.map(|(cluster, _)| cluster)
+    }
+
+    /// The cluster and the index of the state that it was read from.
+    async fn cluster_at(&self) -> Result<(Arc<Cluster>, u64), ApiError> {
         let view = self.store.barrier().await?;
-        view.cluster()
-            .cloned()
-            .ok_or_else(|| ApiError::new(Reason::Unavailable, "there is no cluster yet".to_owned()))
+        let cluster = view.cluster().cloned();
+        let absent = || ApiError::new(Reason::Unavailable, "there is no cluster yet".to_owned());
+        Ok((cluster.ok_or_else(absent)?, view.index()))
     }
 
     async fn rotate(&self, actor: String, cluster: &Cluster, role: Role) -> Result<Arc<Cluster>, ApiError> {
@@ -78,7 +83,8 @@ impl Swarm for SwarmApi {
         let secret = if role == Role::Manager { secrets.manager } else { secrets.worker };
         let token = JoinToken::new(authority(&cluster)?.root().digest(), secret);
         let addresses = manager_addresses(&self.store.view());
-        Ok(Response::new(v1::GetJoinTokenResponse { token: token.expose().to_string(), addresses }))
+        let (token, version) = (token.expose().to_string(), cluster.version.index());
+        Ok(Response::new(v1::GetJoinTokenResponse { token, addresses, version }))
     }
 
     async fn issue_operator_certificate(
@@ -113,13 +119,14 @@ impl Swarm for SwarmApi {
         &self,
         _: Request<v1::GetClusterRequest>,
     ) -> Result<Response<v1::GetClusterResponse>, Status> {
-        let cluster = self.cluster().await?;
+        let (cluster, index) = self.cluster_at().await?;
         Ok(Response::new(v1::GetClusterResponse {
             id: cluster.id.to_string(),
             created_at: cluster.created_at.as_nanos(),
             spec: Some((&cluster.spec).into()),
             root_certificate: cluster.root_certificate.clone(),
             version: cluster.version.index(),
+            index,
         }))
     }
 

@@ -96,6 +96,6 @@ impl Tasks for TasksApi {
             .filter(|task| selection.takes(task))
             .map(|task| render(&view, task))
             .collect();
-        Ok(Response::new(v1::ListTasksResponse { tasks }))
+        Ok(Response::new(v1::ListTasksResponse { tasks, index: view.index() }))
     }
 }

@@ -95,6 +95,9 @@ pub fn encode_record(record: &Record) -> v1::SnapshotRecord {
         }
         Record::Cluster(cluster) => Stored::Cluster((&**cluster).into()),
         Record::Node(node) => Stored::Node((&**node).into()),
+        Record::Departed { node, at } => {
+            Stored::DepartedNode(v1::DepartedNode { node: node.to_string(), at: at.as_nanos() })
+        }
         Record::Service(service) => Stored::Service((&**service).into()),
         Record::TaskSpec { service, version, spec } => Stored::TaskSpec(v1::StoredTaskSpec {
             service: service.to_string(),
@@ -126,6 +129,9 @@ pub fn decode_record(message: v1::SnapshotRecord) -> Result<Record, CodecError> 
         }
         Stored::Cluster(cluster) => Record::Cluster(Arc::new(cluster.try_into()?)),
         Stored::Node(node) => Record::Node(Arc::new(node.try_into()?)),
+        Stored::DepartedNode(departed) => {
+            Record::Departed { node: parse("node", &departed.node)?, at: Timestamp::from_nanos(departed.at) }
+        }
         Stored::Service(service) => Record::Service(Arc::new(service.try_into()?)),
         Stored::TaskSpec(row) => Record::TaskSpec {
             service: parse("service", &row.service)?,

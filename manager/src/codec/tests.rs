@@ -126,6 +126,8 @@ fn state(number: u64) -> State {
         world.add_service(spec);
     }
     world.converge();
+    let gone = world.state.nodes().next().unwrap().id;
+    world.write(vec![Change::RemoveNode { node: gone, expected: Version::default() }]);
     let key = Some(IdempotencyKey::from_bits(number.into()));
     let images = changes(number, "app:1").into_iter().filter(|change| matches!(change, Change::PutImage(_)));
     let proposal = Proposal {

@@ -5,19 +5,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coracle_manager_core::change::Change;
-use coracle_manager_core::session::{Liveness, Settings, Verdict};
+use coracle_manager_core::session::{Liveness, NEVER_HEARD, Settings, Verdict};
+use coracle_manager_core::state::State;
 use coracle_model::cluster::ClusterSpec;
 use coracle_model::id::{NodeId, SessionId};
-use coracle_model::node::NodeState;
+use coracle_model::node::{Node, NodeState};
 use coracle_model::time::Timestamp;
+use coracle_model::version::Version;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::store::{Store, Wake, Write, now};
 
 /// Longest sleep: nodes that were added meanwhile are noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How long a node whose join broke off is kept: its machine may have lost power just then, and its operator may look for it.
+const KEEP_NEVER_HEARD: Duration = Duration::from_secs(600);
 /// Wait before verdicts that could not be written are tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -106,6 +110,10 @@ async fn run(store: Store, term: u64, handle: LivenessHandle, stop: Cancellation
                 () = write(&store, term, verdicts) => {}
             }
         }
+        // A new leader may be one after an outage of everything: whoever joined just before has the same time from now on.
+        if handle.0.began.1.elapsed() >= KEEP_NEVER_HEARD {
+            remove_never_heard(&store, term).await;
+        }
         let next = handle.with(|machine, now| machine.next_deadline().map(|at| at.since(now)));
         let sleep = next.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(1), LONGEST_SLEEP);
         tokio::select! {
@@ -141,5 +149,85 @@ async fn write(store: &Store, term: u64, verdicts: Vec<Verdict>) {
         // `reconcile` compares with the store, so that what was not written is judged again.
         warn!(%error, "the state of nodes could not be written; trying again");
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Removes the nodes whose join broke off: nobody else would.
+async fn remove_never_heard(store: &Store, term: u64) {
+    for (node, expected) in never_heard(&store.view(), now()) {
+        info!(%node, "a node that joined was never heard; its join broke off, and it is removed");
+        let change = Change::RemoveNode { node, expected };
+        let write = Write { term, ..Write::internal("join broke off", vec![change]) };
+        if let Err(error) = store.propose(write).await {
+            // It was heard meanwhile, or the next look tries again.
+            debug!(%node, %error, "a node that was never heard was not removed");
+        }
+    }
+}
+
+/// Nodes that joined long ago and never held a session.
+fn never_heard(state: &State, now: Timestamp) -> Vec<(NodeId, Version)> {
+    let over = |node: &&Arc<Node>| {
+        node.status.state == NodeState::Down
+            && node.status.message == NEVER_HEARD
+            && node.manager.is_none()
+            && node.created_at.after(KEEP_NEVER_HEARD) <= now
+    };
+    state.nodes().filter(over).map(|node| (node.id, node.version)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use coracle_manager_core::{Proposal, apply};
+    use coracle_model::node::{Availability, ManagerMember, NodeDescription, NodeSpec, NodeStatus};
+    use coracle_model::role::Role;
+
+    use super::*;
+
+    fn node(bits: u128, state: NodeState, message: &str, raft_id: Option<u64>) -> Change {
+        let spec =
+            NodeSpec { role: Role::Worker, availability: Availability::Active, labels: BTreeMap::new() };
+        Change::CreateNode(Node {
+            id: NodeId::from_bits(bits),
+            version: Version::default(),
+            created_at: Timestamp::EPOCH,
+            spec,
+            description: NodeDescription::default(),
+            status: NodeStatus {
+                state,
+                since: Timestamp::EPOCH,
+                message: message.to_owned(),
+                address: String::new(),
+            },
+            manager: raft_id.map(|raft_id| ManagerMember { raft_id, address: String::new() }),
+        })
+    }
+
+    #[test]
+    fn a_node_whose_join_broke_off_is_removed_after_a_while() {
+        let joined = Timestamp::from_secs(1000);
+        let proposal = Proposal {
+            changes: vec![
+                node(1, NodeState::Down, NEVER_HEARD, None),
+                node(2, NodeState::Down, "no heartbeat for 4.5s", None),
+                node(3, NodeState::Ready, "", None),
+                node(4, NodeState::Unknown, "joined; not heard yet", None),
+                node(5, NodeState::Down, NEVER_HEARD, Some(7)),
+            ],
+            actor: String::new(),
+            reason: String::new(),
+            time: joined,
+            idempotency: None,
+            term: 0,
+        };
+        let mut state = State::default();
+        apply(&mut state, 1, 1, &proposal).0.into_result().unwrap();
+        let gone = |now: Timestamp| -> Vec<_> {
+            never_heard(&state, now).into_iter().map(|(node, _)| node).collect()
+        };
+        assert_eq!(gone(joined.after(KEEP_NEVER_HEARD / 2)), []);
+        assert_eq!(gone(joined.after(KEEP_NEVER_HEARD * 2)), [NodeId::from_bits(1)]);
     }
 }

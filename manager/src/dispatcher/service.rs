@@ -1,5 +1,6 @@
 //! The gRPC service for agents. The node is always the certificate's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use crate::store::now;
 
 /// How long a ticket is good for: enough for the slowest image over the slowest link.
 const TICKET_LIFE: Duration = Duration::from_secs(3600);
+/// Images that one node may ask about at once.
+const IMAGES_ASKED: usize = 1000;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -115,6 +118,30 @@ impl DispatcherService for DispatcherApi {
             .parse()
             .map_err(|error| ApiError::new(Reason::Invalid, format!("digest: {error}")))?;
         Ok(Response::new(self.ticket(node, digest)?))
+    }
+
+    async fn check_images(
+        &self,
+        request: Request<v1::CheckImagesRequest>,
+    ) -> Result<Response<v1::CheckImagesResponse>, Status> {
+        caller_node(&request, "only nodes of the cluster call this")?;
+        let asked = request.into_inner().digests;
+        if asked.len() > IMAGES_ASKED {
+            let message = format!("{} images are asked about, {IMAGES_ASKED} at most", asked.len());
+            return Err(ApiError::new(Reason::TooLarge, message).into());
+        }
+        // What was named a moment ago must not be missing.
+        let view = self.0.store().barrier().await?;
+        let named: BTreeSet<Digest> = view.images().map(|entry| entry.digest).collect();
+        let mut needed = Vec::new();
+        for text in asked {
+            let digest: Digest =
+                text.parse().map_err(|error| ApiError::new(Reason::Invalid, format!("digest: {error}")))?;
+            if named.contains(&digest) || view.is_image_used(digest) {
+                needed.push(text);
+            }
+        }
+        Ok(Response::new(v1::CheckImagesResponse { needed }))
     }
 
     async fn publish_logs(

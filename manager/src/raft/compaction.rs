@@ -6,9 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_wal::{DiskStorage, Log};
+use coracle_wal::Log;
+use openraft::AsyncRuntime as _;
 use openraft::async_runtime::WatchReceiver as _;
 
+use super::platform::Platform;
 use super::settings::Limits;
 use super::types::Raft;
 
@@ -19,13 +21,11 @@ const PERIOD: Duration = Duration::from_secs(1);
 const PATIENCE: u32 = 10;
 
 /// Runs until Raft stops.
-pub(crate) async fn run(raft: Raft, log: Arc<Log<DiskStorage>>, limits: Limits) {
+pub(crate) async fn run<P: Platform>(raft: Raft<P>, log: Arc<Log>, limits: Limits) {
     let metrics = raft.metrics();
-    let mut ticks = tokio::time::interval(PERIOD);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut triggered: Option<(Option<u64>, u32)> = None;
     loop {
-        ticks.tick().await;
+        P::Runtime::sleep(PERIOD).await;
         let (snapshot, applied, running) = {
             let metrics = metrics.borrow_watched();
             let index = |log_id: &Option<super::types::LogId>| log_id.as_ref().map(|log_id| log_id.index);

@@ -76,7 +76,7 @@ pub enum RaftStartError {
         source: WalError,
     },
     /// A file of Raft could not be read or written.
-    #[error("{operation} {} failed", path.display())]
+    #[error("{operation} {} failed{}", path.display(), hint(source))]
     File {
         /// The operation, as in "creating".
         operation: &'static str,
@@ -122,6 +122,18 @@ pub enum RaftStartError {
         /// What is wrong with it.
         what: String,
     },
+    /// The log begins after everything that a snapshot here covers.
+    #[error(
+        "no snapshot in {} covers entry {index}, up to which the log was dropped because one did: restore this manager's \
+         data, or remove its data directory and let it join again as a new manager",
+        path.display()
+    )]
+    SnapshotMissing {
+        /// The directory of the snapshots.
+        path: PathBuf,
+        /// The last entry that the log no longer holds.
+        index: u64,
+    },
     /// A setting makes no sense.
     #[error("Raft settings are not usable: {reason}")]
     Settings {
@@ -134,4 +146,19 @@ pub enum RaftStartError {
         /// Why.
         reason: String,
     },
+}
+
+/// What an operator can do about an answer of the operating system, where that is known.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ": its disk is full; free some space, then start this manager again"
+        }
+        io::ErrorKind::WouldBlock => ": another coracle daemon works with it; stop that one first",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ": its file system is read-only; look into the kernel's log for why"
+        }
+        io::ErrorKind::PermissionDenied => ": the daemon must run as root",
+        _ => "",
+    }
 }

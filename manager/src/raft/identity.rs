@@ -1,10 +1,9 @@
 //! To whom a Raft directory belongs. A directory never changes its Raft id, and a log that is gone is never replaced by an
 //! empty one: a manager that forgot its votes could elect two leaders.
 
-use std::path::Path;
-
+use coracle_disk::Storage;
 use coracle_proto::v1::RaftIdentity;
-use coracle_seal::{KeyRing, SealError, read_sealed_file, write_sealed_file};
+use coracle_seal::{KeyRing, SealError, read_sealed, write_sealed};
 use prost::Message as _;
 
 use super::error::RaftStartError;
@@ -25,31 +24,30 @@ impl Identity {
     }
 }
 
-/// Checks that `directory` is this manager's. Returns whether it was used before.
-pub(crate) fn check(ring: &KeyRing, directory: &Path, wanted: &Identity) -> Result<bool, RaftStartError> {
-    let path = directory.join(FILE_NAME);
-    let bytes = match read_sealed_file(ring, &path, ASSOCIATED) {
+/// Checks that `root` is this manager's. Returns whether it was used before.
+pub(crate) fn check(ring: &KeyRing, root: &dyn Storage, wanted: &Identity) -> Result<bool, RaftStartError> {
+    let bytes = match read_sealed(ring, root, FILE_NAME, ASSOCIATED) {
         Ok(bytes) => bytes,
         Err(error) if error.is_not_found() => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    let damaged =
-        |_| RaftStartError::Seal(SealError::DamagedFile { path: path.clone(), what: "it is no identity" });
+    let path = root.path().join(FILE_NAME);
+    let damaged = |_| RaftStartError::Seal(SealError::DamagedFile { path, what: "it is no identity" });
     let stored = RaftIdentity::decode(bytes.as_slice()).map_err(damaged)?;
     let found = Identity { cluster_id: stored.cluster_id, raft_id: stored.raft_id };
     if found == *wanted {
         return Ok(true);
     }
     Err(RaftStartError::OtherIdentity {
-        path: directory.to_owned(),
+        path: root.path().to_owned(),
         found: found.describe(),
         wanted: wanted.describe(),
     })
 }
 
-/// Makes `directory` this manager's, durably.
-pub(crate) fn claim(ring: &KeyRing, directory: &Path, identity: &Identity) -> Result<(), RaftStartError> {
+/// Makes `root` this manager's, durably.
+pub(crate) fn claim(ring: &KeyRing, root: &dyn Storage, identity: &Identity) -> Result<(), RaftStartError> {
     let stored = RaftIdentity { cluster_id: identity.cluster_id.clone(), raft_id: identity.raft_id };
-    write_sealed_file(ring, &directory.join(FILE_NAME), ASSOCIATED, &stored.encode_to_vec())?;
+    write_sealed(ring, root, FILE_NAME, ASSOCIATED, &stored.encode_to_vec())?;
     Ok(())
 }

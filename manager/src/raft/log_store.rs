@@ -2,12 +2,13 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use coracle_proto::v1;
-use coracle_wal::{DiskStorage, Log, Purged};
+use coracle_wal::{Log, Purged};
 use futures::Stream;
 use futures::stream;
 use openraft::OptionalSend;
@@ -15,19 +16,27 @@ use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use prost::Message as _;
 
+use super::platform::{Host, Platform};
 use super::settings::BATCH_BYTES;
 use super::types::{Entry, LogId, TypeConfig, Vote, log_id, term_of};
 use super::wire;
 
 /// The log of one manager; a clone is another handle to it.
-#[derive(Debug, Clone)]
-pub(crate) struct LogStore {
-    log: Arc<Log<DiskStorage>>,
+#[derive(Debug)]
+pub(crate) struct LogStore<P: Platform = Host> {
+    log: Arc<Log>,
+    _platform: PhantomData<P>,
 }
 
-impl LogStore {
-    pub(crate) fn new(log: Arc<Log<DiskStorage>>) -> Self {
-        Self { log }
+impl<P: Platform> Clone for LogStore<P> {
+    fn clone(&self) -> Self {
+        Self::new(self.log.clone())
+    }
+}
+
+impl<P: Platform> LogStore<P> {
+    pub(crate) fn new(log: Arc<Log>) -> Self {
+        Self { log, _platform: PhantomData }
     }
 
     /// Reads at least one entry of `from..to` (if there is any), then as many as fit into `max_bytes`.
@@ -37,9 +46,7 @@ impl LogStore {
             None => {
                 let log = self.log.clone();
                 // From the disk: not on a thread that serves others.
-                tokio::task::spawn_blocking(move || log.read(from, to, max_bytes))
-                    .await
-                    .map_err(io::Error::other)??
+                P::blocking(move || log.read(from, to, max_bytes)).await??
             }
         };
         entries
@@ -66,7 +73,7 @@ impl LogStore {
     }
 }
 
-impl RaftLogReader<TypeConfig> for LogStore {
+impl<P: Platform> RaftLogReader<TypeConfig<P>> for LogStore<P> {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
@@ -115,10 +122,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 }
 
-impl RaftLogStorage<TypeConfig> for LogStore {
+impl<P: Platform> RaftLogStorage<TypeConfig<P>> for LogStore<P> {
     type LogReader = Self;
 
-    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig<P>>, io::Error> {
         let purged = self.log.purged().map(|purged| log_id(purged.term, purged.index));
         let last = self.log.last().map(|(index, term)| log_id(term, index));
         Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
@@ -131,6 +138,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let bytes = Bytes::from(wire::vote_to_wire(vote).encode_to_vec());
+        coracle_crash_point::crash_point!("raft.vote.before-save");
         self.log.save_vote(
             bytes,
             Box::new(move |result| {
@@ -138,7 +146,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 let _ = sender.send(result);
             }),
         )?;
-        Ok(receiver.await.map_err(io::Error::other)??)
+        receiver.await.map_err(io::Error::other)??;
+        coracle_crash_point::crash_point!("raft.vote.after-save");
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -154,7 +164,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(Some(wire::log_id_from_wire(committed)))
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig<P>>) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -189,6 +199,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        coracle_crash_point::crash_point!("raft.purge.before");
         Ok(self.log.purge(Purged { index: log_id.index, term: term_of(&log_id) })?)
     }
 }

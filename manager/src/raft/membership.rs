@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
-use openraft::ChangeMembers;
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError as OpenraftError};
-use tokio::time::Instant;
+use openraft::{AsyncRuntime as _, ChangeMembers, Instant as _};
 
 use super::error::RaftError;
 use super::node::RaftNode;
+use super::platform::{Moment, Platform};
 use super::requests::{LeaseWait, not_leader};
+use super::status::RaftStatus;
 use super::types::{Member, TypeConfig};
 
 /// How long to wait before looking again whether another change is over.
@@ -19,9 +21,9 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// How far a learner may be behind to become a voter, in entries: one round of replication under load.
 const CAUGHT_UP: u64 = 256;
 
-type ChangeError = OpenraftError<TypeConfig, ClientWriteError<TypeConfig>>;
+type ChangeError<P> = OpenraftError<TypeConfig<P>, ClientWriteError<TypeConfig<P>>>;
 
-impl RaftNode {
+impl<P: Platform> RaftNode<P> {
     /// Adds a manager without a vote, or changes its address, and waits until it has caught up. On the leader.
     ///
     /// # Errors
@@ -32,27 +34,27 @@ impl RaftNode {
         address: &str,
         deadline: Duration,
     ) -> Result<(), RaftError> {
-        let until = Instant::now() + deadline;
+        let until = Moment::<P>::now() + deadline;
         let _change = self.one_change(until, deadline).await?;
         let member = Member { address: address.to_owned() };
         self.change(until, deadline, || self.raft().add_learner(raft_id, member.clone(), false)).await?;
         self.caught_up(raft_id, until, deadline).await
     }
 
-    async fn caught_up(&self, raft_id: u64, until: Instant, deadline: Duration) -> Result<(), RaftError> {
-        let mut status = self.status();
+    async fn caught_up(&self, raft_id: u64, until: Moment<P>, deadline: Duration) -> Result<(), RaftError> {
+        let mut metrics = self.raft().metrics();
         loop {
             {
-                let status = status.borrow_and_update();
+                let status = RaftStatus::from_metrics(&metrics.borrow_and_update());
                 if !status.is_leader() {
-                    return Err(RaftError::NotLeader { leader: status.leader.clone() });
+                    return Err(RaftError::NotLeader { leader: status.leader });
                 }
                 let matched = status.replicated.get(&raft_id).copied().flatten();
                 if matched.is_some() && matched.map(|index| index + CAUGHT_UP) >= status.last_log {
                     return Ok(());
                 }
             }
-            match tokio::time::timeout_at(until, status.changed()).await {
+            match P::Runtime::timeout_at(until, metrics.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(RaftError::Unavailable { reason: "Raft stopped".to_owned() }),
                 Err(_) => return Err(RaftError::late(deadline)),
@@ -77,7 +79,7 @@ impl RaftNode {
     /// [`RaftError::NotLeader`]; [`RaftError::Refused`]; [`RaftError::OutcomeUnknown`] when no majority confirmed it in
     /// time: the change may be half done, and the next leader completes it when asked again.
     pub async fn change_voters(&self, voters: BTreeSet<u64>, deadline: Duration) -> Result<(), RaftError> {
-        let until = Instant::now() + deadline;
+        let until = Moment::<P>::now() + deadline;
         let _change = self.one_change(until, deadline).await?;
         self.set_voters(voters, until, deadline).await
     }
@@ -85,7 +87,7 @@ impl RaftNode {
     async fn set_voters(
         &self,
         voters: BTreeSet<u64>,
-        until: Instant,
+        until: Moment<P>,
         deadline: Duration,
     ) -> Result<(), RaftError> {
         self.change(until, deadline, || {
@@ -99,8 +101,8 @@ impl RaftNode {
     /// # Errors
     /// As [`RaftNode::change_voters`].
     pub(crate) async fn complete_change(&self, deadline: Duration) -> Result<(), RaftError> {
-        let until = Instant::now() + deadline;
-        let Ok(_change) = self.changing().try_lock() else { return Ok(()) };
+        let until = Moment::<P>::now() + deadline;
+        let Ok(_change) = self.changing().try_lock_owned() else { return Ok(()) };
         let target = self.status().borrow().members.changing_to.clone();
         match target {
             Some(voters) => self.set_voters(voters, until, deadline).await,
@@ -114,7 +116,7 @@ impl RaftNode {
     /// # Errors
     /// As [`RaftNode::change_voters`].
     pub async fn remove(&self, raft_id: u64, deadline: Duration) -> Result<(), RaftError> {
-        let until = Instant::now() + deadline;
+        let until = Moment::<P>::now() + deadline;
         if raft_id == self.raft_id() && self.status().borrow().is_leader() {
             let leader = self.transfer_leader(deadline).await?;
             return Err(RaftError::NotLeader { leader: Some(leader) });
@@ -147,29 +149,29 @@ impl RaftNode {
     /// openraft leaves the membership joint when two changes meet, so there is one at a time.
     async fn one_change(
         &self,
-        until: Instant,
+        until: Moment<P>,
         deadline: Duration,
-    ) -> Result<tokio::sync::MutexGuard<'_, ()>, RaftError> {
+    ) -> Result<tokio::sync::OwnedMutexGuard<()>, RaftError> {
         let refused = RaftError::Unavailable {
             reason: format!("another membership change is not over after {} ms", deadline.as_millis()),
         };
-        tokio::time::timeout_at(until, self.changing().lock()).await.map_err(|_| refused)
+        P::Runtime::timeout_at(until, self.changing().lock_owned()).await.map_err(|_| refused)
     }
 
     /// Makes a change; waits while an earlier one (of another leader) is not committed.
     async fn change<T, Change>(
         &self,
-        until: Instant,
+        until: Moment<P>,
         deadline: Duration,
         change: impl Fn() -> Change,
     ) -> Result<(), RaftError>
     where
-        Change: Future<Output = Result<T, ChangeError>>,
+        Change: Future<Output = Result<T, ChangeError<P>>> + Send,
     {
-        let mut lease = LeaseWait::new(until);
+        let mut lease = LeaseWait::<P>::new(until);
         loop {
             let result =
-                tokio::time::timeout_at(until, change()).await.map_err(|_| RaftError::late(deadline))?;
+                P::Runtime::timeout_at(until, change()).await.map_err(|_| RaftError::late(deadline))?;
             let error = match result {
                 Ok(_) => return Ok(()),
                 Err(OpenraftError::APIError(error)) => error,
@@ -189,7 +191,7 @@ impl RaftNode {
                 }
                 ClientWriteError::ChangeMembershipError(
                     ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
-                ) if Instant::now() + AGAIN < until => tokio::time::sleep(AGAIN).await,
+                ) if Moment::<P>::now() + AGAIN < until => P::Runtime::sleep(AGAIN).await,
                 error => return Err(RaftError::Refused { reason: error.to_string() }),
             }
         }

@@ -16,11 +16,13 @@
 
 mod compaction;
 mod error;
+mod files;
 mod identity;
 mod log_store;
 mod membership;
 mod network;
 mod node;
+mod platform;
 mod requests;
 mod service;
 mod settings;
@@ -34,11 +36,14 @@ mod wire;
 pub use error::{Leader, RaftError, RaftStartError};
 pub use network::{ConnectError, PeerConnector, endpoint};
 pub use node::{RaftConfig, RaftNode};
+pub use platform::{Host, Platform};
 pub use requests::Committed;
 pub use service::RaftService;
 pub use settings::{Limits, Timing};
 pub use state::{ReplicatedState, SnapshotView};
 pub use status::{Members, RaftStatus, Role};
 
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 mod tests;

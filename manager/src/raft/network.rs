@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use coracle_proto::v1;
 use coracle_proto::v1::raft_transport_client::RaftTransportClient;
 use futures::{Stream, StreamExt as _};
+use openraft::async_runtime::Select2;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, stream_append_sequential};
@@ -18,11 +20,15 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     VoteRequest, VoteResponse,
 };
-use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::{AsyncRuntime as _, OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
 
 use super::identity::Identity;
+use super::platform::{Host, Platform};
 use super::settings::{MESSAGE_LIMIT, STALL};
 use super::snapshot::{SnapshotFile, SnapshotStore};
 use super::types::{Member, Snapshot, TypeConfig, Vote};
@@ -44,6 +50,30 @@ pub trait PeerConnector: Send + Sync + 'static {
     /// # Errors
     /// When the address or the credentials are unusable; tried again later.
     fn channel(&self, raft_id: u64, address: &str) -> Result<Channel, ConnectError>;
+}
+
+/// A connection to another manager: takes gRPC calls as HTTP requests.
+pub(crate) type Transport = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, TransportError>;
+
+/// Why a call did not get through.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct TransportError(#[source] pub(crate) ConnectError);
+
+/// Makes connections, over whatever carries HTTP.
+pub(crate) trait Connect: Send + Sync + 'static {
+    /// As [`PeerConnector::channel`].
+    fn connect(&self, raft_id: u64, address: &str) -> Result<Transport, ConnectError>;
+}
+
+/// Connects through HTTP/2 over the network.
+pub(crate) struct Http2(pub(crate) Arc<dyn PeerConnector>);
+
+impl Connect for Http2 {
+    fn connect(&self, raft_id: u64, address: &str) -> Result<Transport, ConnectError> {
+        let channel = self.0.channel(raft_id, address)?;
+        Ok(BoxCloneSyncService::new(channel.map_err(|error| TransportError(error.into()))))
+    }
 }
 
 /// An endpoint with the settings that a transport between managers needs: a dead host is noticed in a few seconds.
@@ -73,10 +103,10 @@ enum Lane {
 /// The connections to all other managers.
 pub(crate) struct Peers {
     identity: Identity,
-    connector: Arc<dyn PeerConnector>,
+    connector: Arc<dyn Connect>,
     snapshots: Arc<SnapshotStore>,
     /// Kept between elections: a new connection for each vote would cost a TLS handshake when time counts.
-    channels: Mutex<HashMap<(u64, Lane), (String, Channel)>>,
+    channels: Mutex<HashMap<(u64, Lane), (String, Transport)>>,
 }
 
 impl fmt::Debug for Peers {
@@ -88,7 +118,7 @@ impl fmt::Debug for Peers {
 impl Peers {
     pub(crate) fn new(
         identity: Identity,
-        connector: Arc<dyn PeerConnector>,
+        connector: Arc<dyn Connect>,
         snapshots: Arc<SnapshotStore>,
     ) -> Arc<Self> {
         Arc::new(Self { identity, connector, snapshots, channels: Mutex::new(HashMap::new()) })
@@ -99,12 +129,12 @@ impl Peers {
         raft_id: u64,
         member: &Member,
         lane: Lane,
-    ) -> Result<RaftTransportClient<Channel>, ConnectError> {
+    ) -> Result<RaftTransportClient<Transport>, ConnectError> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match channels.get(&(raft_id, lane)) {
             Some((address, channel)) if *address == member.address => channel.clone(),
             _ => {
-                let channel = self.connector.channel(raft_id, &member.address)?;
+                let channel = self.connector.connect(raft_id, &member.address)?;
                 channels.insert((raft_id, lane), (member.address.clone(), channel.clone()));
                 channel
             }
@@ -118,39 +148,48 @@ impl Peers {
 
 /// openraft's factory of [`Peer`]s.
 #[derive(Debug, Clone)]
-pub(crate) struct PeerFactory(pub(crate) Arc<Peers>);
+pub(crate) struct PeerFactory<P: Platform = Host> {
+    peers: Arc<Peers>,
+    _platform: PhantomData<P>,
+}
 
-impl PeerFactory {
-    fn peer(&self, raft_id: u64, member: &Member, heartbeats: bool) -> Peer {
-        Peer { peers: self.0.clone(), raft_id, member: member.clone(), heartbeats }
+impl<P: Platform> PeerFactory<P> {
+    pub(crate) fn new(peers: Arc<Peers>) -> Self {
+        Self { peers, _platform: PhantomData }
+    }
+
+    fn peer(&self, raft_id: u64, member: &Member, heartbeats: bool) -> Peer<P> {
+        let peers = self.peers.clone();
+        Peer { peers, raft_id, member: member.clone(), heartbeats, _platform: PhantomData }
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for PeerFactory {
-    type Network = Peer;
+impl<P: Platform> RaftNetworkFactory<TypeConfig<P>> for PeerFactory<P> {
+    type Network = Peer<P>;
 
-    async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
+    async fn new_client(&mut self, target: u64, node: &Member) -> Peer<P> {
         self.peer(target, node, false)
     }
 
     // The default hands out the replication client: a large batch would then delay heartbeats until they count as lost.
-    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Peer {
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Peer<P> {
         self.peer(target, node, true)
     }
 }
 
 /// Another manager.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub(crate) struct Peer<P: Platform = Host> {
     peers: Arc<Peers>,
     raft_id: u64,
     member: Member,
     /// Appends go as single calls on the control connection.
     heartbeats: bool,
+    _platform: PhantomData<P>,
 }
 
-impl Peer {
-    fn client(&self, lane: Lane) -> Result<RaftTransportClient<Channel>, RPCError<TypeConfig>> {
+impl<P: Platform> Peer<P> {
+    fn client(&self, lane: Lane) -> Result<RaftTransportClient<Transport>, RPCError<TypeConfig<P>>> {
         self.peers.client(self.raft_id, &self.member, lane).map_err(|error| {
             RPCError::Unreachable(Unreachable::from_string(format!("{}: {error}", self.name())))
         })
@@ -164,7 +203,7 @@ impl Peer {
         v1::RaftAddressee { cluster_id: self.peers.identity.cluster_id.clone(), raft_id: self.raft_id }
     }
 
-    fn timeout(&self, action: RPCTypes, timeout: Duration) -> Timeout<TypeConfig> {
+    fn timeout(&self, action: RPCTypes, timeout: Duration) -> Timeout<TypeConfig<P>> {
         Timeout { action, id: self.peers.identity.raft_id, target: self.raft_id, timeout }
     }
 
@@ -173,16 +212,16 @@ impl Peer {
         &self,
         action: RPCTypes,
         deadline: Duration,
-        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-    ) -> Result<T, RPCError<TypeConfig>> {
-        match tokio::time::timeout(deadline, call).await {
+        call: impl Future<Output = Result<tonic::Response<T>, Status>> + Send,
+    ) -> Result<T, RPCError<TypeConfig<P>>> {
+        match P::Runtime::timeout(deadline, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failed(&status)),
             Err(_) => Err(self.timeout(action, deadline).into()),
         }
     }
 
-    fn failed(&self, status: &Status) -> RPCError<TypeConfig> {
+    fn failed(&self, status: &Status) -> RPCError<TypeConfig<P>> {
         let text = format!("{}: {:?}: {}", self.name(), status.code(), status.message());
         match status.code() {
             // No connection, or somebody else answers there: back off.
@@ -193,14 +232,14 @@ impl Peer {
         }
     }
 
-    fn malformed(&self, error: Malformed) -> RPCError<TypeConfig> {
+    fn malformed(&self, error: Malformed) -> RPCError<TypeConfig<P>> {
         RPCError::Network(NetworkError::from_string(format!("{}: {error}", self.name())))
     }
 
     /// Opens the replication stream.
-    async fn open_stream<S>(&mut self, input: S) -> Result<Answers<'_>, RPCError<TypeConfig>>
+    async fn open_stream<S>(&mut self, input: S) -> Result<Answers<'_, P>, RPCError<TypeConfig<P>>>
     where
-        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+        S: Stream<Item = AppendEntriesRequest<TypeConfig<P>>> + OptionalSend + Unpin + 'static,
     {
         let mut client = self.client(Lane::Entries)?;
         let sent = Arc::new(AtomicU64::new(0));
@@ -218,8 +257,8 @@ impl Peer {
 }
 
 /// The answers of a replication stream.
-struct Answers<'peer> {
-    peer: &'peer Peer,
+struct Answers<'peer, P: Platform> {
+    peer: &'peer Peer<P>,
     stream: tonic::Streaming<v1::RaftAppendResponse>,
     sent: Arc<AtomicU64>,
     received: u64,
@@ -227,12 +266,12 @@ struct Answers<'peer> {
     _requests: revocable::Owner<v1::RaftAppendRequest>,
 }
 
-impl Answers<'_> {
+impl<P: Platform> Answers<'_, P> {
     /// The next answer; `None` when the stream ended. No limit to the silence of an idle stream, but one to the silence
     /// after a request.
-    async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> {
+    async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig<P>>, RPCError<TypeConfig<P>>>> {
         loop {
-            let message = match tokio::time::timeout(STALL, self.stream.message()).await {
+            let message = match P::Runtime::timeout(STALL, self.stream.message()).await {
                 Ok(message) => message,
                 Err(_) if self.sent.load(Ordering::Relaxed) <= self.received => continue,
                 Err(_) => return Some(Err(self.peer.timeout(RPCTypes::AppendEntries, STALL).into())),
@@ -253,14 +292,14 @@ impl Answers<'_> {
     }
 }
 
-impl RaftNetworkV2<TypeConfig> for Peer {
+impl<P: Platform> RaftNetworkV2<TypeConfig<P>> for Peer<P> {
     type SnapshotData = SnapshotFile;
 
     async fn append_entries(
         &mut self,
-        request: AppendEntriesRequest<TypeConfig>,
+        request: AppendEntriesRequest<TypeConfig<P>>,
         option: RPCOption,
-    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+    ) -> Result<AppendEntriesResponse<TypeConfig<P>>, RPCError<TypeConfig<P>>> {
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let wire = wire::append_request_to_wire(self.addressee(), &request);
         let mut client = self.client(Lane::Control)?;
@@ -280,12 +319,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     ) -> BoxFuture<
         's,
         Result<
-            BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
-            RPCError<TypeConfig>,
+            BoxStream<'s, Result<StreamAppendResult<TypeConfig<P>>, RPCError<TypeConfig<P>>>>,
+            RPCError<TypeConfig<P>>,
         >,
     >
     where
-        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+        S: Stream<Item = AppendEntriesRequest<TypeConfig<P>>> + OptionalSend + Unpin + 'static,
     {
         if self.heartbeats {
             return stream_append_sequential(self, input, option);
@@ -295,13 +334,13 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             // without a pause of our own a peer that is down costs a processor.
             let opened = self.open_stream(input).await;
             if opened.is_err() {
-                tokio::time::sleep(UNREACHABLE_PAUSE).await;
+                P::Runtime::sleep(UNREACHABLE_PAUSE).await;
             }
             let stream = futures::stream::unfold(Some(opened?), |answers| async move {
                 let mut answers = answers?;
                 let answer = answers.next().await?;
                 if answer.is_err() {
-                    tokio::time::sleep(UNREACHABLE_PAUSE).await;
+                    P::Runtime::sleep(UNREACHABLE_PAUSE).await;
                 }
                 // After anything but a match the peer ends the stream.
                 let more = matches!(answer, Ok(Ok(_))).then_some(answers);
@@ -314,9 +353,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 
     async fn vote(
         &mut self,
-        request: VoteRequest<TypeConfig>,
+        request: VoteRequest<TypeConfig<P>>,
         option: RPCOption,
-    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+    ) -> Result<VoteResponse<TypeConfig<P>>, RPCError<TypeConfig<P>>> {
         let mut client = self.client(Lane::Control)?;
         let request = wire::vote_request_to_wire(self.addressee(), &request);
         let response = self.call(RPCTypes::Vote, option.soft_ttl(), client.vote(request)).await?;
@@ -326,9 +365,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     // The default grants everything, which turns Pre-Vote off. A peer that cannot be reached is an error, never a grant.
     async fn pre_vote(
         &mut self,
-        request: VoteRequest<TypeConfig>,
+        request: VoteRequest<TypeConfig<P>>,
         option: RPCOption,
-    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+    ) -> Result<VoteResponse<TypeConfig<P>>, RPCError<TypeConfig<P>>> {
         let mut client = self.client(Lane::Control)?;
         let request = wire::vote_request_to_wire(self.addressee(), &request);
         let response = self.call(RPCTypes::Vote, option.soft_ttl(), client.pre_vote(request)).await?;
@@ -341,19 +380,19 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         snapshot: Snapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
-    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        tokio::select! {
-            closed = cancel => Err(closed.into()),
-            result = self.send_snapshot(vote, snapshot, option) => result,
+    ) -> Result<SnapshotResponse<TypeConfig<P>>, StreamingError<TypeConfig<P>>> {
+        match P::Runtime::select2(cancel, self.send_snapshot(vote, snapshot, option)).await {
+            Select2::First(closed) => Err(closed.into()),
+            Select2::Second(result) => result,
         }
     }
 
     // The default refuses, and then nobody can write until the next election.
     async fn transfer_leader(
         &mut self,
-        request: TransferLeaderRequest<TypeConfig>,
+        request: TransferLeaderRequest<TypeConfig<P>>,
         option: RPCOption,
-    ) -> Result<openraft::raft::TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+    ) -> Result<openraft::raft::TransferLeaderResponse<TypeConfig<P>>, RPCError<TypeConfig<P>>> {
         let mut client = self.client(Lane::Control)?;
         let wire = wire::transfer_request_to_wire(self.addressee(), &request);
         let response =

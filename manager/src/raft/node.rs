@@ -1,22 +1,27 @@
 //! The handle to this manager's Raft.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use coracle_seal::KeyRing;
-use coracle_wal::{DiskStorage, Log, Options};
-use openraft::async_runtime::WatchReceiver as _;
+use coracle_wal::{DiskStorage, Log, Options, Space};
+use futures::future::AbortHandle;
+use openraft::AsyncRuntime as _;
+use openraft::async_runtime::{Watch as _, WatchReceiver as _, WatchSender as _};
 use openraft::error::{InitializeError, RaftError as OpenraftError};
+use openraft::type_config::alias::WatchOf;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::compaction;
 use super::error::{RaftError, RaftStartError};
-use super::identity::{self, Identity};
+use super::files::Files;
+use super::identity::Identity;
 use super::log_store::LogStore;
-use super::network::{PeerConnector, PeerFactory, Peers};
+use super::network::{Connect, Http2, PeerConnector, PeerFactory, Peers};
+use super::platform::{Flag, FlagSetter, Host, Platform};
 use super::service::RaftService;
 use super::settings::{self, Limits, Timing};
 use super::snapshot::SnapshotStore;
@@ -58,27 +63,50 @@ impl RaftConfig {
             log: Options::default(),
         }
     }
+
+    /// With the smallest log, if `small`: for tests of what happens when it is cut.
+    #[must_use]
+    pub fn with_small_log(self, small: bool) -> Self {
+        if !small {
+            return self;
+        }
+        let log = Options { segment_bytes: settings::SMALL_SEGMENT, ..self.log };
+        Self { limits: Limits::SMALL, log, ..self }
+    }
 }
 
 /// This manager's Raft; a clone is another handle to it. End it with [`RaftNode::shutdown`].
 #[derive(Debug, Clone)]
-pub struct RaftNode {
-    inner: Arc<Inner>,
+pub struct RaftNode<P: Platform = Host> {
+    inner: Arc<Inner<P>>,
 }
 
-#[derive(Debug)]
-struct Inner {
-    raft: Raft,
-    log: Arc<Log<DiskStorage>>,
+struct Inner<P: Platform> {
+    raft: Raft<P>,
+    log: Arc<Log>,
     identity: Identity,
     snapshots: Arc<SnapshotStore>,
     status: watch::Receiver<RaftStatus>,
     failure: watch::Receiver<Option<String>>,
-    recovered: watch::Receiver<bool>,
-    stopped: watch::Receiver<bool>,
-    changing: tokio::sync::Mutex<()>,
-    /// Ended when dropped.
-    _background: std::sync::Mutex<JoinSet<()>>,
+    recovered: Flag<P>,
+    stopped: Flag<P>,
+    _setters: std::sync::Mutex<[FlagSetter<P>; 2]>,
+    changing: Arc<tokio::sync::Mutex<()>>,
+    background: std::sync::Mutex<Vec<AbortHandle>>,
+}
+
+impl<P: Platform> fmt::Debug for Inner<P> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Inner").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl<P: Platform> Drop for Inner<P> {
+    fn drop(&mut self) {
+        for task in self.background.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
+    }
 }
 
 impl RaftNode {
@@ -100,22 +128,44 @@ impl RaftNode {
                 .await
                 .map_err(|error| RaftStartError::Raft { reason: error.to_string() })?
         };
-        let (log, snapshots) = opened?;
-        let raft = Raft::new(
-            config.raft_id,
-            Arc::new(openraft_config),
-            PeerFactory(Peers::new(identity.clone(), connector, snapshots.clone())),
-            LogStore::new(log.clone()),
+        let Files { log, snapshots } = opened?;
+        let parts = Parts { identity, log, snapshots, state };
+        Self::take_part(config.limits, openraft_config, Arc::new(Http2(connector)), parts).await
+    }
+}
+
+/// What a manager's Raft is put together from.
+pub(crate) struct Parts {
+    pub(crate) identity: Identity,
+    pub(crate) log: Arc<Log>,
+    pub(crate) snapshots: Arc<SnapshotStore>,
+    pub(crate) state: Arc<dyn ReplicatedState>,
+}
+
+impl<P: Platform> RaftNode<P> {
+    /// Restores the state and takes part.
+    pub(crate) async fn take_part(
+        limits: Limits,
+        settings: openraft::Config,
+        connector: Arc<dyn Connect>,
+        parts: Parts,
+    ) -> Result<Self, RaftStartError> {
+        let Parts { identity, log, snapshots, state } = parts;
+        let raft = Raft::<P>::new(
+            identity.raft_id,
+            Arc::new(settings),
+            PeerFactory::new(Peers::new(identity.clone(), connector, snapshots.clone())),
+            LogStore::<P>::new(log.clone()),
             StateMachine::new(state, snapshots.clone()),
         )
         .await
         .map_err(|fatal| RaftStartError::Raft { reason: fatal.to_string() })?;
-        Ok(Self::assemble(raft, log, identity, snapshots, config.limits))
+        Ok(Self::assemble(raft, log, identity, snapshots, limits))
     }
 
     fn assemble(
-        raft: Raft,
-        log: Arc<Log<DiskStorage>>,
+        raft: Raft<P>,
+        log: Arc<Log>,
         identity: Identity,
         snapshots: Arc<SnapshotStore>,
         limits: Limits,
@@ -123,26 +173,24 @@ impl RaftNode {
         let (status_sender, status) =
             watch::channel(RaftStatus { raft_id: identity.raft_id, ..RaftStatus::default() });
         let (failure_sender, failure) = watch::channel(None);
-        let (recovered_sender, recovered) = watch::channel(false);
-        let (stopped_sender, stopped) = watch::channel(false);
-        let mut background = JoinSet::new();
-        background.spawn({
-            let publish = publish(raft.clone(), status_sender, failure_sender);
+        let (recovered_setter, recovered) = WatchOf::<TypeConfig<P>>::channel(false);
+        let (stopped_setter, stopped) = WatchOf::<TypeConfig<P>>::channel(false);
+        let mut background = Vec::new();
+        spawn::<P>(&mut background, {
+            let (publish, stopped) =
+                (publish(raft.clone(), status_sender, failure_sender), stopped_setter.clone());
             async move {
                 publish.await;
-                stopped_sender.send_replace(true);
-                stopped_sender.closed().await;
+                stopped.send_if_different(true);
             }
         });
-        background.spawn(compaction::run(raft.clone(), log.clone(), limits));
-        background.spawn({
-            let raft = raft.clone();
+        spawn::<P>(&mut background, compaction::run(raft.clone(), log.clone(), limits));
+        spawn::<P>(&mut background, {
+            let (raft, recovered) = (raft.clone(), recovered_setter.clone());
             async move {
                 if raft.wait_for_recovery(None).await.is_ok() {
-                    recovered_sender.send_replace(true);
+                    recovered.send_if_different(true);
                 }
-                // Kept, so that waiting for it does not end with an error.
-                recovered_sender.closed().await;
             }
         });
         let inner = Arc::new(Inner {
@@ -154,24 +202,25 @@ impl RaftNode {
             failure,
             recovered,
             stopped,
-            changing: tokio::sync::Mutex::new(()),
-            _background: std::sync::Mutex::new(JoinSet::new()),
+            changing: Arc::default(),
+            _setters: std::sync::Mutex::new([recovered_setter, stopped_setter]),
+            background: std::sync::Mutex::default(),
         });
-        background.spawn(complete_changes(Arc::downgrade(&inner)));
-        *inner._background.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = background;
+        spawn::<P>(&mut background, complete_changes(Arc::downgrade(&inner)));
+        *inner.background.lock().unwrap_or_else(PoisonError::into_inner) = background;
         Self { inner }
     }
 
-    pub(crate) fn raft(&self) -> &Raft {
+    pub(crate) fn raft(&self) -> &Raft<P> {
         &self.inner.raft
     }
 
-    pub(crate) fn recovered(&self) -> watch::Receiver<bool> {
+    pub(crate) fn recovered(&self) -> Flag<P> {
         self.inner.recovered.clone()
     }
 
-    pub(crate) fn changing(&self) -> &tokio::sync::Mutex<()> {
-        &self.inner.changing
+    pub(crate) fn changing(&self) -> Arc<tokio::sync::Mutex<()>> {
+        self.inner.changing.clone()
     }
 
     /// This manager's Raft id.
@@ -182,7 +231,7 @@ impl RaftNode {
 
     /// The service that answers other managers.
     #[must_use]
-    pub fn service(&self) -> RaftService {
+    pub fn service(&self) -> RaftService<P> {
         let inner = &self.inner;
         RaftService::new(
             inner.raft.clone(),
@@ -223,12 +272,12 @@ impl RaftNode {
         }
     }
 
-    /// Bytes that can still be written to the disk of the log. Refuse new work before it is full.
+    /// The room on the disk of the log. Refuse new work before it is full.
     ///
     /// # Errors
     /// [`RaftError::Unavailable`] when the file system does not tell.
-    pub fn free_space(&self) -> Result<u64, RaftError> {
-        self.inner.log.free_space().map_err(|error| RaftError::Unavailable { reason: error.to_string() })
+    pub fn space(&self) -> Result<Space, RaftError> {
+        self.inner.log.space().map_err(|error| RaftError::Unavailable { reason: error.to_string() })
     }
 
     /// Figures about the log.
@@ -257,8 +306,9 @@ impl RaftNode {
     /// # Errors
     /// [`RaftError::Unavailable`] when Raft stopped.
     pub async fn trigger_snapshot(&self) -> Result<(), RaftError> {
-        let stopped =
-            |fatal: openraft::error::Fatal<TypeConfig>| RaftError::Unavailable { reason: fatal.to_string() };
+        let stopped = |fatal: openraft::error::Fatal<TypeConfig<P>>| RaftError::Unavailable {
+            reason: fatal.to_string(),
+        };
         self.inner.raft.trigger().snapshot().await.map_err(stopped)
     }
 
@@ -268,52 +318,29 @@ impl RaftNode {
             tracing::error!(%error, "Raft did not stop in an orderly way");
         }
         let log = self.inner.log.clone();
-        if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
+        if P::blocking(move || log.close()).await.is_err() {
             tracing::error!("closing the Raft log panicked");
         }
     }
 }
 
 /// Opens log and snapshots in the directory of this manager.
-fn open(
-    config: &RaftConfig,
-    ring: &KeyRing,
-    identity: &Identity,
-) -> Result<(Arc<Log<DiskStorage>>, Arc<SnapshotStore>), RaftStartError> {
+fn open(config: &RaftConfig, ring: &KeyRing, identity: &Identity) -> Result<Files, RaftStartError> {
     let directory = &config.directory;
-    std::fs::create_dir_all(directory).map_err(|source| RaftStartError::File {
-        operation: "creating",
+    let root = DiskStorage::unlocked(directory).map_err(|source| RaftStartError::File {
+        operation: "opening directory",
         path: directory.clone(),
         source,
     })?;
-    let used = identity::check(ring, directory, identity)?;
-    let path = directory.join("log");
-    if used && !holds_log(&path) {
-        return Err(RaftStartError::LogLost { path, raft_id: identity.raft_id });
-    }
-    let storage = DiskStorage::open(&path).map_err(|source| RaftStartError::File {
-        operation: "opening",
-        path: path.clone(),
-        source,
-    })?;
-    let log = Log::open(storage, ring.clone(), &config.log)
-        .map_err(|source| RaftStartError::Log { path, source })?;
-    if !used {
-        identity::claim(ring, directory, identity)?;
-    }
-    let purged = log.purged().map(|purged| purged.index);
-    let snapshots = SnapshotStore::open(&directory.join("snapshots"), ring, purged)?;
-    Ok((Arc::new(log), snapshots))
-}
-
-/// Whether some file of a log is there; whether it is whole is the log's to say.
-fn holds_log(path: &Path) -> bool {
-    std::fs::read_dir(path)
-        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lock")))
+    Files::open(&root, ring, identity, &config.log)
 }
 
 /// Publishes openraft's metrics in our words.
-async fn publish(raft: Raft, status: watch::Sender<RaftStatus>, failure: watch::Sender<Option<String>>) {
+async fn publish<P: Platform>(
+    raft: Raft<P>,
+    status: watch::Sender<RaftStatus>,
+    failure: watch::Sender<Option<String>>,
+) {
     let mut metrics = raft.metrics();
     loop {
         let (new, failed) = {
@@ -340,17 +367,30 @@ async fn publish(raft: Raft, status: watch::Sender<RaftStatus>, failure: watch::
 }
 
 /// While leading, completes membership changes that an earlier leader left half done.
-async fn complete_changes(inner: std::sync::Weak<Inner>) {
-    let Some(mut status) = inner.upgrade().map(|inner| inner.status.clone()) else { return };
+async fn complete_changes<P: Platform>(inner: std::sync::Weak<Inner<P>>) {
+    let Some(mut metrics) = inner.upgrade().map(|inner| inner.raft.metrics()) else { return };
     loop {
-        let unfinished = |status: &RaftStatus| status.is_leader() && status.members.changing_to.is_some();
-        if status.wait_for(unfinished).await.is_err() {
-            return;
+        loop {
+            let status = RaftStatus::from_metrics(&metrics.borrow_and_update());
+            if status.is_leader() && status.members.changing_to.is_some() {
+                break;
+            }
+            if metrics.changed().await.is_err() {
+                return;
+            }
         }
         let Some(inner) = inner.upgrade() else { return };
         if let Err(error) = (RaftNode { inner }).complete_change(COMPLETE_CHANGE).await {
             tracing::warn!(%error, "could not complete the membership change; trying again");
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        P::Runtime::sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// Spawns a task that ends with the node.
+fn spawn<P: Platform>(background: &mut Vec<AbortHandle>, task: impl Future<Output = ()> + Send + 'static) {
+    let (task, handle) = futures::future::abortable(task);
+    background.push(handle);
+    // Detached: nobody waits for it.
+    drop(P::Runtime::spawn(task));
 }

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::error::{
     ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError as OpenraftError,
 };
-use tokio::time::Instant;
+use openraft::{AsyncRuntime as _, Instant as _, ReadPolicy};
 
 use super::error::{Leader, RaftError};
 use super::node::RaftNode;
+use super::platform::{Moment, Platform};
 use super::settings::COMMAND_LIMIT;
 use super::status::RaftStatus;
 use super::types::{Command, TypeConfig, term_of};
@@ -29,7 +30,7 @@ pub struct Committed {
 /// Wait before a majority is asked again whether this manager leads.
 const QUORUM_RETRY: Duration = Duration::from_millis(20);
 
-impl RaftNode {
+impl<P: Platform> RaftNode<P> {
     /// Proposes a command and waits until it is applied here. Many may be under way at once; they share syncs.
     ///
     /// # Errors
@@ -39,12 +40,11 @@ impl RaftNode {
         if command.len() > COMMAND_LIMIT {
             return Err(RaftError::TooLarge { length: command.len(), limit: COMMAND_LIMIT });
         }
-        let until = Instant::now() + deadline;
-        let mut lease = LeaseWait::new(until);
+        let until = Moment::<P>::now() + deadline;
+        let mut lease = LeaseWait::<P>::new(until);
         let result = loop {
             let write = self.raft().client_write(Command(command.clone()));
-            let result =
-                tokio::time::timeout_at(until, write).await.map_err(|_| RaftError::late(deadline))?;
+            let result = P::Runtime::timeout_at(until, write).await.map_err(|_| RaftError::late(deadline))?;
             match &result {
                 Err(OpenraftError::APIError(ClientWriteError::ForwardToLeader(forward)))
                     if lease.again(forward).await => {}
@@ -77,19 +77,19 @@ impl RaftNode {
         let late = || RaftError::Unavailable {
             reason: format!("no majority confirmed this leader within {} ms", deadline.as_millis()),
         };
-        tokio::time::timeout(deadline, self.linearize()).await.map_err(|_| late())?
+        P::Runtime::timeout(deadline, self.linearize()).await.map_err(|_| late())?
     }
 
     async fn linearize(&self) -> Result<u64, RaftError> {
         // After a restart the state is behind what this manager may have shown before, until a leader was heard.
         let mut recovered = self.recovered();
         recovered
-            .wait_for(|recovered| *recovered)
+            .wait_until(|recovered| *recovered)
             .await
             .map_err(|_| RaftError::Unavailable { reason: "Raft stopped".to_owned() })?;
         let raft = self.raft();
         // `Instant::now` plus the longest wait: the caller's own deadline is around all of this.
-        let mut lease = LeaseWait::new(Instant::now() + LEASE_WAIT);
+        let mut lease = LeaseWait::<P>::new(Moment::<P>::now() + LEASE_WAIT);
         let result = loop {
             let result = raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
             match &result {
@@ -97,7 +97,7 @@ impl RaftNode {
                     if lease.again(forward).await => {}
                 // One heartbeat came too late: a follower that is busy for a moment is no lost majority.
                 Err(OpenraftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                    tokio::time::sleep(QUORUM_RETRY).await;
+                    P::Runtime::sleep(QUORUM_RETRY).await;
                 }
                 _ => break result,
             }
@@ -139,9 +139,9 @@ impl RaftNode {
     /// [`RaftError::NotLeader`]; [`RaftError::Refused`] when there is no other voter; [`RaftError::Unavailable`] when
     /// nobody leads in time.
     pub async fn transfer_leader(&self, deadline: Duration) -> Result<Leader, RaftError> {
-        let until = Instant::now() + deadline;
-        let mut status = self.status();
-        let target = best_successor(&status.borrow_and_update())?;
+        let until = Moment::<P>::now() + deadline;
+        let mut metrics = self.raft().metrics();
+        let target = best_successor(&RaftStatus::from_metrics(&metrics.borrow_and_update()))?;
         self.raft()
             .trigger()
             .transfer_leader(target)
@@ -149,9 +149,11 @@ impl RaftNode {
             .map_err(|fatal| RaftError::Unavailable { reason: fatal.to_string() })?;
         let me = self.raft_id();
         let other_leads =
-            status.wait_for(|status| status.leader.as_ref().is_some_and(|leader| leader.raft_id != me));
-        match tokio::time::timeout_at(until, other_leads).await {
-            Ok(Ok(status)) => status.leader.clone().ok_or(RaftError::NotLeader { leader: None }),
+            metrics.wait_until(|metrics| metrics.current_leader.is_some_and(|leader| leader != me));
+        match P::Runtime::timeout_at(until, other_leads).await {
+            Ok(Ok(metrics)) => {
+                RaftStatus::from_metrics(&metrics).leader.ok_or(RaftError::NotLeader { leader: None })
+            }
             Ok(Err(_)) => Err(RaftError::Unavailable { reason: "Raft stopped".to_owned() }),
             Err(_) => Err(RaftError::Unavailable {
                 reason: format!("manager {target} did not take over within {} ms", deadline.as_millis()),
@@ -178,26 +180,26 @@ const LEASE_WAIT: Duration = Duration::from_millis(500);
 
 /// A new leader refuses work until a majority answered its first heartbeat, and one that is cut off for ever: wait a
 /// little before telling the caller. Nothing was done in either case.
-pub(crate) struct LeaseWait {
-    until: Instant,
+pub(crate) struct LeaseWait<P: Platform> {
+    until: Moment<P>,
 }
 
-impl LeaseWait {
-    pub(crate) fn new(deadline: Instant) -> Self {
-        Self { until: deadline.min(Instant::now() + LEASE_WAIT) }
+impl<P: Platform> LeaseWait<P> {
+    pub(crate) fn new(deadline: Moment<P>) -> Self {
+        Self { until: deadline.min(Moment::<P>::now() + LEASE_WAIT) }
     }
 
     /// Waits a moment if trying again makes sense.
-    pub(crate) async fn again(&mut self, forward: &ForwardToLeader<TypeConfig>) -> bool {
-        let again = forward.reason == ForwardReason::LeaseExpired && Instant::now() < self.until;
+    pub(crate) async fn again(&mut self, forward: &ForwardToLeader<TypeConfig<P>>) -> bool {
+        let again = forward.reason == ForwardReason::LeaseExpired && Moment::<P>::now() < self.until;
         if again {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            P::Runtime::sleep(Duration::from_millis(5)).await;
         }
         again
     }
 }
 
-pub(crate) fn not_leader(forward: ForwardToLeader<TypeConfig>, me: u64) -> RaftError {
+pub(crate) fn not_leader<P: Platform>(forward: ForwardToLeader<TypeConfig<P>>, me: u64) -> RaftError {
     if forward.reason == ForwardReason::LeaseExpired {
         return RaftError::Unavailable {
             reason: "this leader has lost contact with the majority".to_owned(),

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use coracle_proto::v1;
 use coracle_proto::v1::raft_transport_server::{RaftTransport, RaftTransportServer};
 use futures::{Stream, StreamExt as _};
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::error::RaftError;
 use openraft::raft::{AppendEntriesRequest, VoteResponse};
-use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::identity::Identity;
+use super::platform::{Flag, Host, Platform};
 use super::settings::MESSAGE_LIMIT;
 use super::snapshot::SnapshotStore;
 use super::types::{Raft, TypeConfig};
@@ -21,28 +22,28 @@ mod snapshot;
 
 /// Answers other managers.
 #[derive(Clone)]
-pub struct RaftService {
-    raft: Raft,
+pub struct RaftService<P: Platform = Host> {
+    raft: Raft<P>,
     identity: Identity,
     snapshots: Arc<SnapshotStore>,
     /// Turns true when Raft stops.
-    stopped: watch::Receiver<bool>,
+    stopped: Flag<P>,
     /// One snapshot is received at a time.
     receiving: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl std::fmt::Debug for RaftService {
+impl<P: Platform> std::fmt::Debug for RaftService<P> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("RaftService").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
-impl RaftService {
+impl<P: Platform> RaftService<P> {
     pub(crate) fn new(
-        raft: Raft,
+        raft: Raft<P>,
         identity: Identity,
         snapshots: Arc<SnapshotStore>,
-        stopped: watch::Receiver<bool>,
+        stopped: Flag<P>,
     ) -> Self {
         Self { raft, identity, snapshots, stopped, receiving: Arc::new(tokio::sync::Mutex::new(())) }
     }
@@ -69,7 +70,7 @@ impl RaftService {
     fn append_request(
         &self,
         message: v1::RaftAppendRequest,
-    ) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+    ) -> Result<AppendEntriesRequest<TypeConfig<P>>, Status> {
         self.check(message.addressee.as_ref())?;
         Ok(wire::append_request_from_wire(message)?)
     }
@@ -83,7 +84,7 @@ fn stopped(error: &dyn std::error::Error) -> Status {
 type EarlyEnd = Arc<Mutex<Option<Status>>>;
 
 #[tonic::async_trait]
-impl RaftTransport for RaftService {
+impl<P: Platform> RaftTransport for RaftService<P> {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<v1::RaftAppendResponse, Status>> + Send>>;
 
     async fn append(
@@ -124,7 +125,7 @@ impl RaftTransport for RaftService {
             .filter_map(|status| std::future::ready(status.map(Err)));
         // openraft ends the answers only after the requests; a leader that has nothing to send would keep the stream.
         let mut stopped = self.stopped.clone();
-        let stopped = async move { stopped.wait_for(|stopped| *stopped).await.is_ok() };
+        let stopped = async move { stopped.wait_until(|stopped| *stopped).await.is_ok() };
         Ok(Response::new(Box::pin(answers.take_until(Box::pin(stopped)).chain(end))))
     }
 
@@ -185,8 +186,8 @@ fn note(early_end: &EarlyEnd, status: Option<Status>) {
     *early_end.lock().unwrap_or_else(PoisonError::into_inner) = status;
 }
 
-fn vote_answer(
-    result: Result<VoteResponse<TypeConfig>, RaftError<TypeConfig>>,
+fn vote_answer<P: Platform>(
+    result: Result<VoteResponse<TypeConfig<P>>, RaftError<TypeConfig<P>>>,
 ) -> Result<Response<v1::RaftVoteResponse>, Status> {
     match result {
         Ok(response) => Ok(Response::new(wire::vote_response_to_wire(&response))),

@@ -68,6 +68,15 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// So little that tests reach snapshots, new segments and purges with a few writes.
+    pub(crate) const SMALL: Self =
+        Self { snapshot_bytes: 64 << 10, snapshot_entries: 25, keep_entries: 5, keep_bytes: 16 << 10 };
+}
+
+/// Bytes of a segment with [`Limits::SMALL`].
+pub(crate) const SMALL_SEGMENT: u64 = 4 << 10;
+
 /// The settings for openraft.
 pub(crate) fn config(cluster_id: &str, timing: &Timing, limits: &Limits) -> Result<Config, RaftStartError> {
     let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

@@ -10,5 +10,5 @@
 mod file;
 mod store;
 
-pub(crate) use file::{SnapshotReader, SnapshotWriter};
+pub(crate) use file::SnapshotWriter;
 pub(crate) use store::{SnapshotFile, SnapshotStore};

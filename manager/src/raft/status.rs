@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use openraft::{RaftMetrics, ServerState};
 
 use super::error::Leader;
+use super::platform::Platform;
 use super::types::{Membership, TypeConfig};
 
 /// This manager's part.
@@ -85,7 +86,7 @@ impl RaftStatus {
         self.role == Role::Leader
     }
 
-    pub(crate) fn from_metrics(metrics: &RaftMetrics<TypeConfig>) -> Self {
+    pub(crate) fn from_metrics<P: Platform>(metrics: &RaftMetrics<TypeConfig<P>>) -> Self {
         let members = Members::from_membership(metrics.membership_config.membership());
         let leader = metrics.current_leader.map(|raft_id| Leader {
             raft_id,
@@ -111,7 +112,7 @@ impl RaftStatus {
     }
 }
 
-fn role(metrics: &RaftMetrics<TypeConfig>) -> Role {
+fn role<P: Platform>(metrics: &RaftMetrics<TypeConfig<P>>) -> Role {
     if metrics.running_state.is_err() {
         return Role::Stopped;
     }

@@ -1,22 +1,41 @@
 //! The types that openraft is told to work with.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use bytes::Bytes;
 use openraft::impls::leader_id_std;
-use openraft::vote::RaftLeaderId as _;
+use openraft::vote::RaftLeaderId;
+use openraft::{EntryPayload, OptionalSend, RaftTypeConfig};
 
-openraft::declare_raft_types!(
-    /// openraft's type parameters. At most one leader in a term (`leader_id_std`), so that an entry's term names its
-    /// proposer, which the store relies on.
-    pub(crate) TypeConfig:
-        D = Command,
-        R = Applied,
-        NodeId = u64,
-        Node = Member,
-        Term = u64,
-        LeaderId = leader_id_std::LeaderId<u64, u64>,
-);
+use super::platform::{Host, Platform};
+
+/// openraft's type parameters. At most one leader in a term (`leader_id_std`), so that an entry's term names its proposer,
+/// which the store relies on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TypeConfig<P = Host>(PhantomData<P>);
+
+impl<P: Platform> RaftTypeConfig for TypeConfig<P> {
+    type D = Command;
+    type R = Applied;
+    type NodeId = u64;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = LeaderId;
+    type Vote = openraft::impls::Vote<LeaderId>;
+    type Payload = EntryPayload<Command, u64, Member>;
+    type Entry = openraft::impls::Entry<<LeaderId as RaftLeaderId>::Committed, Self::Payload>;
+    type AsyncRuntime = P::Runtime;
+    type Responder<T>
+        = openraft::impls::ProgressResponder<Self, T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
 
 /// An encoded proposal, opaque here.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,7 +87,7 @@ pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershi
 pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 pub(crate) type Snapshot =
     openraft::type_config::alias::SnapshotOf<TypeConfig, super::snapshot::SnapshotFile>;
-pub(crate) type Raft = openraft::Raft<TypeConfig, super::state_machine::StateMachine>;
+pub(crate) type Raft<P = Host> = openraft::Raft<TypeConfig<P>, super::state_machine::StateMachine<P>>;
 
 /// The log id of `index` written by the leader of `term`.
 pub(crate) fn log_id(term: u64, index: u64) -> LogId {

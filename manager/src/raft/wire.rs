@@ -13,6 +13,7 @@ use openraft::raft::{
 };
 use prost::Message as _;
 
+use super::platform::Platform;
 use super::types::{
     Command, Entry, LeaderId, LogId, Member, Membership, Payload, SnapshotMeta, StoredMembership, TypeConfig,
     Vote, log_id, term_of,
@@ -134,9 +135,9 @@ fn entry_from_wire(entry: v1::RaftEntry) -> Result<Entry, Malformed> {
     decode_entry(log_id.term, log_id.index, entry.payload)
 }
 
-pub(crate) fn append_request_to_wire(
+pub(crate) fn append_request_to_wire<P: Platform>(
     addressee: v1::RaftAddressee,
-    request: &AppendEntriesRequest<TypeConfig>,
+    request: &AppendEntriesRequest<TypeConfig<P>>,
 ) -> v1::RaftAppendRequest {
     v1::RaftAppendRequest {
         addressee: Some(addressee),
@@ -154,9 +155,9 @@ pub(crate) fn append_request_to_wire(
     }
 }
 
-pub(crate) fn append_request_from_wire(
+pub(crate) fn append_request_from_wire<P: Platform>(
     wire: v1::RaftAppendRequest,
-) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
+) -> Result<AppendEntriesRequest<TypeConfig<P>>, Malformed> {
     let entries = wire.entries.into_iter().map(entry_from_wire).collect::<Result<Vec<_>, _>>()?;
     let previous = wire.previous.map(log_id_from_wire);
     check_consecutive(previous.as_ref(), &entries)?;
@@ -177,7 +178,9 @@ fn check_consecutive(previous: Option<&LogId>, entries: &[Entry]) -> Result<(), 
     Ok(())
 }
 
-pub(crate) fn append_result_to_wire(result: StreamAppendResult<TypeConfig>) -> v1::RaftAppendResponse {
+pub(crate) fn append_result_to_wire<P: Platform>(
+    result: StreamAppendResult<TypeConfig<P>>,
+) -> v1::RaftAppendResponse {
     use v1::raft_append_response::{Matched, Result as Wire};
     let result = match result {
         Ok(log_id) => Wire::Matched(Matched { log_id: optional_to_wire(log_id.as_ref()) }),
@@ -187,9 +190,9 @@ pub(crate) fn append_result_to_wire(result: StreamAppendResult<TypeConfig>) -> v
     v1::RaftAppendResponse { result: Some(result) }
 }
 
-pub(crate) fn append_result_from_wire(
+pub(crate) fn append_result_from_wire<P: Platform>(
     wire: v1::RaftAppendResponse,
-) -> Result<StreamAppendResult<TypeConfig>, Malformed> {
+) -> Result<StreamAppendResult<TypeConfig<P>>, Malformed> {
     use v1::raft_append_response::Result as Wire;
     Ok(match wire.result.ok_or(Malformed("the answer to an append is empty"))? {
         Wire::Matched(matched) => Ok(matched.log_id.map(log_id_from_wire)),
@@ -198,9 +201,9 @@ pub(crate) fn append_result_from_wire(
     })
 }
 
-pub(crate) fn vote_request_to_wire(
+pub(crate) fn vote_request_to_wire<P: Platform>(
     addressee: v1::RaftAddressee,
-    request: &VoteRequest<TypeConfig>,
+    request: &VoteRequest<TypeConfig<P>>,
 ) -> v1::RaftVoteRequest {
     v1::RaftVoteRequest {
         addressee: Some(addressee),
@@ -210,15 +213,17 @@ pub(crate) fn vote_request_to_wire(
     }
 }
 
-pub(crate) fn vote_request_from_wire(
+pub(crate) fn vote_request_from_wire<P: Platform>(
     wire: v1::RaftVoteRequest,
-) -> Result<VoteRequest<TypeConfig>, Malformed> {
+) -> Result<VoteRequest<TypeConfig<P>>, Malformed> {
     let mut request = VoteRequest::new(needed_vote(wire.vote)?, wire.last_log_id.map(log_id_from_wire));
     request.leadership_transfer = wire.leadership_transfer;
     Ok(request)
 }
 
-pub(crate) fn vote_response_to_wire(response: &VoteResponse<TypeConfig>) -> v1::RaftVoteResponse {
+pub(crate) fn vote_response_to_wire<P: Platform>(
+    response: &VoteResponse<TypeConfig<P>>,
+) -> v1::RaftVoteResponse {
     v1::RaftVoteResponse {
         vote: Some(vote_to_wire(&response.vote)),
         granted: response.vote_granted,
@@ -226,15 +231,15 @@ pub(crate) fn vote_response_to_wire(response: &VoteResponse<TypeConfig>) -> v1::
     }
 }
 
-pub(crate) fn vote_response_from_wire(
+pub(crate) fn vote_response_from_wire<P: Platform>(
     wire: v1::RaftVoteResponse,
-) -> Result<VoteResponse<TypeConfig>, Malformed> {
+) -> Result<VoteResponse<TypeConfig<P>>, Malformed> {
     Ok(VoteResponse::new(needed_vote(wire.vote)?, wire.last_log_id.map(log_id_from_wire), wire.granted))
 }
 
-pub(crate) fn transfer_request_to_wire(
+pub(crate) fn transfer_request_to_wire<P: Platform>(
     addressee: v1::RaftAddressee,
-    request: &TransferLeaderRequest<TypeConfig>,
+    request: &TransferLeaderRequest<TypeConfig<P>>,
 ) -> v1::RaftTransferLeaderRequest {
     v1::RaftTransferLeaderRequest {
         addressee: Some(addressee),
@@ -243,9 +248,9 @@ pub(crate) fn transfer_request_to_wire(
     }
 }
 
-pub(crate) fn transfer_request_from_wire(
+pub(crate) fn transfer_request_from_wire<P: Platform>(
     wire: v1::RaftTransferLeaderRequest,
     to: u64,
-) -> Result<TransferLeaderRequest<TypeConfig>, Malformed> {
+) -> Result<TransferLeaderRequest<TypeConfig<P>>, Malformed> {
     Ok(TransferLeaderRequest::new(needed_vote(wire.from_leader)?, to, wire.last_log_id.map(log_id_from_wire)))
 }

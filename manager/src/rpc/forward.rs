@@ -1,7 +1,9 @@
 //! Passing a whole call on to the leader, with the identity of its caller.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use coracle_daemon::ErrorChain;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_rpc::caller::{Caller, FORWARDED_HEADER};
 use http::{HeaderValue, Request, Response};
@@ -66,14 +68,15 @@ pub async fn forward(
     if matches!(caller, Caller::Forwarded(_)) {
         return Err(ApiError::new(Reason::NotLeader, "leadership is changing; try again".to_owned()));
     }
-    let value = HeaderValue::from_str(&caller.to_forwarded().encode())
+    let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+    let value = HeaderValue::from_str(&caller.to_forwarded(peer).encode())
         .map_err(|_| ApiError::new(Reason::Internal, "the caller cannot be named in a header".to_owned()))?;
     request.headers_mut().insert(FORWARDED_HEADER, value);
     request.extensions_mut().clear();
     let unreachable = |error: tonic::transport::Error| {
         ApiError::new(
             Reason::Unavailable,
-            format!("the leader at {address} cannot be reached: {}", chain(&error)),
+            format!("the leader at {address} cannot be reached: {}", ErrorChain(&error)),
         )
     };
     let mut channel = peers.kept(address)?;
@@ -83,7 +86,7 @@ pub async fn forward(
             return unreachable(error);
         }
         let message =
-            format!("the leader at {address} was lost while it worked on the call: {}", chain(&error));
+            format!("the leader at {address} was lost while it worked on the call: {}", ErrorChain(&error));
         ApiError::new(Reason::OutcomeUnknown, message)
     })
 }
@@ -98,15 +101,4 @@ fn never_connected(error: &tonic::transport::Error) -> bool {
         cause = error.source();
     }
     false
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -11,8 +11,8 @@ use coracle_proto::access;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_rpc::caller::Caller;
 
-/// Certificates are back-dated by an hour; clocks of managers may differ by some minutes.
-const ISSUED_AFTER_START: Duration = Duration::from_secs(3600 + 600);
+/// Clocks of managers may differ by some minutes.
+const CLOCKS_DIFFER_BY: Duration = Duration::from_secs(600);
 
 const RAFT: &str = "/coracle.v1.RaftTransport/";
 
@@ -48,6 +48,8 @@ pub fn check(
     let Some(known) = state.node(node) else {
         return Err(match caller {
             Caller::Member(identity) if newer(state, identity) => removed(node),
+            // Ids are never given twice: what was applied is sure, however young the certificate.
+            Caller::Member(_) if state.departed_at(node).is_some() => removed(node),
             _ => gone(node),
         });
     };
@@ -73,17 +75,18 @@ fn vouched_for(state: &State, passed_on_by: Option<NodeId>) -> Result<(), ApiErr
     Err(ApiError::new(Reason::Forbidden, "the node that passed this call on is not a manager (any more)"))
 }
 
-/// Raft itself must not be kept from a manager whose promotion this one has yet to learn of: a node is turned away only when
-/// this state is newer than its certificate and does not know it as a manager.
+/// Raft itself must not be kept from a manager whose promotion this one has yet to learn of: a node is turned away only when this
+/// state does not know it as a manager and either is newer than its certificate or knows that it lost its place since.
 fn raft(state: &State, node: NodeId, identity: &PeerIdentity) -> Result<(), ApiError> {
     let manager =
         state.node(node).is_some_and(|node| node.spec.role == Role::Manager || node.manager.is_some());
-    if manager || !newer(state, identity) { Ok(()) } else { Err(gone(node)) }
+    let lost = state.departed_at(node).is_some_and(|at| identity.issued_at().as_secs() <= at.as_secs());
+    if manager || !(lost || newer(state, identity)) { Ok(()) } else { Err(gone(node)) }
 }
 
 /// Whether this state is newer than the certificate, so that a node which it does not know has not just joined.
 fn newer(state: &State, identity: &PeerIdentity) -> bool {
-    state.time().as_secs() >= identity.not_before().as_secs() + ISSUED_AFTER_START.as_secs()
+    state.time().as_secs() >= identity.issued_at().as_secs() + CLOCKS_DIFFER_BY.as_secs()
 }
 
 /// What a node acts on by stopping what it runs: only said when it is sure.

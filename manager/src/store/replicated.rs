@@ -109,11 +109,9 @@ impl ReplicatedState for Replicated {
         let touched = self.with(|writer| {
             let restored = std::mem::take(&mut writer.restored);
             let touched = std::mem::take(&mut writer.touched);
-            if touched.is_empty() && !restored {
-                return None;
-            }
+            // Also when nothing was touched: the index of a view says which entries it includes, on every manager alike.
             self.published.store(Arc::new(writer.state.clone()));
-            Some(if restored { Touched::default() } else { touched })
+            (restored || !touched.is_empty()).then(|| if restored { Touched::default() } else { touched })
         });
         if let Some(touched) = touched {
             // Nobody listening is no error.

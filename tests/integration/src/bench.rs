@@ -1,21 +1,40 @@
-//! Measurements of a cluster on this machine, beside the figures that it should reach.
+//! Measurements of a cluster on this machine, beside the figures that it should reach and, when asked for, beside
+//! what peers do on the same machine in the same run.
 //!
 //! All nodes share the machine: figures are comparable only with others that were taken in the same way on the
-//! same machine. Times are wall seconds from just before the command or the fault.
+//! same machine. Times are wall seconds from just before the command or the fault. What a cluster of ours and one
+//! of a peer both can do is measured by the same code ([`subject::Subject`]), with the same pauses.
 #![expect(clippy::print_stdout, reason = "what it says is what it is for")]
 
+mod coracle;
 mod failures;
+mod group;
+mod interrupt;
 mod load;
+mod machine;
 mod memory;
+mod peers;
 mod report;
 mod scale;
+mod schedule;
+mod subject;
+mod system;
+pub mod timing;
+mod tree;
+mod update;
+
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::bench::report::Report;
+use self::coracle::Coracle;
+use self::group::Group;
+use self::machine::Machine;
+use self::peers::Peer;
+use self::report::Report;
+use self::system::System;
 use crate::lab::{self, Lab, Plan};
-use crate::name::{M1, Name};
-use crate::{harness, process};
+use crate::{api, harness};
 
 /// What to measure.
 #[derive(Debug, clap::Parser)]
@@ -23,78 +42,102 @@ pub struct Options {
     /// Repetitions of each measurement.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub repetitions: u32,
-    /// Only groups whose name contains this: memory, scale, failures, load.
-    #[arg(long)]
-    pub only: Option<String>,
+    /// How often our leader is killed, for the worst case; peers' leaders as often as all else is repeated.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub leader_kills: u32,
+    /// Only these groups, with commas between them.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "GROUPS")]
+    only: Vec<Group>,
+    /// Also these peers, with commas between them; all when none is named.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "PEERS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "swarm,etcd,runtimes"
+    )]
+    peers: Vec<Peer>,
+    /// Only the peers.
+    #[arg(long, requires = "peers")]
+    pub without_ours: bool,
+    /// Where the samples go, as JSON; a table goes beside it, as Markdown. Default: bench.json in the target folder.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The profile that the product was built with, for the record.
+    #[arg(long, default_value = "unknown", value_name = "NAME")]
+    pub profile: String,
 }
 
-/// A group of measurements that belong together.
-type Group = fn(&mut Lab, u32, &mut Report) -> Result<()>;
-
-/// In this order: memory first, while the daemons are fresh.
-const GROUPS: [(&str, Group); 4] = [
-    ("memory", memory::measure),
-    ("scale", scale::measure),
-    ("failures", failures::measure),
-    ("load", load::measure),
-];
-
-/// Measures, prints a table, and writes `bench.json` into the target folder.
+/// Measures, prints a table, and writes it.
 ///
 /// # Errors
-/// When the cluster does not do what is measured.
+/// When a cluster does not do what is measured; what was measured by then is still written.
 pub fn run(options: &Options) -> Result<()> {
     if let Some(reason) = harness::missing() {
         bail!("the measurement {reason}");
     }
-    let folder = harness::target().join("bench");
-    let mut lab = Lab::new(Plan::bound(&folder, &harness::built("CORACLE_BIN", "coracle")?))?;
-    lab::catch_interrupt(lab.runtime())?;
-    let mut report = Report::default();
-    let result = measure(&mut lab, options, &mut report);
-    if result.is_err() {
-        lab.keep_artifacts();
-    }
-    let ended = lab.end();
+    let output = options.output.clone().unwrap_or_else(|| harness::target().join("bench.json"));
+    let runtime = api::runtime()?;
+    // Both: waiting in labs and waiting here.
+    interrupt::catch(&runtime)?;
+    lab::catch_interrupt(&runtime)?;
+    let mut report = Report::new(Machine::look(&options.profile, options.repetitions));
+    let result = measure(options, &mut report);
     // Also after a failure: what was measured by then is worth seeing.
     println!("\n{report}");
-    let path = harness::target().join("bench.json");
-    report.write(&path)?;
-    println!("written to {}", path.display());
-    result.and(ended)
+    report.write(&output)?;
+    println!("written to {} and {}", output.display(), output.with_extension("md").display());
+    result
 }
 
-fn measure(lab: &mut Lab, options: &Options, report: &mut Report) -> Result<()> {
-    println!("forming a cluster of three managers and two workers");
-    for name in Name::all(3, 2) {
-        lab.add(name)?;
+/// Ours first, then the peers, one cluster at a time.
+fn measure(options: &Options, report: &mut Report) -> Result<()> {
+    if !options.without_ours {
+        measure_ours(options, report)?;
     }
-    lab.form()?;
-    lab.load_responder(M1)?;
-    // Every host fetches the image now, so that no measurement has to.
-    lab.cli(M1, "service create --name warm --mode global responder:1 sleep").ok()?;
-    lab.cli(M1, "service rm warm").ok()?;
-    lab.eventually("the cluster is idle", |view| view.tasks.is_empty())?;
-    let only = options.only.as_deref().unwrap_or_default();
-    for (name, group) in GROUPS.into_iter().filter(|(name, _)| name.contains(only)) {
-        println!("measuring: {name}");
-        group(lab, options.repetitions, report)?;
+    for peer in Peer::ALL.into_iter().filter(|peer| options.peers.contains(peer)) {
+        peer.measure(options, report)?;
     }
     Ok(())
 }
 
-/// Processor time that all processes of all hosts have used, in seconds.
-fn processor_seconds(lab: &Lab) -> Result<f64> {
-    let mut ticks = 0;
-    for name in lab.names() {
-        let init = lab.get(name)?.host()?.init().pid;
-        ticks += process::descendants(init)
-            .into_iter()
-            .filter_map(process::Stat::of)
-            .map(|stat| stat.cpu_ticks)
-            .sum::<u64>();
+fn measure_ours(options: &Options, report: &mut Report) -> Result<()> {
+    report.of(System::Coracle);
+    if options.wants(Group::Schedule) {
+        group::watched(Group::Schedule, report, schedule::measure)?;
     }
-    // USER_HZ is 100 on every architecture that we know (proc_pid_stat(5) counts in it).
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 ticks")]
-    Ok(ticks as f64 / 100.0)
+    for (managers, workers) in [(3, 2), (1, 0)] {
+        let groups = options.groups(managers + workers);
+        if groups.is_empty() {
+            continue;
+        }
+        let binary = harness::built("CORACLE_BIN", "coracle")?;
+        report.machine().version("coracle", std::process::Command::new(&binary).arg("--version"));
+        println!("Coracle: forming a cluster of {managers} managers and {workers} workers");
+        let folder = harness::target().join("bench");
+        let mut lab = Lab::new(Plan::bound(&folder, &binary))?;
+        let formed = Coracle::form(&mut lab, managers, workers);
+        let mut subject = Coracle::new(lab);
+        let result = formed.and_then(|()| group::measure_all(&groups, &mut subject, options, report));
+        let lab = subject.into_lab();
+        if result.is_err() {
+            lab.keep_artifacts();
+        }
+        let ended = lab.end();
+        result.and(ended)?;
+    }
+    Ok(())
+}
+
+impl Options {
+    fn wants(&self, group: Group) -> bool {
+        self.only.is_empty() || self.only.contains(&group)
+    }
+
+    /// The groups that are wanted of those that need a cluster of this many hosts, in their order.
+    fn groups(&self, hosts: u8) -> Vec<Group> {
+        Group::of_cluster(hosts).iter().copied().filter(|group| self.wants(*group)).collect()
+    }
 }

@@ -34,6 +34,7 @@ pub mod fault;
 pub mod host;
 pub mod http;
 pub mod image;
+pub mod nemesis;
 pub mod network;
 pub mod oracle;
 

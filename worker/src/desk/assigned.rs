@@ -60,6 +60,8 @@ impl Desk {
         self.journal.put_assigned(task, &assigned);
         self.journal.put_record(task, &record);
         self.begin(Arc::new(Assignment::from_wire(task, assigned)), record, stray);
+        // Not before its own image is held.
+        self.stray_images.remove(&task);
     }
 
     pub(super) fn begin(&mut self, assignment: Arc<Assignment>, record: TaskRecord, stray: Option<Found>) {
@@ -87,7 +89,9 @@ impl Desk {
                 let _ = events.send(Event::Panicked(task)).await;
             }
         });
-        self.tasks.insert(assignment.id, Entry { assignment, record, wish, ended });
+        let image = assignment.spec.as_ref().ok().map(|spec| spec.container.image.digest);
+        let image = self.workshop.uses.hold(image);
+        self.tasks.insert(assignment.id, Entry { assignment, record, wish, ended, _image: image });
     }
 
     /// A runner panicked: another one goes on, so that the task is neither forgotten nor in the way of others.
@@ -115,6 +119,7 @@ impl Desk {
                 history: History::default(),
             };
             self.begin(Arc::new(Assignment::unknown(task)), record, Some(found));
+            self.stray_images.remove(&task);
         }
         if let Some(entry) = self.tasks.get_mut(&task) {
             entry.record.desired = DesiredState::Remove;

@@ -24,6 +24,7 @@ use tracing::warn;
 
 use crate::adapters::containers::Found;
 use crate::assignments::{Assignment, AssignmentSet, OutOfStep};
+use crate::image_use::ImageUse;
 use crate::journal::{Contents, Journal, KeptLog, StoredTask, TaskRecord};
 use crate::logs::LogQuery;
 use crate::outbox::Outgoing;
@@ -92,6 +93,8 @@ struct Entry {
     wish: watch::Sender<Wish>,
     /// Cancelled when it has ended.
     ended: CancellationToken,
+    /// Until its container is deleted.
+    _image: ImageUse,
 }
 
 /// See the module.
@@ -104,6 +107,8 @@ pub(crate) struct Desk {
     tasks: BTreeMap<TaskId, Entry>,
     /// Containers of which the journal knows nothing: they stay until the managers say what they are.
     strays: BTreeMap<TaskId, Found>,
+    /// Of containers whose image is not known.
+    stray_images: BTreeMap<TaskId, ImageUse>,
     kept_logs: BTreeMap<TaskId, KeptLog>,
     set: AssignmentSet,
     offline: bool,
@@ -131,8 +136,10 @@ impl Desk {
         found: Vec<Found>,
     ) -> Self {
         let strays = found.into_iter().filter(|found| !contents.tasks.contains_key(&found.task));
+        let strays: BTreeMap<TaskId, Found> = strays.map(|found| (found.task, found)).collect();
         let mut desk = Self {
-            strays: strays.map(|found| (found.task, found)).collect(),
+            stray_images: strays.keys().map(|task| (*task, workshop.uses.hold(None))).collect(),
+            strays,
             workshop,
             journal,
             outgoing,
@@ -203,6 +210,8 @@ impl Desk {
                 _ = retention.tick() => self.delete_old_logs(),
             }
         }
+        // Containers go on, and so do their images.
+        self.workshop.uses.close();
         // The runners end when their wishes do.
         self.tasks.clear();
         self.runners.close();

@@ -4,6 +4,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use coracle_model::id::TaskId;
@@ -80,27 +81,40 @@ pub(crate) struct Journal {
     store: sled::Db,
     keyring: Arc<KeyRing>,
     changed: Notify,
+    /// A failure was told, and nothing has worked since.
+    failing: AtomicBool,
 }
 
 impl Journal {
     /// Opens the journal in `directory` and reads all of it. One that does not open is moved aside.
     pub(crate) fn open(directory: &Path, keyring: Arc<KeyRing>) -> Result<(Self, Contents), JournalError> {
-        match Self::open_unlocked(directory, &keyring) {
+        Self::open_by(directory, || Self::open_as_it_is(directory, Arc::clone(&keyring)))
+    }
+
+    /// The same with another way to open what is there, which may panic.
+    pub(super) fn open_by(
+        directory: &Path,
+        attempt: impl Fn() -> Result<(Self, Contents), JournalError>,
+    ) -> Result<(Self, Contents), JournalError> {
+        match Self::open_unlocked(&attempt) {
             Ok(opened) => Ok(opened),
             Err(error) if error.is_locked() => Err(JournalError::Locked { path: directory.to_owned() }),
             Err(error) => {
-                warn!(%error, path = %directory.display(), "agent's journal does not open and is begun anew");
+                let error = coracle_daemon::ErrorChain(&error).to_string();
+                warn!(error, path = %directory.display(), "agent's journal does not open and is begun anew");
                 move_aside(directory)?;
-                Self::open_as_it_is(directory, keyring)
+                guarded(attempt)
             }
         }
     }
 
     /// Waits for the lock of a journal that was closed a moment ago: sled lets go of it a little later.
-    fn open_unlocked(directory: &Path, keyring: &Arc<KeyRing>) -> Result<(Self, Contents), JournalError> {
+    fn open_unlocked(
+        attempt: &impl Fn() -> Result<(Self, Contents), JournalError>,
+    ) -> Result<(Self, Contents), JournalError> {
         let begun = Instant::now();
         loop {
-            match Self::open_as_it_is(directory, Arc::clone(keyring)) {
+            match guarded(attempt) {
                 Err(error) if error.is_locked() && begun.elapsed() < LOCK_PATIENCE => {
                     std::thread::sleep(LOCK_AGAIN)
                 }
@@ -112,27 +126,26 @@ impl Journal {
     fn open_as_it_is(directory: &Path, keyring: Arc<KeyRing>) -> Result<(Self, Contents), JournalError> {
         let parent = directory.parent().unwrap_or(directory);
         fs::create_dir_all(parent).map_err(|source| io_error(parent, "made", source))?;
-        guarded(|| {
-            let config = sled::Config::new()
-                .path(directory)
-                .cache_capacity(CACHE)
-                .mode(sled::Mode::LowSpace)
-                // The flusher syncs when there is something to sync.
-                .flush_every_ms(None);
-            let store = config.open().map_err(JournalError::Store)?;
-            let journal = Self { store, keyring, changed: Notify::new() };
-            let contents = journal.read()?;
-            Ok((journal, contents))
-        })
+        let config = sled::Config::new()
+            .path(directory)
+            .cache_capacity(CACHE)
+            .mode(sled::Mode::LowSpace)
+            // The flusher syncs when there is something to sync.
+            .flush_every_ms(None);
+        let store = config.open().map_err(JournalError::Store)?;
+        let journal = Self { store, keyring, changed: Notify::new(), failing: AtomicBool::new(false) };
+        let contents = journal.read()?;
+        Ok((journal, contents))
     }
 
     fn read(&self) -> Result<Contents, JournalError> {
         let mut contents = Contents::default();
         let mut assigned = std::collections::BTreeMap::new();
         let mut records = std::collections::BTreeMap::new();
+        let mut left_out = 0_u64;
         for (prefix, sealed) in self.sealed_records()? {
             let Ok(bytes) = self.keyring.open(&associated_data(&prefix), &sealed) else {
-                warn!(record = ?String::from_utf8_lossy(&prefix[..1]), "a record of the agent's journal cannot be opened and is left out");
+                left_out += 1;
                 continue;
             };
             let Some((kind, task)) = read_prefix(&prefix) else { continue };
@@ -155,6 +168,9 @@ impl Journal {
                     debug!(kind = other, "the agent's journal has a record of a kind unknown to this version")
                 }
             }
+        }
+        if left_out > 0 {
+            warn!(records = left_out, "records of the agent's journal cannot be opened and are left out");
         }
         contents.tasks = assigned
             .into_iter()
@@ -221,7 +237,9 @@ impl Journal {
 
     /// Syncs what was written.
     pub(crate) fn flush(&self) -> Result<(), JournalError> {
-        guarded(|| self.store.flush().map(drop).map_err(JournalError::Store))
+        guarded(|| self.store.flush().map(drop).map_err(JournalError::Store))?;
+        coracle_crash_point::crash_point!("journal.after-sync");
+        Ok(())
     }
 
     /// Syncs whenever something was written, until `stop`; then once more.
@@ -235,20 +253,26 @@ impl Journal {
             };
             let journal = Arc::clone(&self);
             match tokio::task::spawn_blocking(move || journal.flush()).await {
-                Ok(Ok(())) | Err(_) => {}
-                Ok(Err(error)) => {
-                    warn!(error = %coracle_daemon::ErrorChain(&error), "agent's journal was not synced")
-                }
+                // A panic of the flush is an error already; the thread's end says nothing more.
+                Ok(result) => self.tell(result),
+                Err(_) => {}
             }
         }
     }
 
     /// A journal that cannot be written is not worth stopping for: reality and the managers know better.
     fn put(&self, kind: Kind, task: TaskId, bytes: &[u8]) {
-        if let Err(error) = self.try_put(kind, task, bytes) {
-            warn!(error = %coracle_daemon::ErrorChain(&error), %task, ?kind, "agent's journal was not written");
-        }
+        self.tell(self.try_put(kind, task, bytes));
         self.changed.notify_one();
+    }
+
+    /// Tells of the first failure in a row: sled fails every time once it has failed.
+    fn tell(&self, result: Result<(), JournalError>) {
+        let Err(error) = result else { return self.failing.store(false, Ordering::Relaxed) };
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            let error = coracle_daemon::ErrorChain(&error).to_string();
+            warn!(error, "agent's journal cannot be written; it is made anew at the next start if need be");
+        }
     }
 
     fn try_put(&self, kind: Kind, task: TaskId, bytes: &[u8]) -> Result<(), JournalError> {
@@ -263,13 +287,16 @@ impl Journal {
             batch.insert(piece_key(&prefix, pieces), piece);
             pieces += 1;
         }
+        coracle_crash_point::crash_point!("journal.before-write");
         guarded(|| {
             // A shorter record leaves no pieces of a longer one behind.
             for key in self.store.range(piece_key(&prefix, pieces)..=piece_key(&prefix, u16::MAX)).keys() {
                 batch.remove(key.map_err(JournalError::Store)?);
             }
             self.store.apply_batch(std::mem::take(&mut batch)).map_err(JournalError::Store)
-        })
+        })?;
+        coracle_crash_point::crash_point!("journal.after-write");
+        Ok(())
     }
 
     fn remove(&self, kind: Kind, task: TaskId) {
@@ -281,9 +308,7 @@ impl Journal {
             }
             self.store.apply_batch(batch).map_err(JournalError::Store)
         });
-        if let Err(error) = removed {
-            warn!(error = %coracle_daemon::ErrorChain(&error), %task, ?kind, "a record of the agent's journal was not removed");
-        }
+        self.tell(removed);
         self.changed.notify_one();
     }
 }

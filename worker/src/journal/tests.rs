@@ -1,3 +1,5 @@
+mod damage;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -147,4 +149,24 @@ fn a_journal_that_another_daemon_uses_is_not_moved_aside() {
     assert!(path.exists());
     drop(journal);
     Journal::open(&path, keyring()).unwrap();
+}
+
+#[test]
+fn a_panic_on_open_is_damage_like_any_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let keyring = keyring();
+    filled(&path, &keyring);
+    let panics = std::cell::Cell::new(2);
+    let open = || {
+        if path.join("db").exists() && panics.replace(panics.get() - 1) > 0 {
+            panic!("as sled does on some damage");
+        }
+        Journal::open(&path, Arc::clone(&keyring))
+    };
+    let (journal, contents) = Journal::open_by(&path, open).unwrap();
+    assert!(contents.tasks.is_empty());
+    assert!(directory.path().join("journal.damaged/db").exists());
+    journal.put_assigned(task(1), &assigned("new"));
+    journal.flush().unwrap();
 }

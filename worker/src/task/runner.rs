@@ -25,6 +25,7 @@ use super::fsm::{Action, Input, Machine};
 use crate::adapters::containers::Containers;
 use crate::assignments::Assignment;
 use crate::desk::{Event, StatusEvent};
+use crate::image_use::ImageUses;
 use crate::launch::launch;
 use crate::transfer::fetch::Fetcher;
 
@@ -38,6 +39,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Workshop {
     pub(crate) containers: Arc<dyn Containers>,
     pub(crate) images: Arc<ImageStore>,
+    /// Which images are in use.
+    pub(crate) uses: ImageUses,
     pub(crate) fetcher: Fetcher,
     pub(crate) clock: Arc<dyn Clock>,
     /// Containers made or started at a time.

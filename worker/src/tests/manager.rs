@@ -1,6 +1,7 @@
 //! A manager played by the test: a real server with a real certificate, whose answers are the test's.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -91,6 +92,9 @@ struct Service {
     sessions: mpsc::Sender<PlayedSession>,
     logs: mpsc::Sender<v1::LogChunk>,
     images: Arc<Mutex<BTreeMap<String, v1::RequestImageResponse>>>,
+    /// What the cluster needs; nothing while the manager does not say.
+    needed: Arc<Mutex<Option<Vec<String>>>>,
+    image_checks: Arc<AtomicUsize>,
     refusal: Arc<Mutex<Option<Status>>>,
 }
 
@@ -150,6 +154,19 @@ impl Dispatcher for Service {
         known.map(Response::new).ok_or_else(|| Status::not_found("no such image"))
     }
 
+    async fn check_images(
+        &self,
+        request: Request<v1::CheckImagesRequest>,
+    ) -> Result<Response<v1::CheckImagesResponse>, Status> {
+        self.image_checks.fetch_add(1, Ordering::Relaxed);
+        let needed = self.needed.lock().unwrap().clone();
+        let needed = needed.ok_or_else(|| Status::unavailable("no majority"))?;
+        let asked = request.into_inner().digests;
+        Ok(Response::new(v1::CheckImagesResponse {
+            needed: asked.into_iter().filter(|digest| needed.contains(digest)).collect(),
+        }))
+    }
+
     async fn publish_logs(
         &self,
         request: Request<Streaming<v1::LogChunk>>,
@@ -166,11 +183,27 @@ impl FakeManager {
     pub(crate) async fn start(world: &World, bits: u128) -> Self {
         let (sender, sessions) = mpsc::channel(16);
         let (logs_in, logs) = mpsc::channel(1024);
-        let service =
-            Service { sessions: sender, logs: logs_in, images: Arc::default(), refusal: Arc::default() };
+        let service = Service {
+            sessions: sender,
+            logs: logs_in,
+            images: Arc::default(),
+            needed: Arc::default(),
+            image_checks: Arc::default(),
+            refusal: Arc::default(),
+        };
         let routes = tonic::service::Routes::new(DispatcherServer::new(service.clone()));
         let (address, server) = serve(&world.manager(bits), routes).await;
         Self { address, sessions, logs, service, _server: server }
+    }
+
+    /// From now on says that the cluster needs these images and no others.
+    pub(crate) fn need_images(&self, needed: &[String]) {
+        *self.service.needed.lock().unwrap() = Some(needed.to_vec());
+    }
+
+    /// How often the agent asked what the cluster needs.
+    pub(crate) fn image_checks(&self) -> usize {
+        self.service.image_checks.load(Ordering::Relaxed)
     }
 
     pub(crate) fn give_image(&self, digest: &str, response: v1::RequestImageResponse) {

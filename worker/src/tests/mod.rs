@@ -2,6 +2,7 @@
 
 mod assignments;
 mod identity;
+mod images;
 pub(crate) mod manager;
 mod offline;
 mod real;

@@ -77,11 +77,16 @@ impl Node {
             managers: managers.iter().map(|&address| address.to_owned()).collect(),
             description: NodeDescription { hostname: "under-test".into(), ..NodeDescription::default() },
             clock: Arc::new(SystemClock::new()),
+            image_grace: crate::IMAGE_GRACE,
         }
     }
 
     pub(crate) async fn start(&self, managers: &[&str]) -> RunningAgent {
-        let agent = Agent::build(self.config(managers)).unwrap();
+        self.start_with(self.config(managers)).await
+    }
+
+    pub(crate) async fn start_with(&self, config: AgentConfig) -> RunningAgent {
+        let agent = Agent::build(config).unwrap();
         let handle = agent.handle();
         let stop = CancellationToken::new();
         RunningAgent { handle, running: tokio::spawn(agent.run(stop.clone())), stop }

@@ -24,6 +24,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::warn;
 
+use crate::image_use::ImageUses;
 use crate::task::runner::blocking;
 
 /// Bytes of one piece of a blob.
@@ -43,6 +44,7 @@ const MANIFEST_IN_TICKET: std::ops::Range<usize> = 17..49;
 #[derive(Debug, Clone)]
 pub struct ImageTransferService {
     images: Arc<ImageStore>,
+    uses: ImageUses,
     ticket_key: watch::Receiver<Option<TicketPublicKey>>,
     clock: Arc<dyn Clock>,
     uploads: Arc<Uploads>,
@@ -90,10 +92,11 @@ impl Uploads {
 impl ImageTransferService {
     pub(crate) fn new(
         images: Arc<ImageStore>,
+        uses: ImageUses,
         ticket_key: watch::Receiver<Option<TicketPublicKey>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { images, ticket_key, clock, uploads: Arc::new(Uploads::new()) }
+        Self { images, uses, ticket_key, clock, uploads: Arc::new(Uploads::new()) }
     }
 
     /// The manifest that the caller may fetch.
@@ -110,7 +113,9 @@ impl ImageTransferService {
         let now = UnixTime::since_unix_epoch(Duration::from_nanos(self.clock.now()));
         key.verify(ticket, now, peer, &wanted)
             .map_err(|error| Status::permission_denied(error.to_string()))?;
-        Ok(Digest::from_bytes(wanted))
+        let manifest = Digest::from_bytes(wanted);
+        self.uses.asked(manifest);
+        Ok(manifest)
     }
 
     async fn blobs(&self, manifest: Digest) -> Result<Vec<BlobDescriptor>, Status> {
@@ -172,9 +177,12 @@ impl ImageTransfer for ImageTransferService {
             .ok_or_else(|| Status::internal("opening the blob panicked"))?
             .map_err(|error| not_readable(&error))?;
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
+        let (image, uses) = (self.uses.hold(Some(manifest)), self.uses.clone());
         tokio::spawn(async move {
             send(file, size, &sender).await;
-            drop(permit);
+            // The next blob is about to be asked for.
+            uses.asked(manifest);
+            drop((permit, image));
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }

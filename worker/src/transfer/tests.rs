@@ -18,6 +18,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use super::serve::ImageTransferService;
+use crate::image_use::ImageUses;
 use crate::tests::manager::{FakeManager, World, now, serve};
 use crate::tests::rig::Node;
 
@@ -32,7 +33,12 @@ fn ticket(world: &World, node: u128, image: Digest) -> bytes::Bytes {
 
 async fn holder(world: &World, node: &Node) -> (String, DropGuard) {
     let key = watch::channel(Some(world.tickets.public().unwrap())).1;
-    let service = ImageTransferService::new(Arc::clone(&node.images), key, Arc::new(SystemClock::new()));
+    let service = ImageTransferService::new(
+        Arc::clone(&node.images),
+        ImageUses::default(),
+        key,
+        Arc::new(SystemClock::new()),
+    );
     serve(&node.identity, tonic::service::Routes::new(ImageTransferServer::new(service))).await
 }
 
@@ -155,7 +161,12 @@ async fn which_blobs_are_fetched_is_what_the_manifest_says() {
     node.images.collect(&std::collections::BTreeSet::new()).unwrap();
     assert!(!blobs.iter().any(|blob| node.images.has_blob(blob.digest, blob.size)));
     let key = watch::channel(Some(world.tickets.public().unwrap())).1;
-    let honest = ImageTransferService::new(Arc::clone(&source.images), key, Arc::new(SystemClock::new()));
+    let honest = ImageTransferService::new(
+        Arc::clone(&source.images),
+        ImageUses::default(),
+        key,
+        Arc::new(SystemClock::new()),
+    );
     let routes = tonic::service::Routes::new(ImageTransferServer::new(Liar(honest)));
     let (address, _server) = serve(&source.identity, routes).await;
     let mut manager = FakeManager::start(&world, 1).await;

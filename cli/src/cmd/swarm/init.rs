@@ -5,6 +5,7 @@ use coracle_proto::v1;
 
 use super::{MEMBERSHIP_DEADLINE, join_command};
 use crate::context::Context;
+use crate::error::say;
 use crate::output;
 
 /// Flags of `swarm init`.
@@ -43,6 +44,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let answer = context
         .once(MEMBERSHIP_DEADLINE, request, async |request| context.local().init(request).await)
         .await?;
+    answer.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     let text = format!(
         "Swarm initialized: current node ({}) is now a manager.\n\n\
          To add a worker to this swarm, run the following command:\n\n{}\n\

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::MEMBERSHIP_DEADLINE;
 use super::init::Addresses;
 use crate::context::{ConnectionArgs, Context};
-use crate::error::Failure;
+use crate::error::{Failure, say};
 use crate::exit_code::ExitCode;
 use crate::output::{self, words};
 
@@ -53,6 +53,7 @@ pub(crate) async fn run(args: Args, connection: &ConnectionArgs) -> anyhow::Resu
     let answer = context
         .once(MEMBERSHIP_DEADLINE, request, async |request| context.local().join(request).await)
         .await?;
+    answer.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     Ok(output::line(&format!("This node joined a swarm as a {}.", words::role(answer.role)))?)
 }
 

@@ -63,6 +63,7 @@ impl BlobWriter {
     /// # Errors
     /// [`ImageError::SizeMismatch`] or [`ImageError::DigestMismatch`], and then nothing is kept; [`ImageError::Io`] from the disk.
     pub fn commit(self) -> Result<(), ImageError> {
+        coracle_crash_point::crash_point!("image.fetch.before-commit");
         let (actual, bytes) = (self.file.digest(), self.file.bytes());
         if bytes != self.size {
             return Err(ImageError::SizeMismatch { digest: self.digest, expected: self.size, actual: bytes });
@@ -140,7 +141,10 @@ impl ImageStore {
 
     pub(crate) fn install_blob(&self, file: TemporaryFile) -> Result<(), ImageError> {
         let path = self.blob_path(file.digest());
-        file.install(&path)
+        coracle_crash_point::crash_point!("image.blob.before-rename");
+        file.install(&path)?;
+        coracle_crash_point::crash_point!("image.blob.after-rename");
+        Ok(())
     }
 
     /// Stores a small document of our own making.

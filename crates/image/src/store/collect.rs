@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use coracle_model::digest::Digest;
 
@@ -79,6 +80,29 @@ impl ImageStore {
             );
         }
         Ok(collected)
+    }
+
+    /// Every image that there is a record of, complete or not.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`] when the records cannot be listed.
+    pub fn known(&self) -> Result<BTreeSet<Digest>, ImageError> {
+        Ok(self.read_records()?.into_iter().map(|record| record.manifest).collect())
+    }
+
+    /// Forgets the images of `unwanted`, except those that were loaded or fetched within the `grace` (also again). Their
+    /// content stays until it is collected. Returns how many they were.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`] from the disk; what was forgotten until then stays forgotten.
+    pub fn forget(&self, unwanted: &BTreeSet<Digest>, grace: Duration) -> Result<u64, ImageError> {
+        let mut forgotten = 0;
+        for manifest in unwanted {
+            if !self.was_completed_within(*manifest, grace) {
+                forgotten += u64::from(self.remove(*manifest)?);
+            }
+        }
+        Ok(forgotten)
     }
 
     /// Bytes the store uses.

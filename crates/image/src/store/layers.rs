@@ -84,6 +84,7 @@ impl ImageStore {
     fn unpack_blob(&self, blob: Digest, diff_id: Digest) -> Result<(), ImageError> {
         let place = format!("layer {blob}");
         let (file, _) = self.blob_reader(blob)?;
+        coracle_crash_point::crash_point!("image.layer.before-unpack");
         let (scratch, unpacked) = self.unpack_into_scratch(file, &place)?;
         check_diff_id(&place, diff_id, unpacked.diff_id)?;
         self.install_layer(scratch, blob, &unpacked)
@@ -121,7 +122,10 @@ impl ImageStore {
             return Ok(());
         }
         self.discard_layer(diff_id)?;
-        scratch.install(&self.layer_path(diff_id))
+        coracle_crash_point::crash_point!("image.layer.before-rename");
+        scratch.install(&self.layer_path(diff_id))?;
+        coracle_crash_point::crash_point!("image.layer.after-rename");
+        Ok(())
     }
 
     /// Moves a layer out of sight before it is removed, so that half of one is never taken for a whole one.

@@ -108,6 +108,7 @@ impl ImageStore {
     /// Writes a record; a name belongs to one image only, so others lose theirs.
     pub(crate) fn write_record(&self, mut record: ImageRecord) -> Result<ImageRecord, ImageError> {
         let _changing = self.changing();
+        self.note_completed(record.manifest);
         let known = self.read_record(record.manifest);
         if let Some(known) = &known {
             record.loaded_at = known.loaded_at;
@@ -132,7 +133,10 @@ impl ImageStore {
     fn put_record(&self, record: &ImageRecord) -> Result<(), ImageError> {
         let mut file = self.temporary().file("record")?;
         file.append(&to_json(record))?;
-        file.install(&self.record_path(record.manifest))
+        coracle_crash_point::crash_point!("image.record.before-rename");
+        file.install(&self.record_path(record.manifest))?;
+        coracle_crash_point::crash_point!("image.record.after-rename");
+        Ok(())
     }
 
     /// Forgets an image; tells whether it was known. Its content stays until it is collected.
@@ -143,7 +147,10 @@ impl ImageStore {
         let _changing = self.changing();
         let path = self.record_path(manifest);
         match fs::remove_file(&path) {
-            Ok(()) => crate::spool::sync_parent(&path).map(|()| true),
+            Ok(()) => {
+                self.completed().remove(&manifest);
+                crate::spool::sync_parent(&path).map(|()| true)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(ImageError::io("removing", &path, error)),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coracle_model::id::{NodeId, TaskId};
 use coracle_model::node::{ManagerMember, Node, NodeDescription, NodeSpec, NodeState};
-use coracle_model::task::{TaskState, TaskStatus};
+use coracle_model::task::{DesiredState, TaskState, TaskStatus};
 use coracle_model::version::Version;
 
 use super::{Applied, Writing, check_version, not_found};
@@ -50,6 +50,10 @@ impl Writing {
         if node.status.state == state && node.status.message == message {
             return Ok(());
         }
+        // Its successors run elsewhere since it was lost. Who judged it ready may not have known that it was given up.
+        if node.status.state == NodeState::Down && state == NodeState::Ready && self.is_stopping(id) {
+            return Ok(());
+        }
         let mut node = (*node).clone();
         if node.status.state != state {
             node.status.since = self.time;
@@ -68,6 +72,9 @@ impl Writing {
         self.check_raft_id(id, member)?;
         // The list of managers is in every session.
         self.touched.cluster = true;
+        if member.is_none() {
+            self.state.put_departed(id, self.time);
+        }
         self.write_node(Node { manager: member.cloned(), ..(*node).clone() });
         Ok(())
     }
@@ -91,9 +98,15 @@ impl Writing {
             self.report_task(task, None, &status)?;
         }
         self.state.remove_node(id);
+        self.state.put_departed(id, self.time);
         self.touched.nodes.insert(id);
         self.touched.pending = true;
         Ok(())
+    }
+
+    /// Whether a task that was given up may still run on the node.
+    fn is_stopping(&self, id: NodeId) -> bool {
+        self.state.tasks_on_node(id).any(|task| task.may_run() && task.desired > DesiredState::Running)
     }
 
     fn present_node(&self, id: NodeId) -> Result<Arc<Node>, Refusal> {

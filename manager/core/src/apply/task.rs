@@ -6,6 +6,7 @@ use std::sync::Arc;
 use coracle_model::id::{NodeId, TaskId};
 use coracle_model::node::Node;
 use coracle_model::resources::Resources;
+use coracle_model::rollout::Order;
 use coracle_model::task::{DesiredState, Task, TaskState, TaskStatus};
 use coracle_model::version::Version;
 
@@ -42,6 +43,7 @@ impl Writing {
                 format!("slot {} of service {} is held by task {}", task.slot, task.service, holder.id);
             return Err(Refusal::new(RefusalKind::Exists, message));
         }
+        self.check_may_begin(task, task.desired)?;
         let mut task = Task { created_at: self.time, ..task.clone() };
         task.status.since = self.time;
         self.write_task(task);
@@ -66,6 +68,7 @@ impl Writing {
             return Err(Refusal::new(RefusalKind::Stale, message));
         }
         self.check_room(task, holder)?;
+        self.check_number(task, holder)?;
         let mut task = Task { node: Some(node), generic: generic.clone(), ..(**task).clone() };
         task.status.state = TaskState::Assigned;
         task.status.since = self.time;
@@ -76,6 +79,7 @@ impl Writing {
     pub(super) fn raise_desired(&mut self, id: TaskId, desired: DesiredState) -> Applied {
         let task = self.state.task(id).ok_or_else(|| not_found("task", id))?;
         if desired > task.desired {
+            self.check_may_begin(task, desired)?;
             let task = Task { desired, ..(**task).clone() };
             self.write_task(task);
         }
@@ -114,6 +118,52 @@ impl Writing {
     fn write_task(&mut self, task: Task) {
         self.touched.task(&task);
         self.state.put_task(Arc::new(Task { version: self.version, ..task }));
+    }
+
+    /// Whatever the view was that the planner saw: a slot never gets a second process. Since then its former task may
+    /// have been given a node, or the node of that task may have come back.
+    fn check_may_begin(&self, task: &Task, desired: DesiredState) -> Applied {
+        if desired != DesiredState::Running {
+            return Ok(());
+        }
+        // With start-first a task that is still wanted goes on until its successor runs.
+        let start_first = self.state.service(task.service).is_some_and(|service| {
+            [service.spec.update.order, service.spec.rollback.order].contains(&Order::StartFirst)
+        });
+        let beside = |other: &&Arc<Task>| {
+            other.id != task.id
+                && other.may_run()
+                && !(start_first && other.is_live())
+                && other.node.is_some_and(|node| !self.state.is_node_lost(node))
+        };
+        match self.state.tasks_of_slot(task.service, task.slot).find(beside) {
+            None => Ok(()),
+            Some(other) => {
+                let message = format!(
+                    "task {} cannot begin: task {} of its slot {} may still run",
+                    task.id, other.id, task.slot
+                );
+                Err(Refusal::new(RefusalKind::Stale, message))
+            }
+        }
+    }
+
+    /// Whatever the view was that the scheduler saw: a node never gets more tasks of a service than it may have.
+    fn check_number(&self, task: &Task, node: &Node) -> Applied {
+        let most = self
+            .state
+            .service(task.service)
+            .map_or(0, |service| service.spec.task.placement.max_replicas_per_node);
+        if most == 0 {
+            return Ok(());
+        }
+        let has = |held: &&Arc<Task>| held.service == task.service && held.is_live();
+        let count = self.state.tasks_on_node(node.id).filter(has).count() as u64;
+        if count < most {
+            return Ok(());
+        }
+        let message = format!("node {} has {count} tasks of service {} already", node.id, task.service);
+        Err(Refusal::new(RefusalKind::Stale, message))
     }
 
     /// Whatever the view was that the scheduler saw: a node is never given more than it has.

@@ -141,3 +141,23 @@ fn a_status_that_is_known_changes_nothing() {
     assert!(touched.is_empty());
     assert_eq!(state.node(NodeId::from_bits(1)).unwrap().version, Version::new(1));
 }
+
+#[test]
+fn it_is_known_for_a_while_who_was_removed_or_left_raft() {
+    let mut state = State::default();
+    let member = ManagerMember { raft_id: 4, address: String::new() };
+    let manager = Node { manager: Some(member), ..node(1) };
+    apply(&mut state, 1, 1, &proposal(vec![Change::CreateNode(manager), Change::CreateNode(node(2))]));
+    let gone = |state: &State, id: u128| state.departed_at(NodeId::from_bits(id)).map(Timestamp::as_secs);
+    assert_eq!((gone(&state, 1), gone(&state, 2)), (None, None));
+    let leave = Change::SetManagerMember { node: NodeId::from_bits(1), member: None };
+    apply(&mut state, 2, 1, &Proposal { time: Timestamp::from_secs(200), ..proposal(vec![leave]) });
+    assert_eq!(gone(&state, 1), Some(200));
+    let remove = |id| Change::RemoveNode { node: NodeId::from_bits(id), expected: Version::default() };
+    apply(&mut state, 3, 1, &Proposal { time: Timestamp::from_secs(300), ..proposal(vec![remove(1)]) });
+    assert_eq!(gone(&state, 1), Some(300), "the later one counts");
+    let much_later = Timestamp::from_secs(300 + 25 * 3600);
+    apply(&mut state, 4, 1, &Proposal { time: much_later, ..proposal(vec![remove(2)]) });
+    assert_eq!(gone(&state, 1), None, "the table stays small");
+    assert_eq!(gone(&state, 2), Some(much_later.as_secs()));
+}

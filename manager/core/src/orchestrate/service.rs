@@ -290,13 +290,11 @@ pub(super) fn is_in_flight(
     verdict: &Verdict,
     now: Timestamp,
 ) -> bool {
+    let waited_for =
+        || slot.predecessor().is_some() && stuck_at(state, service, slot).is_none_or(|at| at > now);
     match verdict {
-        Verdict::Start(task) => is_starting(task) && slot.predecessor().is_some(),
-        Verdict::Fine | Verdict::Delayed(_) => {
-            !slot.is_running(state)
-                && slot.predecessor().is_some()
-                && stuck_at(state, service, slot).is_none_or(|at| at > now)
-        }
+        Verdict::Start(task) => is_starting(task) && waited_for(),
+        Verdict::Fine | Verdict::Delayed(_) => !slot.is_running(state) && waited_for(),
         Verdict::Refill(_, _) | Verdict::Move(_) => slot.tasks.iter().any(|task| task.node.is_some()),
         Verdict::Ended(_, _) | Verdict::Outdated(_) => false,
     }

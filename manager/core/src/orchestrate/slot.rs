@@ -124,7 +124,10 @@ impl SlotTasks {
         context: &mut PlanContext<'_>,
         plan: &mut Plan,
     ) {
-        let at_once = delay.is_zero() && !self.is_leaving(state);
+        // Whatever is there besides the holder has been given up, or is in this very plan.
+        let others = self.tasks.iter().filter(|task| task.id != holder.id && task.may_run());
+        let mut within_reach = others.filter_map(|task| task.node).filter(|node| !state.is_node_lost(*node));
+        let at_once = delay.is_zero() && within_reach.next().is_none();
         self.fill(state, service, Some(holder.id), (delay, at_once), context, plan);
     }
 

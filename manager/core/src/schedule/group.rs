@@ -75,6 +75,13 @@ impl<'a> Group<'a> {
         })
     }
 
+    /// Counts tasks of the service that were placed since the group was made: how many on which node.
+    pub(super) fn count(&mut self, placed: impl Iterator<Item = (NodeId, u64)>) {
+        for (node, tasks) in placed {
+            self.on_nodes.entry(node).or_default().tasks += tasks;
+        }
+    }
+
     pub(super) fn on_node(&self, node: NodeId) -> OnNode {
         self.on_nodes.get(&node).copied().unwrap_or_default()
     }

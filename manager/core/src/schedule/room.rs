@@ -1,8 +1,9 @@
 //! What is left on each node while tasks are being placed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coracle_model::id::NodeId;
+use coracle_model::id::{NodeId, ServiceId};
 use coracle_model::node::Node;
 use coracle_model::resources::Resources;
 
@@ -17,9 +18,12 @@ pub(super) struct Room<'a> {
     pub(super) tasks: u64,
 }
 
-/// All nodes, in the order of their identifiers.
+/// All nodes, in the order of their identifiers, and what was placed on them.
 #[derive(Debug)]
-pub(super) struct Rooms<'a>(Vec<Room<'a>>);
+pub(super) struct Rooms<'a> {
+    rooms: Vec<Room<'a>>,
+    placed: BTreeMap<(ServiceId, NodeId), u64>,
+}
 
 impl<'a> Rooms<'a> {
     pub(super) fn of(state: &'a State) -> Self {
@@ -27,31 +31,38 @@ impl<'a> Rooms<'a> {
             let usage = state.usage(node.id);
             Room { node, free: node.description.resources.minus(usage.reserved), tasks: usage.tasks }
         };
-        Self(state.nodes().map(room).collect())
+        Self { rooms: state.nodes().map(room).collect(), placed: BTreeMap::new() }
     }
 
     pub(super) fn all(&self) -> &[Room<'a>] {
-        &self.0
+        &self.rooms
     }
 
     /// The one node, or none.
     pub(super) fn only(&self, node: NodeId) -> &[Room<'a>] {
-        self.index_of(node).map_or(&[], |at| &self.0[at..=at])
+        self.index_of(node).map_or(&[], |at| &self.rooms[at..=at])
     }
 
     pub(super) fn index_of(&self, node: NodeId) -> Option<usize> {
-        self.0.binary_search_by_key(&node, |room| room.node.id).ok()
+        self.rooms.binary_search_by_key(&node, |room| room.node.id).ok()
     }
 
     pub(super) fn at(&self, at: usize) -> &Room<'a> {
-        &self.0[at]
+        &self.rooms[at]
     }
 
-    /// Sets room aside for one task.
-    pub(super) fn take(&mut self, at: usize, reservations: Resources) -> &'a Arc<Node> {
-        let room = &mut self.0[at];
+    /// How many tasks of a service were placed on which node.
+    pub(super) fn placed(&self, service: ServiceId) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        let range = (service, NodeId::from_bits(0))..=(service, NodeId::from_bits(u128::MAX));
+        self.placed.range(range).map(|((_, node), tasks)| (*node, *tasks))
+    }
+
+    /// Sets room aside for one task of a service.
+    pub(super) fn take(&mut self, at: usize, service: ServiceId, reservations: Resources) -> &'a Arc<Node> {
+        let room = &mut self.rooms[at];
         room.free = room.free.minus(reservations);
         room.tasks += 1;
+        *self.placed.entry((service, room.node.id)).or_default() += 1;
         room.node
     }
 }

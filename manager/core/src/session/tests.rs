@@ -111,7 +111,9 @@ fn a_node_that_joined_and_is_never_heard_goes_down() {
     let mut liveness = leader(1);
     liveness.reconcile([(id(1), NodeState::Ready), (id(2), NodeState::Unknown)], at(0));
     heard_but(&mut liveness, 1, &[], at(8000));
-    assert_eq!(down(&liveness.tick(at(9000))), [id(2)]);
+    let verdicts = liveness.tick(at(9000));
+    assert_eq!(down(&verdicts), [id(2)]);
+    assert_eq!(verdicts[0].message, NEVER_HEARD);
 }
 
 #[test]

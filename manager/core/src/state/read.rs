@@ -51,6 +51,13 @@ impl State {
         self.nodes.get(&id)
     }
 
+    /// When a node was removed, or left Raft, for the last time. Known for as long as its certificate may seem to be newer than
+    /// this state.
+    #[must_use]
+    pub fn departed_at(&self, id: NodeId) -> Option<Timestamp> {
+        self.departed.get(&id).copied()
+    }
+
     /// All nodes.
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = &Arc<Node>> + '_ {
         self.nodes.values()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coracle_model::cluster::Cluster;
-use coracle_model::id::{IdempotencyKey, ServiceId};
+use coracle_model::id::{IdempotencyKey, NodeId, ServiceId};
 use coracle_model::image::ImageEntry;
 use coracle_model::node::Node;
 use coracle_model::service::{Service, TaskSpec};
@@ -27,6 +27,13 @@ pub enum Record {
     Cluster(Arc<Cluster>),
     /// A node.
     Node(Arc<Node>),
+    /// A node that lost its place.
+    Departed {
+        /// Which.
+        node: NodeId,
+        /// When.
+        at: Timestamp,
+    },
     /// A service.
     Service(Arc<Service>),
     /// A specification that is in use.
@@ -86,6 +93,7 @@ impl State {
         std::iter::once(header)
             .chain(self.cluster.iter().cloned().map(Record::Cluster))
             .chain(self.nodes.values().cloned().map(Record::Node))
+            .chain(self.departed.iter().map(|(node, at)| Record::Departed { node: *node, at: *at }))
             .chain(self.services.values().cloned().map(Record::Service))
             .chain(specs)
             .chain(self.tasks.values().cloned().map(Record::Task))
@@ -110,6 +118,7 @@ impl State {
             Record::Header { .. } => return Err(RestoreError::TwoHeaders),
             Record::Cluster(cluster) => self.put_cluster(cluster),
             Record::Node(node) => self.put_node(node),
+            Record::Departed { node, at } => drop(self.departed.insert(node, at)),
             Record::Service(service) => self.put_service(service),
             Record::TaskSpec { service, version, spec } => self.put_task_spec(service, version, spec),
             Record::Task(task) => {

@@ -1,6 +1,7 @@
 //! Writing the state: every mutation goes through here, so that indices always follow their tables.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_model::cluster::Cluster;
 use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
@@ -13,6 +14,9 @@ use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 
 use super::{SpecRow, State};
+
+/// How long departures are kept: longer than clocks of managers differ and than certificates are back-dated, by far.
+const DEPARTED_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 impl State {
     pub(crate) fn set_index(&mut self, index: u64) {
@@ -33,6 +37,13 @@ impl State {
 
     pub(crate) fn remove_node(&mut self, id: NodeId) {
         self.nodes.remove(&id);
+    }
+
+    /// Notes that a node lost its place; those that left long ago are forgotten, so that the table stays small.
+    pub(crate) fn put_departed(&mut self, id: NodeId, at: Timestamp) {
+        let kept = |(_, then): &(NodeId, Timestamp)| then.after(DEPARTED_KEPT) >= at;
+        self.departed = std::mem::take(&mut self.departed).into_iter().filter(kept).collect();
+        self.departed.insert(id, at);
     }
 
     pub(crate) fn put_service(&mut self, service: Arc<Service>) {

@@ -4,37 +4,60 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coracle_manager_core::session::{Liveness, Settings};
-use coracle_manager_core::{Change, State, assign, counts};
-use coracle_model::id::{NodeId, SessionId, TaskId};
-use coracle_model::node::Availability;
+use coracle_manager_core::{Change, Proposal, State, counts};
+use coracle_model::id::{NodeId, SessionId};
+use coracle_model::node::{Availability, NodeState};
 use coracle_model::task::{TaskState, TaskStatus};
 use coracle_model::time::Timestamp;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Assignments, News};
+use crate::invariants;
+use crate::lead::Lead;
+use crate::log::{Author, Log};
 use crate::random::Random;
 use crate::world::World;
-use crate::{invariants, operator};
+use crate::{fault, operator};
 
 const NODES: u128 = 6;
-/// Steps after the last fault until everything must be as wanted.
-const STEPS_TO_CONVERGE: u32 = 4000;
+/// Simulated time after the last fault until everything must be as wanted: an update of every slot one by one, with
+/// every delay there is, is far below.
+const CONVERGED_WITHIN: Duration = Duration::from_secs(240);
+/// Steps without a write after which nothing more will come.
+const QUIET: u32 = 40;
+/// Most a clock is off, in milliseconds.
+const CLOCKS: u64 = 5000;
 
-struct Report {
-    at: Timestamp,
+/// Something on its way from the leader to an agent, or back, within one session.
+struct Message {
+    due: Timestamp,
     node: NodeId,
-    task: TaskId,
-    state: TaskState,
+    session: SessionId,
+    what: What,
+}
+
+enum What {
+    Assignments(Assignments),
+    Synced,
+}
+
+/// A manager that has not noticed that it no longer leads: its view stands still.
+pub struct Deposed {
+    lead: Lead,
+    view: State,
+    steps: u64,
 }
 
 pub struct Cluster {
-    world: World,
-    random: Random,
-    agents: BTreeMap<NodeId, Agent>,
-    liveness: Liveness,
-    reports: Vec<Report>,
+    pub log: Log,
+    pub random: Random,
+    pub agents: BTreeMap<NodeId, Agent>,
+    pub lead: Lead,
+    pub deposed: Vec<Deposed>,
+    messages: Vec<Message>,
     sessions: u128,
+    serials: u64,
     faults: bool,
+    orphans: invariants::Orphans,
 }
 
 impl Cluster {
@@ -46,188 +69,299 @@ impl Cluster {
         for _ in 0..3 {
             operator::create(&mut world, &mut random);
         }
-        let agents = world.nodes.values().map(|node| (*node, Agent::new(*node))).collect();
-        let liveness = leader(&world);
-        Self { world, random, agents, liveness, reports: Vec::new(), sessions: 0, faults: true }
+        let agents =
+            world.nodes.values().map(|node| (*node, Agent::new(*node, clock(&mut random)))).collect();
+        let log = Log::new(world);
+        let lead = Lead::new(0, log.term, clock(&mut random), &log.world.state, log.now);
+        Self {
+            log,
+            random,
+            agents,
+            lead,
+            deposed: Vec::new(),
+            messages: Vec::new(),
+            sessions: 0,
+            serials: 0,
+            faults: true,
+            orphans: invariants::Orphans::default(),
+        }
+    }
+
+    pub fn state(&self) -> &State {
+        &self.log.world.state
     }
 
     /// Some time passes, and something happens.
     pub fn step(&mut self) {
-        let before = self.world.state.clone();
-        let pause = 100 + self.random.below(900);
-        self.world.tick(Duration::from_millis(pause));
+        let before = self.state().clone();
+        self.log.now = self.log.now.after(Duration::from_millis(50 + self.random.below(900)));
+        self.log.world.now = self.log.now;
         if self.faults {
-            self.break_something();
+            fault::strike(self);
         }
         self.agents_act();
         self.deliver();
-        self.judge();
-        self.plan();
-        invariants::check(&before, &self.world, self.agents.values());
+        let view = self.state().clone();
+        self.lead.judge(&mut self.log, &view, &mut self.random);
+        self.lead.plan(&mut self.log, &view, &mut self.random);
+        self.send_assignments(&view);
+        self.deposed_act();
+        self.land(&before);
+        self.orphans.look(&self.log.world.state, self.log.now);
+        self.check(&before);
     }
 
-    /// The faults stop, everybody comes back, and all services come to what is wanted.
-    pub fn converge(&mut self) {
+    fn check(&mut self, before: &State) {
+        let world = &self.log.world;
+        let mut found = invariants::every_step(before, world, self.agents.values());
+        found.extend(self.orphans.check(self.log.now).err());
+        // Dear, and indices that are wrong stay wrong.
+        if self.random.percent(6) {
+            found.extend(invariants::snapshots_restore(&world.state).err());
+        }
+        if self.random.percent(6) {
+            // Settling finds on the way whether planning twice changes anything.
+            let mut settled = world.clone();
+            settled.settle();
+            found.extend(invariants::once_settled(&settled.state));
+        }
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+
+    /// The faults stop, everybody comes back, and all services come to what is wanted; then nothing happens any more.
+    /// Returns after how many milliseconds of simulated time.
+    pub fn converge(&mut self) -> u64 {
         self.faults = false;
-        for node in self.agents.keys().copied().collect::<Vec<_>>() {
-            self.world.update_node(node, |spec| spec.availability = Availability::Active);
+        self.log.lossy = false;
+        self.deposed.clear();
+        let nodes: Vec<NodeId> = self.state().nodes().map(|node| node.id).collect();
+        for node in nodes {
+            let world = &mut self.log.world;
+            world.update_node(node, |spec| spec.availability = Availability::Active);
             // Zone a is there, so that every constraint can be met.
-            self.world.update_node(node, |spec| drop(spec.labels.insert("zone".to_owned(), "a".to_owned())));
+            world.update_node(node, |spec| drop(spec.labels.insert("zone".to_owned(), "a".to_owned())));
+            fault::repair(self, node);
         }
-        for agent in self.agents.values_mut() {
-            agent.alive = true;
-            agent.linked = true;
-        }
-        for _ in 0..STEPS_TO_CONVERGE {
+        fault::change_leader(self);
+        self.deposed.clear();
+        let began = self.log.now;
+        let (mut quiet, mut index, mut since) = (0, 0, began);
+        while self.log.now.since(began) < CONVERGED_WITHIN {
+            operator::resume(&mut self.log.world);
             self.step();
-            if self.is_converged() {
-                return;
+            if self.state().index() == index {
+                quiet += 1;
+            } else {
+                (quiet, index, since) = (0, self.state().index(), self.log.now);
+            }
+            if quiet >= QUIET {
+                self.check_converged();
+                return u64::try_from(since.since(began).as_millis()).unwrap();
             }
         }
-        for service in self.world.state.services() {
-            eprintln!("{:?} {:#?}", service.update, counts::progress(&self.world.state, service.id));
-        }
-        for task in self.world.state.tasks() {
-            eprintln!("{}", self.world.task_line(task));
-        }
-        panic!("the cluster does not converge");
+        self.show();
+        panic!("the cluster does not come to rest");
     }
 
-    fn is_converged(&self) -> bool {
-        let state = &self.world.state;
-        self.world.services.values().all(|service| {
-            let progress = counts::progress(state, *service);
+    fn check_converged(&self) {
+        let state = self.state();
+        let unconverged = state.services().find(|service| {
+            let progress = counts::progress(state, service.id);
             // What has no room has none; everything else is as wanted.
-            progress.converged || (progress.waiting.iter().any(|reason| reason.contains("not enough")))
-        })
-    }
-
-    fn break_something(&mut self) {
-        let nodes: Vec<NodeId> = self.agents.keys().copied().collect();
-        let node = nodes[self.random.below(nodes.len() as u64) as usize];
-        match self.random.below(20) {
-            0 => self.crash(node),
-            1 => self.cut(node),
-            2..=4 => self.repair(node),
-            5 => self.change_leader(),
-            6..=8 => operator::act(&mut self.world, &mut self.random),
-            _ => {}
+            let no_room = |reason: &String| reason.contains("not enough") || reason.contains("max replicas");
+            !progress.converged && !progress.waiting.iter().any(no_room)
+        });
+        let amiss = state.nodes().find(|node| node.status.state != NodeState::Ready);
+        let wrong = invariants::agents_have_what_is_wanted(state, &self.agents).err();
+        if unconverged.is_some() || amiss.is_some() || wrong.is_some() {
+            self.show();
+            panic!(
+                "the cluster rests, but not as wanted: service {:?}, node {:?}, {}",
+                unconverged.map(|service| &service.spec.name),
+                amiss.map(|node| node.id),
+                wrong.unwrap_or_default()
+            );
         }
     }
 
-    fn crash(&mut self, node: NodeId) {
-        let now = self.world.now;
-        let agent = self.agents.get_mut(&node).unwrap();
-        if let Some(session) = agent.session.filter(|_| self.random.percent(50)) {
-            self.liveness.closed(node, session, now);
+    fn show(&self) {
+        for service in self.state().services() {
+            eprintln!("{:?} {:#?}", service.update, counts::progress(self.state(), service.id));
         }
-        agent.crash();
-    }
-
-    fn cut(&mut self, node: NodeId) {
-        let agent = self.agents.get_mut(&node).unwrap();
-        agent.linked = false;
-        agent.session = None;
-    }
-
-    fn repair(&mut self, node: NodeId) {
-        let agent = self.agents.get_mut(&node).unwrap();
-        agent.linked = true;
-        agent.alive = true;
-    }
-
-    /// Another manager leads: it has the snapshot, and nothing that was in memory. Its clock is behind.
-    fn change_leader(&mut self) {
-        self.world.state = State::from_records(self.world.state.records()).unwrap();
-        self.liveness = leader(&self.world);
-        self.reports.clear();
-        self.agents.values_mut().for_each(|agent| agent.session = None);
+        for node in self.state().nodes() {
+            eprintln!("{}: {}", self.log.world.node_name(node.id), node.status.state);
+        }
+        for task in self.state().tasks() {
+            eprintln!("{}", self.log.world.task_line(task));
+        }
     }
 
     fn agents_act(&mut self) {
         let failures = if self.faults { 4 } else { 0 };
-        let now = self.world.now;
-        for agent in self.agents.values_mut() {
-            if agent.alive && agent.linked {
-                let session = *agent.session.get_or_insert_with(|| {
-                    self.sessions += 1;
-                    SessionId::from_bits(self.sessions)
-                });
-                if !self.liveness.heard(agent.node, session, now) {
-                    // The leader knows no such session: a new one begins.
-                    self.sessions += 1;
-                    let session = SessionId::from_bits(self.sessions);
-                    agent.begin(session);
-                    self.liveness.opened(agent.node, session, now);
-                }
-                if self.random.percent(70) {
-                    agent.learn(&assign::assignments(&self.world.state, agent.node));
-                }
+        let now = self.log.now;
+        for node in self.agents.keys().copied().collect::<Vec<_>>() {
+            let agent = self.agents.get_mut(&node).unwrap();
+            if agent.back_at.take_if(|at| *at <= now).is_some() {
+                agent.linked = true;
             }
             agent.act(&mut self.random, failures);
-            let Some(session) = agent.session.filter(|_| agent.alive && agent.linked) else { continue };
-            if agent.is_synced() {
-                self.liveness.synced(agent.node, session, now);
+            if !agent.is_reachable() {
+                continue;
             }
-            for (task, state) in agent.news(&mut self.random) {
-                let at = now.after(Duration::from_millis(self.random.below(1500)));
-                self.reports.push(Report { at, node: agent.node, task, state });
+            let known = agent.session.as_ref().is_some_and(|session| {
+                self.lead.sessions.get(&node).is_some_and(|held| held.id == session.id)
+                    && self.lead.liveness.heard(node, session.id, now)
+            });
+            if !known {
+                self.begin_session(node);
+                continue;
+            }
+            let id = agent.session.as_ref().unwrap().id;
+            let (news, synced) = (agent.news(&mut self.random), agent.says_synced());
+            self.report(node, id, news, false);
+            if synced {
+                self.send(node, id, What::Synced);
             }
         }
     }
 
-    /// Reports arrive in any order.
-    fn deliver(&mut self) {
-        let now = self.world.now;
-        let (mut due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.reports).into_iter().partition(|report| report.at <= now);
-        self.reports = later;
-        self.random.shuffle(&mut due);
-        let report = |report: Report| Change::ReportTask {
-            task: report.task,
-            node: Some(report.node),
-            status: TaskStatus { state: report.state, since: report.at, ..TaskStatus::default() },
-        };
-        let changes: Vec<Change> = due.into_iter().map(report).collect();
-        self.world.write(changes);
-    }
-
-    fn judge(&mut self) {
-        let nodes: Vec<_> = self.world.state.nodes().map(|node| (node.id, node.status.state)).collect();
-        self.liveness.reconcile(nodes, self.world.now);
-        for verdict in self.liveness.tick(self.world.now) {
-            let change =
-                Change::SetNodeStatus { node: verdict.node, state: verdict.state, message: verdict.message };
-            self.world.write(vec![change]);
+    fn begin_session(&mut self, node: NodeId) {
+        let Some(agent) = self.agents.get_mut(&node) else { return };
+        if let Some(session) = agent.session.take() {
+            self.lead.close(node, session.id, self.log.now);
         }
-    }
-
-    /// Either all loops run until nothing is left, or some plan from one view and are applied in any order,
-    /// some too late.
-    fn plan(&mut self) {
-        if self.random.percent(30) {
-            self.world.settle();
+        // It has to find the leader first.
+        if self.log.world.state.node(node).is_none() || self.random.percent(40) {
             return;
         }
-        let mut batches = Vec::new();
-        for key in self.world.keys() {
-            if self.random.percent(70) {
-                batches.extend(self.world.plan(key).into_batches(3));
+        self.sessions += 1;
+        let id = SessionId::from_bits(self.sessions);
+        let hello = agent.begin(id);
+        self.lead.open(node, id, self.log.now);
+        self.report(node, id, hello, true);
+    }
+
+    fn report(&mut self, node: NodeId, session: SessionId, news: Vec<News>, hello: bool) {
+        if news.is_empty() && !hello {
+            return;
+        }
+        let since = self.log.clock(self.agents[&node].clock);
+        let change = |news: News| {
+            let status = TaskStatus {
+                state: news.state,
+                since,
+                local_restarts: news.restarts,
+                pid: u32::from(news.state == TaskState::Running),
+                ..TaskStatus::default()
+            };
+            Change::ReportTask { task: news.task, node: Some(node), status }
+        };
+        let proposal = self.lead.proposal(&self.log, news.into_iter().map(change).collect());
+        let author = Author::Report { node, session, hello };
+        self.log.propose(&mut self.random, self.lead.serial, proposal, author);
+    }
+
+    fn send(&mut self, node: NodeId, session: SessionId, what: What) {
+        let soonest = self.log.now.after(Duration::from_millis(self.random.below(900)));
+        // Messages of one session arrive in order.
+        let before =
+            self.messages.iter().filter(|message| message.session == session).map(|message| message.due);
+        let due = before.max().map_or(soonest, |before| before.max(soonest));
+        self.messages.push(Message { due, node, session, what });
+    }
+
+    fn send_assignments(&mut self, view: &State) {
+        let sessions: Vec<_> = self.lead.sessions.iter().map(|(node, session)| (*node, session.id)).collect();
+        for (node, session) in sessions {
+            if let Some(message) = self.lead.message(view, node, session) {
+                self.send(node, session, What::Assignments(message));
             }
         }
-        if self.random.percent(50) {
-            self.random.shuffle(&mut batches);
-        }
-        for batch in batches {
-            if self.random.percent(90) {
-                // Refused ones are planned again.
-                let _ = self.world.apply(batch);
+    }
+
+    fn deliver(&mut self) {
+        let now = self.log.now;
+        let (due, later) =
+            std::mem::take(&mut self.messages).into_iter().partition(|message| message.due <= now);
+        self.messages = later;
+        let due: Vec<Message> = due;
+        for message in due {
+            let Some(agent) = self.agents.get_mut(&message.node).filter(|agent| agent.is_reachable()) else {
+                continue;
+            };
+            match message.what {
+                What::Assignments(assignments) => {
+                    if agent.session.as_ref().is_some_and(|session| session.id == message.session) {
+                        agent.learn(assignments);
+                    }
+                }
+                What::Synced => self.lead.liveness.synced(message.node, message.session, now),
             }
         }
+    }
+
+    /// A deposed leader goes on with the view that it had: it misses its agents, plans and proposes.
+    fn deposed_act(&mut self) {
+        for mut deposed in std::mem::take(&mut self.deposed) {
+            deposed.lead.judge(&mut self.log, &deposed.view, &mut self.random);
+            deposed.lead.plan(&mut self.log, &deposed.view, &mut self.random);
+            deposed.steps -= 1;
+            if deposed.steps > 0 {
+                self.deposed.push(deposed);
+            }
+        }
+    }
+
+    fn land(&mut self, before: &State) {
+        while let Some(landed) = self.log.land_next(&mut self.random) {
+            if std::env::var_os("CORACLE_SIM_TRACE").is_some() {
+                self.trace(&landed.flight.proposal, &landed.result, before);
+            }
+            self.lead.push_touched(&landed.touched, &self.log.world.state);
+            if landed.flight.lead == self.lead.serial {
+                self.lead.landed(&mut self.log, &mut self.random, landed.flight.author, &landed.result);
+            }
+        }
+    }
+
+    fn trace(&self, proposal: &Proposal, result: &Result<(), coracle_manager_core::Refusal>, before: &State) {
+        let world = &self.log.world;
+        let at = self.log.now.since(Timestamp::from_secs(1_000_000));
+        for change in &proposal.changes {
+            let line = match change {
+                Change::ReportTask { task, node, status } => {
+                    format!(
+                        "report {} on {:?}: {}",
+                        world.task_name(*task),
+                        node.map(|node| world.node_name(node)),
+                        status.state
+                    )
+                }
+                other => world.change_line(other),
+            };
+            eprintln!("{at:?} {} term {}: {line} ({result:?})", before.index(), proposal.term);
+        }
+    }
+
+    /// Another manager's memory begins.
+    pub fn new_lead(&mut self) -> Lead {
+        self.serials += 1;
+        let clock = clock(&mut self.random);
+        let lead = Lead::new(self.serials, self.log.term, clock, self.state(), self.log.now);
+        std::mem::replace(&mut self.lead, lead)
+    }
+
+    pub fn depose(&mut self, lead: Lead, view: State) {
+        let steps = 1 + self.random.below(8);
+        self.deposed.push(Deposed { lead, view, steps });
+    }
+
+    pub fn join(&mut self, node: NodeId) {
+        let clock = clock(&mut self.random);
+        self.agents.insert(node, Agent::new(node, clock));
     }
 }
 
-fn leader(world: &World) -> Liveness {
-    let settings = Settings { heartbeat_period: Duration::from_millis(1500), grace: Duration::from_secs(3) };
-    Liveness::new_leader(world.now, world.state.nodes().map(|node| (node.id, node.status.state)), settings)
+fn clock(random: &mut Random) -> i64 {
+    random.below(2 * CLOCKS) as i64 - CLOCKS as i64
 }

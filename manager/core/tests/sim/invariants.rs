@@ -1,29 +1,70 @@
-//! What must hold after every step, one invariant per file.
+//! What must hold, one invariant per file. Each says what is amiss, and each file shows with a state made by hand that
+//! it does.
 
+#[path = "invariants/agents_have_what_is_wanted.rs"]
+mod agents_have_what_is_wanted;
+#[path = "invariants/desired_only_rises.rs"]
+mod desired_only_rises;
+#[cfg(test)]
+#[path = "invariants/forge.rs"]
+mod forge;
+#[path = "invariants/history_is_bounded.rs"]
+mod history_is_bounded;
 #[path = "invariants/no_node_overcommitted.rs"]
 mod no_node_overcommitted;
+#[path = "invariants/older_terms_write_nothing.rs"]
+mod older_terms_write_nothing;
 #[path = "invariants/one_process_per_slot.rs"]
 mod one_process_per_slot;
 #[path = "invariants/one_task_per_slot.rs"]
 mod one_task_per_slot;
+#[path = "invariants/planning_again_changes_nothing.rs"]
+mod planning_again_changes_nothing;
+#[path = "invariants/slots_as_wanted.rs"]
+mod slots_as_wanted;
 #[path = "invariants/snapshots_restore.rs"]
 mod snapshots_restore;
 #[path = "invariants/states_only_rise.rs"]
 mod states_only_rise;
+#[path = "invariants/tasks_belong_to_services.rs"]
+mod tasks_belong_to_services;
+#[path = "invariants/versions_rise.rs"]
+mod versions_rise;
 
 use coracle_manager_core::State;
 
 use crate::agent::Agent;
 use crate::world::World;
 
-/// Checks everything; `before` is the state at the last check.
-pub(crate) fn check<'a>(before: &State, world: &World, agents: impl Iterator<Item = &'a Agent>) {
-    states_only_rise::check(before, &world.state);
-    one_task_per_slot::check(world);
-    no_node_overcommitted::check(&world.state);
-    // Dear, and indices that are wrong stay wrong.
-    if world.state.index().is_multiple_of(16) {
-        snapshots_restore::check(&world.state);
-    }
-    one_process_per_slot::check(world, agents);
+pub(crate) use agents_have_what_is_wanted::check as agents_have_what_is_wanted;
+pub(crate) use older_terms_write_nothing::check as older_terms_write_nothing;
+pub(crate) use snapshots_restore::check as snapshots_restore;
+pub(crate) use tasks_belong_to_services::Orphans;
+
+/// Nothing, or what is amiss.
+pub(crate) type Checked = Result<(), String>;
+
+/// What holds after every step; `before` is the state at the last check.
+pub(crate) fn every_step<'a>(
+    before: &State,
+    world: &World,
+    agents: impl Iterator<Item = &'a Agent>,
+) -> Vec<String> {
+    let state = &world.state;
+    let checks = [
+        states_only_rise::check(before, state),
+        desired_only_rises::check(before, state),
+        versions_rise::check(before, state),
+        one_task_per_slot::check(world),
+        no_node_overcommitted::check(state),
+        tasks_belong_to_services::rows(state),
+        one_process_per_slot::check(world, agents),
+    ];
+    checks.into_iter().filter_map(Result::err).collect()
+}
+
+/// What holds once all planners have had their say.
+pub(crate) fn once_settled(state: &State) -> Vec<String> {
+    let checks = [slots_as_wanted::check(state), history_is_bounded::check(state)];
+    checks.into_iter().filter_map(Result::err).collect()
 }

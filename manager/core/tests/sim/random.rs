@@ -22,11 +22,4 @@ impl Random {
     pub fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
     }
-
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
-        for at in (1..items.len()).rev() {
-            let other = self.below(at as u64 + 1) as usize;
-            items.swap(at, other);
-        }
-    }
 }

@@ -47,6 +47,8 @@ pub struct World {
     pub nodes: BTreeMap<String, NodeId>,
     pub services: BTreeMap<String, ServiceId>,
     pub tasks: BTreeMap<TaskId, String>,
+    /// The entries so far, each with its term.
+    pub entries: Vec<(u64, Proposal)>,
     made: BTreeMap<(ServiceId, Slot), u32>,
 }
 
@@ -59,6 +61,7 @@ impl Default for World {
             nodes: BTreeMap::new(),
             services: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            entries: Vec::new(),
             made: BTreeMap::new(),
         }
     }
@@ -83,10 +86,17 @@ impl World {
     }
 
     pub fn propose(&mut self, proposal: &Proposal) -> (Outcome, Touched) {
-        let index = self.state.index() + 1;
-        let result = apply(&mut self.state, index, 1, proposal);
+        let result = self.append(1, proposal);
         // Cluster time rises with every entry, and so does the clock of whoever reads it.
         self.now = self.now.max(self.state.time());
+        result
+    }
+
+    /// Applies an entry of the log of this term.
+    pub fn append(&mut self, term: u64, proposal: &Proposal) -> (Outcome, Touched) {
+        let index = self.state.index() + 1;
+        let result = apply(&mut self.state, index, term, proposal);
+        self.entries.push((term, proposal.clone()));
         if matches!(result.0, Outcome::Applied(_)) {
             proposal.changes.iter().for_each(|change| self.name_task(change));
         }
@@ -159,13 +169,7 @@ impl World {
     }
 
     pub fn plan(&mut self, key: Key) -> Plan {
-        let mut context = PlanContext { now: self.now, ids: &mut self.ids };
-        match key {
-            Key::Node(node) => plan_node(&self.state, node, &mut context),
-            Key::Service(service) => plan_service(&self.state, service, &mut context),
-            Key::Schedule => plan_schedule(&self.state, &mut context),
-            Key::Reap(service) => plan_reap(&self.state, service, &mut context),
-        }
+        plan(&self.state, key, self.now, &mut self.ids)
     }
 
     /// Plans all keys until nothing changes, and checks that a key planned again right away wants nothing.
@@ -237,6 +241,17 @@ impl World {
             }
         }
         panic!("planners and agents do not come to an end");
+    }
+}
+
+/// What the planner of a key wants by this view, at this time.
+pub fn plan(state: &State, key: Key, now: Timestamp, ids: &mut Counter) -> Plan {
+    let mut context = PlanContext { now, ids };
+    match key {
+        Key::Node(node) => plan_node(state, node, &mut context),
+        Key::Service(service) => plan_service(state, service, &mut context),
+        Key::Schedule => plan_schedule(state, &mut context),
+        Key::Reap(service) => plan_reap(state, service, &mut context),
     }
 }
 

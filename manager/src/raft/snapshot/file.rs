@@ -1,10 +1,11 @@
 //! Writing and reading one snapshot file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::fmt::Display;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use coracle_disk::{Storage, StorageFile};
 use coracle_proto::v1;
 use coracle_seal::KeyRing;
 use prost::Message as _;
@@ -45,7 +46,9 @@ impl Chain {
 /// Writes a snapshot file.
 #[derive(Debug)]
 pub(crate) struct SnapshotWriter {
-    file: File,
+    file: Arc<dyn StorageFile>,
+    /// Where the next byte goes.
+    offset: u64,
     ring: KeyRing,
     chain: Chain,
     buffer: Vec<u8>,
@@ -53,17 +56,24 @@ pub(crate) struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// Creates the file at `path`, which must not exist.
-    pub(crate) fn create(path: &Path, ring: &KeyRing, meta: &SnapshotMeta) -> io::Result<Self> {
+    /// Creates the file `name`, which must not exist.
+    pub(crate) fn create(
+        storage: &dyn Storage,
+        name: &str,
+        ring: &KeyRing,
+        meta: &SnapshotMeta,
+    ) -> io::Result<Self> {
         let mut identity = [0; 16];
         rand::fill(&mut identity);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(MAGIC)?;
-        file.write_all(&VERSION.to_le_bytes())?;
-        file.write_all(&identity)?;
-        let chain = Chain { identity, next: 0 };
-        let mut writer =
-            Self { file, ring: ring.clone(), chain, buffer: Vec::with_capacity(SNAPSHOT_CHUNK), length: 0 };
+        let mut writer = Self {
+            file: storage.create(name)?,
+            offset: 0,
+            ring: ring.clone(),
+            chain: Chain { identity, next: 0 },
+            buffer: Vec::with_capacity(SNAPSHOT_CHUNK),
+            length: 0,
+        };
+        writer.put(&[MAGIC, VERSION.to_le_bytes().as_slice(), &identity].concat())?;
         writer.part(Kind::Meta, &wire::snapshot_meta_to_wire(meta).encode_to_vec())?;
         Ok(writer)
     }
@@ -73,7 +83,8 @@ impl SnapshotWriter {
         self.chunk()?;
         let length = self.length;
         self.part(Kind::End, &length.to_le_bytes())?;
-        self.file.sync_all()?;
+        coracle_crash_point::crash_point!("snapshot.build.before-sync");
+        self.file.sync_data()?;
         Ok(length)
     }
 
@@ -91,9 +102,15 @@ impl SnapshotWriter {
     fn part(&mut self, kind: Kind, content: &[u8]) -> io::Result<()> {
         let sealed = self.ring.seal(&self.chain.aad(kind), content).map_err(io::Error::other)?;
         let length = u32::try_from(sealed.len()).map_err(io::Error::other)?;
-        self.file.write_all(&[kind as u8])?;
-        self.file.write_all(&length.to_le_bytes())?;
-        self.file.write_all(&sealed)
+        self.put(&[kind as u8])?;
+        self.put(&length.to_le_bytes())?;
+        self.put(&sealed)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(self.offset, bytes)?;
+        self.offset += bytes.len() as u64;
+        Ok(())
     }
 }
 
@@ -116,7 +133,11 @@ impl Write for SnapshotWriter {
 /// Reads a snapshot file. Nothing is to be believed before the end was read.
 #[derive(Debug)]
 pub(crate) struct SnapshotReader {
-    file: BufReader<File>,
+    file: Arc<dyn StorageFile>,
+    /// For telling an operator.
+    path: PathBuf,
+    /// Where the next part begins.
+    offset: u64,
     ring: KeyRing,
     chain: Chain,
     meta: SnapshotMeta,
@@ -128,39 +149,42 @@ pub(crate) struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    pub(crate) fn open(path: &Path, ring: &KeyRing) -> io::Result<Self> {
-        let mut file = BufReader::new(File::open(path)?);
-        let mut header = [0; HEADER_BYTES];
-        file.read_exact(&mut header)?;
-        if &header[..4] != MAGIC {
-            return Err(damaged("it does not start like a snapshot"));
-        }
-        if header[4..8] != VERSION.to_le_bytes() {
-            return Err(damaged(
-                "its format version is unknown; use the program that wrote it or a newer one",
-            ));
-        }
-        let mut identity = [0; 16];
-        identity.copy_from_slice(&header[8..]);
+    pub(crate) fn open(storage: &dyn Storage, name: &str, ring: &KeyRing) -> io::Result<Self> {
         let mut reader = Self {
-            file,
+            file: storage.open(name)?,
+            path: storage.path().join(name),
+            offset: 0,
             ring: ring.clone(),
-            chain: Chain { identity, next: 0 },
+            chain: Chain { identity: [0; 16], next: 0 },
             meta: SnapshotMeta::default(),
             chunk: Vec::new(),
             used: 0,
             length: 0,
             ended: false,
         };
+        reader.header()?;
         match reader.part()? {
             (Kind::Meta, bytes) => {
                 let meta = v1::RaftSnapshotMeta::decode(bytes.as_slice())
-                    .map_err(|_| damaged("its head is malformed"))?;
+                    .map_err(|_| reader.damaged("its head is malformed"))?;
                 reader.meta = wire::snapshot_meta_from_wire(meta)?;
             }
-            _ => return Err(damaged("its head is missing")),
+            _ => return Err(reader.damaged("its head is missing")),
         }
         Ok(reader)
+    }
+
+    fn header(&mut self) -> io::Result<()> {
+        let mut header = [0; HEADER_BYTES];
+        self.take(&mut header)?;
+        if &header[..4] != MAGIC {
+            return Err(self.damaged("it does not start like a snapshot"));
+        }
+        if header[4..8] != VERSION.to_le_bytes() {
+            return Err(self.damaged("its format version is unknown, unless a newer program wrote it"));
+        }
+        self.chain.identity.copy_from_slice(&header[8..]);
+        Ok(())
     }
 
     /// What the snapshot covers.
@@ -179,13 +203,13 @@ impl SnapshotReader {
                 Ok(Some(bytes))
             }
             (Kind::End, bytes) if bytes == self.length.to_le_bytes() => {
-                if self.file.read(&mut [0])? != 0 {
-                    return Err(damaged("something follows its end"));
+                if self.file.length()? != self.offset {
+                    return Err(self.damaged("something follows its end"));
                 }
                 self.ended = true;
                 Ok(None)
             }
-            _ => Err(damaged("its parts are not in order")),
+            _ => Err(self.damaged("its parts are not in order")),
         }
     }
 
@@ -197,22 +221,33 @@ impl SnapshotReader {
 
     fn part(&mut self) -> io::Result<(Kind, Vec<u8>)> {
         let mut head = [0; 5];
-        self.file.read_exact(&mut head)?;
+        self.take(&mut head)?;
         let kind = [Kind::Meta, Kind::Chunk, Kind::End]
             .into_iter()
             .find(|kind| *kind as u8 == head[0])
-            .ok_or_else(|| damaged("it has a part of unknown kind"))?;
+            .ok_or_else(|| self.damaged("it has a part of unknown kind"))?;
         let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
         if length > 2 * SNAPSHOT_CHUNK {
-            return Err(damaged("it has a part that is too long"));
+            return Err(self.damaged("it has a part that is too long"));
         }
         let mut sealed = vec![0; length];
-        self.file.read_exact(&mut sealed)?;
-        let content = self
-            .ring
-            .open(&self.chain.aad(kind), &sealed)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        self.take(&mut sealed)?;
+        let content = self.ring.open(&self.chain.aad(kind), &sealed).map_err(|error| self.damaged(error))?;
         Ok((kind, content))
+    }
+
+    fn take(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(self.offset, buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged("it is cut off"),
+            _ => error,
+        })?;
+        self.offset += buffer.len() as u64;
+        Ok(())
+    }
+
+    fn damaged(&self, what: impl Display) -> io::Error {
+        let path = self.path.display();
+        io::Error::new(io::ErrorKind::InvalidData, format!("snapshot {path} is damaged: {what}"))
     }
 }
 
@@ -229,60 +264,5 @@ impl Read for SnapshotReader {
     }
 }
 
-fn damaged(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("snapshot is damaged: {what}"))
-}
-
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::raft::types::{StoredMembership, log_id};
-
-    fn write(path: &Path, ring: &KeyRing, content: &[u8]) {
-        let meta =
-            SnapshotMeta { last_log_id: Some(log_id(3, 17)), last_membership: StoredMembership::default() };
-        let mut writer = SnapshotWriter::create(path, ring, &meta).unwrap();
-        writer.write_all(content).unwrap();
-        assert_eq!(writer.finish().unwrap(), content.len() as u64);
-    }
-
-    #[test]
-    fn a_snapshot_is_read_back_over_several_chunks() {
-        let directory = tempfile::tempdir().unwrap();
-        let ring = KeyRing::in_memory().unwrap();
-        let path = directory.path().join("snapshot");
-        let content: Vec<u8> = (0..3 * SNAPSHOT_CHUNK + 5).map(|at| (at % 251) as u8).collect();
-        write(&path, &ring, &content);
-        let mut reader = SnapshotReader::open(&path, &ring).unwrap();
-        assert_eq!(reader.meta().last_log_id, Some(log_id(3, 17)));
-        let mut read = Vec::new();
-        reader.read_to_end(&mut read).unwrap();
-        assert!(read == content);
-        reader.finish().unwrap();
-    }
-
-    #[test]
-    fn every_change_is_noticed_before_the_end() {
-        let directory = tempfile::tempdir().unwrap();
-        let ring = KeyRing::in_memory().unwrap();
-        let path = directory.path().join("snapshot");
-        write(&path, &ring, b"content of the snapshot");
-        let whole = fs::read(&path).unwrap();
-        let check = |bytes: &[u8]| {
-            fs::write(&path, bytes).unwrap();
-            SnapshotReader::open(&path, &ring).and_then(SnapshotReader::finish)
-        };
-        assert!(check(&whole).is_ok());
-        for position in 0..whole.len() {
-            assert!(check(&whole[..position]).is_err(), "cut at {position}");
-            let mut changed = whole.clone();
-            changed[position] ^= 0x10;
-            assert!(check(&changed).is_err(), "byte {position}");
-        }
-        let mut longer = whole.clone();
-        longer.push(0);
-        assert!(check(&longer).is_err());
-    }
-}
+mod tests;

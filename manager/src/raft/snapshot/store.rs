@@ -1,12 +1,11 @@
 //! The directory of snapshots: the newest, and the one before it.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coracle_seal::{KeyRing, sync_directory};
+use coracle_disk::Storage;
+use coracle_seal::KeyRing;
 
 use super::file::{SnapshotReader, SnapshotWriter};
 use crate::raft::error::RaftStartError;
@@ -20,13 +19,13 @@ const KEPT: usize = 2;
 /// A complete, checked snapshot file.
 #[derive(Debug, Clone)]
 pub(crate) struct SnapshotFile {
-    path: PathBuf,
+    name: String,
 }
 
 /// The snapshots of one manager.
 #[derive(Debug)]
 pub(crate) struct SnapshotStore {
-    directory: PathBuf,
+    storage: Arc<dyn Storage>,
     ring: KeyRing,
     sequence: AtomicU64,
     current: Mutex<Option<(SnapshotMeta, SnapshotFile)>>,
@@ -37,124 +36,152 @@ impl SnapshotStore {
     ///
     /// `purged` is the last entry that the log no longer holds; a snapshot must reach it.
     pub(crate) fn open(
-        directory: &Path,
+        storage: Arc<dyn Storage>,
         ring: &KeyRing,
         purged: Option<u64>,
     ) -> Result<Arc<Self>, RaftStartError> {
-        fs::create_dir_all(directory).map_err(failed("creating", directory))?;
-        let mut names = Vec::new();
-        for entry in fs::read_dir(directory).map_err(failed("listing", directory))? {
-            let path = entry.map_err(failed("listing", directory))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.ends_with(TEMPORARY) {
-                fs::remove_file(&path).map_err(failed("removing", &path))?;
-            } else if name.ends_with(SUFFIX) {
-                names.push(path);
-            }
-        }
-        // The names sort by index, then term.
-        names.sort();
-        let store = Self {
-            directory: directory.to_owned(),
-            ring: ring.clone(),
-            sequence: AtomicU64::new(0),
-            current: Mutex::new(None),
-        };
+        let store =
+            Self { storage, ring: ring.clone(), sequence: AtomicU64::new(0), current: Mutex::new(None) };
+        store.remove_unfinished()?;
+        let names = store.names().map_err(store.failed("listing", ""))?;
         let current = store.newest_readable(names, purged)?;
         *store.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
         Ok(Arc::new(store))
     }
 
+    fn remove_unfinished(&self) -> Result<(), RaftStartError> {
+        let names = self.storage.list().map_err(self.failed("listing", ""))?;
+        for name in names.iter().filter(|name| name.ends_with(TEMPORARY)) {
+            self.storage.remove(name).map_err(self.failed("removing", name))?;
+        }
+        Ok(())
+    }
+
+    /// The names of all snapshots, oldest first.
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = self.storage.list()?;
+        names.retain(|name| name.ends_with(SUFFIX));
+        // They sort by index, then term.
+        names.sort();
+        Ok(names)
+    }
+
     fn newest_readable(
         &self,
-        names: Vec<PathBuf>,
+        names: Vec<String>,
         purged: Option<u64>,
     ) -> Result<Option<(SnapshotMeta, SnapshotFile)>, RaftStartError> {
-        let mut damage: Option<(PathBuf, String)> = None;
-        for path in names.into_iter().rev() {
-            match self.verify(&path) {
+        let mut damaged: Vec<(String, String)> = Vec::new();
+        let mut usable = None;
+        for name in names.into_iter().rev() {
+            match self.verify(&name) {
                 Ok(meta) if meta.last_log_id.map(|log_id| log_id.index) >= purged => {
-                    if let Some((path, what)) = &damage {
-                        set_aside(path, what)?;
-                    }
-                    return Ok(Some((meta, SnapshotFile { path })));
+                    usable = Some((meta, SnapshotFile { name }));
+                    break;
                 }
                 Ok(_) => break,
-                Err(error) => damage = damage.or(Some((path, error.to_string()))),
+                Err(error) => damaged.push((name, error.to_string())),
             }
         }
-        match (damage, purged) {
-            (Some((path, what)), Some(_)) => Err(RaftStartError::SnapshotDamaged { path, what }),
-            (None, Some(index)) => Err(RaftStartError::SnapshotDamaged {
-                path: self.directory.clone(),
-                what: format!("no snapshot is there that covers entry {index}"),
+        match (&usable, damaged.first(), purged) {
+            (None, Some((name, what)), Some(_)) => Err(RaftStartError::SnapshotDamaged {
+                path: self.storage.path().join(name),
+                what: what.clone(),
             }),
-            (Some((path, what)), None) => {
-                // The log still holds everything.
-                set_aside(&path, &what)?;
-                Ok(None)
+            (None, None, Some(index)) => {
+                Err(RaftStartError::SnapshotMissing { path: self.storage.path().to_owned(), index })
             }
-            (None, None) => Ok(None),
+            // There is an older one, or the log still holds everything.
+            _ => {
+                for (name, what) in &damaged {
+                    self.set_aside(name, what)?;
+                }
+                Ok(usable)
+            }
         }
     }
 
+    fn set_aside(&self, name: &str, what: &str) -> Result<(), RaftStartError> {
+        let path = self.storage.path().join(name);
+        tracing::error!(path = %path.display(), what, "a snapshot is damaged; using what is older");
+        self.storage.rename(name, &format!("{name}.damaged")).map_err(self.failed("setting aside", name))
+    }
+
+    fn failed(
+        &self,
+        operation: &'static str,
+        name: &str,
+    ) -> impl FnOnce(io::Error) -> RaftStartError + use<> {
+        let path = self.storage.path().join(name);
+        move |source| RaftStartError::File { operation, path, source }
+    }
+
     /// Reads a whole file; returns what it covers.
-    pub(crate) fn verify(&self, path: &Path) -> io::Result<SnapshotMeta> {
-        let reader = SnapshotReader::open(path, &self.ring)?;
+    fn verify(&self, name: &str) -> io::Result<SnapshotMeta> {
+        let reader = SnapshotReader::open(&*self.storage, name, &self.ring)?;
         let meta = reader.meta().clone();
         reader.finish()?;
         Ok(meta)
     }
 
     pub(crate) fn reader(&self, file: &SnapshotFile) -> io::Result<SnapshotReader> {
-        SnapshotReader::open(&file.path, &self.ring)
+        SnapshotReader::open(&*self.storage, &file.name, &self.ring)
     }
 
     /// Begins a file under a temporary name.
-    pub(crate) fn begin(&self, meta: &SnapshotMeta) -> io::Result<(PathBuf, SnapshotWriter)> {
+    pub(crate) fn begin(&self, meta: &SnapshotMeta) -> io::Result<(String, SnapshotWriter)> {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory.join(format!("{sequence}{TEMPORARY}"));
-        let writer = SnapshotWriter::create(&path, &self.ring, meta)?;
-        Ok((path, writer))
+        let name = format!("{sequence}{TEMPORARY}");
+        match SnapshotWriter::create(&*self.storage, &name, &self.ring, meta) {
+            Ok(writer) => Ok((name, writer)),
+            Err(error) => {
+                self.discard(&name);
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes a file that was begun and is of no use.
+    pub(crate) fn discard(&self, name: &str) {
+        // Best effort: a leftover is removed at the next start.
+        let _ = self.storage.remove(name);
     }
 
     /// Names a file that was finished and not adopted yet.
-    pub(crate) fn finished(&self, path: PathBuf) -> SnapshotFile {
-        SnapshotFile { path }
+    pub(crate) fn finished(&self, name: String) -> SnapshotFile {
+        SnapshotFile { name }
     }
 
     /// Makes a finished file the current snapshot, after reading it back; removes those before the previous one.
     pub(crate) fn adopt(&self, meta: &SnapshotMeta, file: SnapshotFile) -> io::Result<SnapshotFile> {
-        let wanted = self.directory.join(name(meta));
-        if file.path != wanted {
-            let found = self.verify(&file.path)?;
+        let wanted = name(meta);
+        if file.name != wanted {
+            let found = self.verify(&file.name)?;
             if found.last_log_id != meta.last_log_id {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     "snapshot covers other entries than was said",
                 ));
             }
-            fs::rename(&file.path, &wanted)?;
-            sync_directory(&self.directory).map_err(io::Error::other)?;
+            coracle_crash_point::crash_point!("snapshot.before-rename");
+            self.storage.rename(&file.name, &wanted)?;
+            coracle_crash_point::crash_point!("snapshot.after-rename");
+            self.storage.sync_directory()?;
         }
-        let file = SnapshotFile { path: wanted };
+        let file = SnapshotFile { name: wanted };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some((meta.clone(), file.clone()));
-        self.remove_old()?;
+        coracle_crash_point::crash_point!("snapshot.before-remove-old");
+        self.remove_before(&file.name)?;
         Ok(file)
     }
 
-    fn remove_old(&self) -> io::Result<()> {
-        let mut paths = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == &SUFFIX[1..]) {
-                paths.push(path);
-            }
-        }
-        paths.sort();
-        let surplus = paths.len().saturating_sub(KEPT);
-        for path in &paths[..surplus] {
-            fs::remove_file(path)?;
+    /// Removes what is older than `current` and the one before it.
+    fn remove_before(&self, current: &str) -> io::Result<()> {
+        let mut older = self.names()?;
+        older.retain(|name| name.as_str() < current);
+        let surplus = (older.len() + 1).saturating_sub(KEPT);
+        for name in &older[..surplus] {
+            self.storage.remove(name)?;
         }
         Ok(())
     }
@@ -168,16 +195,4 @@ impl SnapshotStore {
 fn name(meta: &SnapshotMeta) -> String {
     let (index, term) = meta.last_log_id.as_ref().map_or((0, 0), |log_id| (log_id.index, term_of(log_id)));
     format!("{index:020}-{term:020}{SUFFIX}")
-}
-
-fn set_aside(path: &Path, what: &str) -> Result<(), RaftStartError> {
-    tracing::error!(path = %path.display(), what, "a snapshot is damaged; using what is older");
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".damaged");
-    fs::rename(path, PathBuf::from(aside)).map_err(failed("setting aside", path))
-}
-
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RaftStartError + use<> {
-    let path = path.to_owned();
-    move |source| RaftStartError::File { operation, path, source }
 }

@@ -15,11 +15,11 @@ use openraft::{RaftNetworkFactory as _, RaftNetworkV2 as _};
 
 use crate::raft::identity::Identity;
 use crate::raft::log_store::LogStore;
-use crate::raft::network::{PeerFactory, Peers};
+use crate::raft::network::{Http2, PeerFactory, Peers};
 use crate::raft::settings::{BATCH_BYTES, MESSAGE_LIMIT, config};
 use crate::raft::snapshot::SnapshotStore;
 use crate::raft::types::{Command, Member, Payload, Vote};
-use crate::raft::{ConnectError, Limits, PeerConnector, Timing, endpoint, wire};
+use crate::raft::{ConnectError, Host, Limits, PeerConnector, Timing, endpoint, wire};
 
 #[test]
 fn what_must_be_set_is_set() {
@@ -47,7 +47,7 @@ async fn a_batch_is_bounded_in_bytes_and_never_empty() {
     let payload = wire::encode_payload(&Payload::Normal(Command(Bytes::from(vec![0; 400_000]))));
     let entries = (0..10).map(|index| Entry { index, term: 1, payload: payload.clone() }).collect();
     log.append(entries, Box::new(|_| {})).unwrap();
-    let mut store = LogStore::new(log);
+    let mut store = LogStore::<Host>::new(log);
     assert_eq!(store.limited_get_log_entries(0, 10).await.unwrap().len(), 2);
     let large = wire::encode_payload(&Payload::Normal(Command(Bytes::from(vec![0; 3 << 19]))));
     let directory = tempfile::tempdir().unwrap();
@@ -55,7 +55,7 @@ async fn a_batch_is_bounded_in_bytes_and_never_empty() {
     let log = Arc::new(Log::open(storage, KeyRing::in_memory().unwrap(), &Options::default()).unwrap());
     let entries = (0..3).map(|index| Entry { index, term: 1, payload: large.clone() }).collect();
     log.append(entries, Box::new(|_| {})).unwrap();
-    assert_eq!(LogStore::new(log).limited_get_log_entries(0, 3).await.unwrap().len(), 1);
+    assert_eq!(LogStore::<Host>::new(log).limited_get_log_entries(0, 3).await.unwrap().len(), 1);
 }
 
 /// Connects to an address where nobody listens.
@@ -67,10 +67,14 @@ impl PeerConnector for Nobody {
     }
 }
 
-fn factory(directory: &std::path::Path) -> PeerFactory {
+fn factory(directory: &std::path::Path) -> PeerFactory<Host> {
     let ring = KeyRing::in_memory().unwrap();
     let identity = Identity { cluster_id: "cluster".to_owned(), raft_id: 1 };
-    PeerFactory(Peers::new(identity, Arc::new(Nobody), SnapshotStore::open(directory, &ring, None).unwrap()))
+    PeerFactory::new(Peers::new(
+        identity,
+        Arc::new(Http2(Arc::new(Nobody))),
+        SnapshotStore::open(Arc::new(DiskStorage::unlocked(directory).unwrap()), &ring, None).unwrap(),
+    ))
 }
 
 #[tokio::test]
@@ -96,9 +100,11 @@ async fn a_peer_that_falls_silent_is_a_timeout_and_not_unreachable() {
     let ring = KeyRing::in_memory().unwrap();
     let identity = Identity { cluster_id: "cluster".to_owned(), raft_id: 1 };
     let silent = Arc::new(Silent(listener.local_addr().unwrap().to_string()));
-    let snapshots = SnapshotStore::open(directory.path(), &ring, None).unwrap();
-    let mut peer =
-        PeerFactory(Peers::new(identity, silent, snapshots)).new_client(2, &Member::default()).await;
+    let snapshots =
+        SnapshotStore::open(Arc::new(DiskStorage::unlocked(directory.path()).unwrap()), &ring, None).unwrap();
+    let mut peer = PeerFactory::<Host>::new(Peers::new(identity, Arc::new(Http2(silent)), snapshots))
+        .new_client(2, &Member::default())
+        .await;
     let answer =
         peer.vote(VoteRequest::new(Vote::new(5, 1), None), RPCOption::new(Duration::from_millis(200))).await;
     assert!(

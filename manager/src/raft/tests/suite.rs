@@ -9,6 +9,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use super::lab::ListState;
+use crate::raft::Host;
 use crate::raft::log_store::LogStore;
 use crate::raft::snapshot::SnapshotStore;
 use crate::raft::state_machine::StateMachine;
@@ -25,8 +26,13 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         // Small enough that segments and the cache's bound play a part.
         let options = Options { segment_bytes: 2000, cache_bytes: 100, ..Options::default() };
         let log = Arc::new(Log::open(storage, ring.clone(), &options).unwrap());
-        let snapshots = SnapshotStore::open(&directory.path().join("snapshots"), &ring, None).unwrap();
-        Ok((directory, LogStore::new(log), StateMachine::new(Arc::new(ListState::default()), snapshots)))
+        let snapshots = Arc::new(DiskStorage::unlocked(&directory.path().join("snapshots")).unwrap());
+        let snapshots = SnapshotStore::open(snapshots, &ring, None).unwrap();
+        Ok((
+            directory,
+            LogStore::<Host>::new(log),
+            StateMachine::new(Arc::new(ListState::default()), snapshots),
+        ))
     }
 }
 

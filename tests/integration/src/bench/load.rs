@@ -8,13 +8,14 @@ use coracle_proto::v1;
 use coracle_proto::v1::services_client::ServicesClient;
 use tonic::transport::{Channel, Endpoint};
 
+use super::interrupt;
 use super::report::{Report, quantile};
 use crate::lab::Lab;
 
 /// Clients at the same time, with the writes per second that are wanted.
-const CLIENTS: [(usize, f64); 3] = [(1, 1600.0), (8, 4000.0), (64, 12_000.0)];
+pub(super) const CLIENTS: [(usize, f64); 3] = [(1, 1600.0), (8, 4000.0), (64, 12_000.0)];
 /// How long each number of clients writes.
-const LENGTH: Duration = Duration::from_secs(5);
+pub(super) const LENGTH: Duration = Duration::from_secs(5);
 /// Wanted latencies with 64 clients, in milliseconds: half of all, and 99 of 100.
 const LATENCY: (f64, f64) = (5.0, 15.0);
 
@@ -24,29 +25,28 @@ pub(super) fn measure(lab: &mut Lab, repetitions: u32, report: &mut Report) -> R
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for round in 0..repetitions {
         for (clients, target) in CLIENTS {
+            interrupt::check()?;
             let start = Instant::now();
-            let mut latencies = runtime.block_on(all(&socket, clients, round))?;
-            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 writes")]
-            let rate = latencies.len() as f64 / start.elapsed().as_secs_f64();
-            latencies.sort_by(f64::total_cmp);
-            let wanted = (clients == 64).then_some(LATENCY);
-            report.add(&format!("writes, {clients} clients"), "1/s", target, rate);
-            let (half, most) = (quantile(&latencies, 0.5), quantile(&latencies, 0.99));
-            report.add(
-                &format!("write latency, {clients} clients, p50"),
-                "ms",
-                wanted.map(|both| both.0),
-                half,
-            );
-            report.add(
-                &format!("write latency, {clients} clients, p99"),
-                "ms",
-                wanted.map(|both| both.1),
-                most,
-            );
+            let latencies = runtime.block_on(all(&socket, clients, round))?;
+            add(report, clients, target, start.elapsed(), latencies);
         }
     }
     Ok(())
+}
+
+/// Adds what some clients did within a time: latencies are in milliseconds.
+pub(super) fn add(report: &mut Report, clients: usize, target: f64, time: Duration, mut latencies: Vec<f64>) {
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 writes")]
+    let rate = latencies.len() as f64 / time.as_secs_f64();
+    latencies.sort_by(f64::total_cmp);
+    let wanted = (clients == 64).then_some(LATENCY);
+    report.add(&format!("writes, {clients} clients"), "1/s", target, rate);
+    for (part, name, target) in
+        [(0.5, "p50", wanted.map(|both| both.0)), (0.99, "p99", wanted.map(|both| both.1))]
+    {
+        let name = format!("write latency, {clients} clients, {name}");
+        report.add(&name, "ms", target, quantile(&latencies, part));
+    }
 }
 
 /// Runs all clients; gives the latency of every write in milliseconds.

@@ -1,0 +1,111 @@
+//! Plans and verdicts that land after something else has: what the view said when they were made no longer holds.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod world;
+
+use std::time::Duration;
+
+use coracle_manager_core::{Change, RefusalKind};
+use coracle_model::id::NodeId;
+use coracle_model::node::NodeState;
+use coracle_model::task::{DesiredState, TaskState};
+use coracle_model::version::Version;
+use world::{Key, World, build};
+
+/// One replica on the first of two nodes, running.
+fn running() -> World {
+    let mut world = World::default();
+    world.add_nodes(2);
+    world.add_service(build::service_spec("web", 1));
+    world.converge();
+    assert_eq!(world.task("web.1").node, Some(NodeId::from_bits(1)));
+    world
+}
+
+fn refused(world: &mut World, changes: Vec<Change>) -> String {
+    let refusal = world.apply(changes).0.into_result().unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Stale, "{refusal}");
+    refusal.message
+}
+
+#[test]
+fn a_successor_does_not_begin_beside_a_task_that_was_given_a_node_meanwhile() {
+    let mut world = World::default();
+    world.add_nodes(1);
+    let service = world.add_service(build::service_spec("web", 1));
+    let plan = world.plan(Key::Service(service));
+    world.write(plan.changes);
+    let assignment = world.plan(Key::Schedule).changes;
+    world.update_service(service, |spec| spec.task.force_update += 1);
+    let replacement = world.plan(Key::Service(service)).changes;
+    world.write(assignment);
+    assert!(refused(&mut world, replacement).contains("may still run"));
+    world.settle();
+    assert_eq!(world.task("web.1#2").desired, DesiredState::Ready, "it waits for the first to end");
+}
+
+#[test]
+fn a_successor_does_not_begin_when_the_lost_node_came_back_meanwhile() {
+    let mut world = running();
+    let node = world.task("web.1").node.unwrap();
+    world.set_node_state(node, NodeState::Down);
+    let service = world.services["web"];
+    let replacement = world.plan(Key::Service(service)).changes;
+    world.set_node_state(node, NodeState::Ready);
+    assert!(refused(&mut world, replacement).contains("may still run"));
+    assert!(world.plan(Key::Service(service)).is_empty(), "the task runs on");
+}
+
+#[test]
+fn a_task_is_not_started_when_the_lost_node_of_its_predecessor_came_back_meanwhile() {
+    let mut world = running();
+    let node = world.task("web.1").node.unwrap();
+    let service = world.services["web"];
+    world.update_service(service, |spec| spec.task.force_update += 1);
+    let plan = world.plan(Key::Service(service));
+    world.write(plan.changes);
+    let replacement = world.task("web.1#2");
+    assert_eq!(replacement.desired, DesiredState::Ready);
+    let start = Change::RaiseDesired { task: replacement.id, desired: DesiredState::Running };
+    assert!(refused(&mut world, vec![start.clone()]).contains("may still run"));
+    world.set_node_state(node, NodeState::Down);
+    world.write(vec![start]);
+}
+
+#[test]
+fn a_node_is_not_ready_before_what_was_given_up_there_has_ended() {
+    let mut world = running();
+    let lost = world.task("web.1");
+    let node = lost.node.unwrap();
+    world.set_node_state(node, NodeState::Down);
+    // The verdict was slow: the node has a session again, and said that it is in step, before its task was given up.
+    world.settle();
+    world.set_node_state(node, NodeState::Ready);
+    assert_eq!(world.state.node(node).unwrap().status.state, NodeState::Down);
+    world.report(&lost, TaskState::Shutdown, "");
+    world.set_node_state(node, NodeState::Ready);
+    assert_eq!(world.state.node(node).unwrap().status.state, NodeState::Ready);
+}
+
+#[test]
+fn a_node_gets_no_more_tasks_of_a_service_than_it_may_have() {
+    let mut world = World::default();
+    world.add_nodes(1);
+    let mut spec = build::service_spec("web", 2);
+    spec.task.placement.max_replicas_per_node = 1;
+    let service = world.add_service(spec);
+    let plan = world.plan(Key::Service(service));
+    world.write(plan.changes);
+    let assign = |task: coracle_model::task::Task| Change::AssignTask {
+        task: task.id,
+        expected: task.version,
+        node: NodeId::from_bits(1),
+        node_version: Version::default(),
+        generic: std::collections::BTreeMap::new(),
+    };
+    let (first, second) = (assign(world.task("web.1")), assign(world.task("web.2")));
+    world.write(vec![first]);
+    assert!(refused(&mut world, vec![second]).contains("has 1 tasks"));
+    world.tick(Duration::from_secs(1));
+    assert!(world.plan(Key::Schedule).is_empty());
+}

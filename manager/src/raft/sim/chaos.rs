@@ -1,0 +1,41 @@
+//! Everything at once, by seed.
+
+use std::time::Duration;
+
+use super::cluster::small;
+use super::nemesis::Nemesis;
+use super::seeds::{for_each, run};
+use super::world::Watch;
+
+/// How long harm is done, in virtual time.
+const HARM: Duration = Duration::from_secs(4);
+
+/// One run; returns the number that stands for all that happened.
+async fn chaos(seed: u64) -> Result<u64, String> {
+    let size = if seed % 3 == 0 { 5 } else { 3 };
+    let mut watch = Watch::over(seed, small(), size).await?;
+    let world = watch.world.clone();
+    world.serve(3);
+    let mut nemesis = Nemesis::new(world.clone());
+    let result = match nemesis.run(&mut watch, HARM).await {
+        Ok(()) => watch.recover().await,
+        failed => failed,
+    };
+    if std::env::var_os("CORACLE_RAFT_SEED").is_some() {
+        println!("{}{:?} {:?}", world.story(), nemesis.counts, world.network.calls());
+    }
+    result.map(|()| world.trace()).map_err(|what| format!("{}{what}", world.story()))
+}
+
+#[test]
+fn chaos_breaks_nothing() {
+    for_each("chaos_breaks_nothing", 200, async |seed| chaos(seed).await.map(|_| ()));
+}
+
+#[test]
+fn the_same_seed_does_the_same() {
+    for seed in 1000..1004 {
+        let first = run(seed, chaos(seed)).unwrap();
+        assert_eq!(run(seed, chaos(seed)).unwrap(), first, "seed {seed}");
+    }
+}

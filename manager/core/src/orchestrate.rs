@@ -5,6 +5,7 @@
 
 mod fit;
 mod global;
+mod job;
 mod node;
 mod reap;
 mod replicated;
@@ -18,5 +19,6 @@ pub use reap::plan_reap;
 pub use service::plan_service;
 
 pub(crate) use fit::{constraints_admit, takes_global_task};
+pub(crate) use job::counts as run_counts;
 pub(crate) use restart::is_settled;
 pub(crate) use slot::slots_of;

@@ -33,7 +33,7 @@ impl Writing {
             created_at: self.time,
             previous_spec: None,
             update: None,
-            job: service.spec.mode.is_job().then(|| self.first_run()),
+            job: service.spec.mode.is_job().then(|| self.first_run(&service.spec)),
             ..service.clone()
         });
         Ok(())
@@ -54,7 +54,10 @@ impl Writing {
             previous.mode = spec.mode;
         }
         if spec.mode.is_job() {
-            if changed || spec.mode != present.spec.mode {
+            // More or fewer completions are no reason to do all of it again. What runs by the clock begins when it is due, unless the operator says now.
+            let forced = spec.task.force_update != present.spec.task.force_update;
+            let begins = spec.job.schedule.is_none() && changed;
+            if begins || forced {
                 service.job = Some(self.next_run(present.job));
             }
         } else if changed || present.update.as_ref().is_some_and(|update| update.state.is_paused()) {
@@ -108,13 +111,19 @@ impl Writing {
         (slots > 0).then(|| UpdateProgress::begun(state, self.time, slots, message))
     }
 
-    fn first_run(&self) -> JobStatus {
-        JobStatus { run: 1, started_at: self.time, ended_at: None, scheduled_until: self.time }
+    /// What runs by the clock has not begun yet.
+    fn first_run(&self, spec: &ServiceSpec) -> JobStatus {
+        let run = u64::from(spec.job.schedule.is_none());
+        JobStatus { run, ..self.began() }
+    }
+
+    const fn began(&self) -> JobStatus {
+        JobStatus { run: 0, started_at: self.time, ended_at: None, scheduled_until: self.time }
     }
 
     fn next_run(&self, present: Option<JobStatus>) -> JobStatus {
         let run = present.map_or(0, |job| job.run) + 1;
-        JobStatus { run, ..self.first_run() }
+        JobStatus { run, ..self.began() }
     }
 
     pub(super) fn set_job_status(&mut self, id: ServiceId, expected: Version, job: JobStatus) -> Applied {

@@ -37,7 +37,8 @@ impl Writing {
             return Err(Refusal::new(RefusalKind::Stale, message));
         }
         // Two plans made from one view would otherwise fill a slot twice.
-        let holder = |held: &&Arc<Task>| held.is_live() && Some(held.id) != beside;
+        // Runs of a job may overlap.
+        let holder = |held: &&Arc<Task>| held.is_live() && Some(held.id) != beside && held.run == task.run;
         if let Some(holder) = self.state.tasks_of_slot(task.service, task.slot).find(holder) {
             let message =
                 format!("slot {} of service {} is held by task {}", task.slot, task.service, holder.id);
@@ -133,7 +134,7 @@ impl Writing {
         let beside = |other: &&Arc<Task>| {
             other.id != task.id
                 && other.may_run()
-                && !(start_first && other.is_live())
+                && !((start_first || other.run != task.run) && other.is_live())
                 && other.node.is_some_and(|node| !self.state.is_node_lost(node))
         };
         match self.state.tasks_of_slot(task.service, task.slot).find(beside) {

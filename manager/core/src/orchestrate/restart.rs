@@ -42,6 +42,10 @@ pub(super) fn refusal(
 ) -> Option<String> {
     let policy = &service.spec.task.restart;
     match (policy.condition, ended.status.state) {
+        // What has done its work is never done again.
+        (_, TaskState::Complete) if service.spec.mode.is_job() => {
+            return Some("it completed".to_owned());
+        }
         (RestartCondition::None, _) => return Some("it ended and the restart condition is none".to_owned()),
         (RestartCondition::OnFailure, TaskState::Complete) => {
             return Some("it completed and the restart condition is on-failure".to_owned());

@@ -10,7 +10,7 @@ use coracle_model::task::{DesiredState, Task, TaskState};
 use coracle_model::time::Timestamp;
 
 use super::slot::{SlotTasks, give_up};
-use super::{fit, global, replicated, restart, slots_of};
+use super::{fit, global, job, replicated, restart, slots_of};
 use crate::change::Change;
 use crate::plan::{Plan, PlanContext, Waiting};
 use crate::state::State;
@@ -31,8 +31,9 @@ pub fn plan_service(state: &State, id: ServiceId, context: &mut PlanContext<'_>)
                 replicated::plan(state, service, slots, replicas, context)
             }
             ServiceMode::Global => global::plan(state, service, slots, context),
-            // Jobs are planned nowhere yet: the command line and the API refuse them.
-            ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => Plan::default(),
+            ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => {
+                job::plan(state, service, &slots, context)
+            }
         },
     }
 }

@@ -107,6 +107,9 @@ fn progress(world: &World, service: &str) -> Vec<String> {
         progress.up_to_date,
         if progress.converged { "converged" } else { "not converged" }
     )];
+    if progress.counts.total > 0 {
+        lines.push(format!("{} of {} completed", progress.counts.completed, progress.counts.total));
+    }
     if progress.remaining > 0 {
         lines.push(format!("{} remaining", progress.remaining));
     }

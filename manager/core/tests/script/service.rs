@@ -95,6 +95,17 @@ fn set(spec: &mut ServiceSpec, options: &Options<'_>) {
         match key {
             "replicas" => spec.mode = ServiceMode::Replicated { replicas: value.parse().unwrap() },
             "global" => spec.mode = ServiceMode::Global,
+            "completions" => {
+                spec.mode = ServiceMode::ReplicatedJob { completions: value.parse().unwrap(), concurrent: 0 };
+            }
+            "concurrent" => {
+                if let ServiceMode::ReplicatedJob { concurrent, .. } = &mut spec.mode {
+                    *concurrent = value.parse().unwrap();
+                }
+            }
+            "global-job" => spec.mode = ServiceMode::GlobalJob,
+            "time-limit" => spec.job.time_limit = duration(value),
+            "ttl" => spec.job.time_to_live = Some(duration(value)),
             "image" => {
                 value.clone_into(&mut task.container.image.reference);
                 task.container.image.digest = digest(value);

@@ -188,9 +188,10 @@ impl World {
                 settled.lines.extend(changes.iter().map(|change| self.change_line(change)));
                 settled.rest.merge(Plan { changes: Vec::new(), ..plan });
                 let again = self.plan(key);
-                // A rollback is another wish, as if an operator had spoken.
-                let rolled_back =
-                    changes.iter().any(|change| matches!(change, Change::RollBackService { .. }));
+                // A rollback, or the removal of a job, is another wish, as if an operator had spoken.
+                let rolled_back = changes.iter().any(|change| {
+                    matches!(change, Change::RollBackService { .. } | Change::RemoveService { .. })
+                });
                 assert!(
                     again.is_empty() || rolled_back,
                     "{key:?} planned {changes:?} and then {:?}",

@@ -31,6 +31,13 @@ impl World {
             Change::SetUpdateProgress { service, progress, .. } => {
                 format!("update of {} {}", self.service_name(*service), progress.state)
             }
+            Change::SetJobStatus { service, job, .. } => format!(
+                "run {} of {} {}",
+                job.run,
+                self.service_name(*service),
+                if job.ended_at.is_some() { "ended" } else { "goes on" }
+            ),
+            Change::RemoveService { service, .. } => format!("remove {}", self.service_name(*service)),
             Change::RollBackService { service, message, .. } => {
                 format!("roll back {}: {}", self.service_name(*service), self.with_task_names(message))
             }

@@ -13,6 +13,7 @@ pub mod digest;
 pub mod image_ref;
 
 pub mod constraint;
+pub mod cron;
 pub mod health;
 pub mod job;
 pub mod mount;

@@ -104,10 +104,14 @@ fn with_full_disk(error: anyhow::Error, data_dir: &Path) -> anyhow::Error {
 /// A bare level is that of our own messages. Raft's library warns of each try to reach a manager that is down, many times a second;
 /// that a node is down is told once by the manager that finds it out.
 fn log_filter(level: &str) -> String {
+    /// Where that library says as an error what it tells its caller as well: that it did not take a change of members (its
+    /// lease had just ended, say), or an entry because it has stopped in an orderly way. The caller tries again, or says
+    /// what is to be said at the level that it deserves.
+    const TOLD_TWICE: &str = "openraft::raft::";
     if level.contains(['=', ',']) || matches!(level, "off" | "error") {
         return level.to_owned();
     }
-    format!("warn,openraft=error,coracle={level}")
+    format!("warn,openraft=error,{TOLD_TWICE}=off,coracle={level}")
 }
 
 async fn serve(args: DaemonArgs) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::dispatcher::Dispatcher;
-use crate::membership;
+use crate::membership::{MembershipApi, run_role_loop};
 use crate::reconcile::{self, LoopTable};
 use crate::store::Store;
 
@@ -31,6 +31,8 @@ pub struct Leading {
     pub dispatcher: Arc<Dispatcher>,
     /// What the loops did.
     pub loops: LoopTable,
+    /// Changes of who takes part in Raft: the one that also answers calls, so that there is one change at a time.
+    pub membership: MembershipApi,
 }
 
 /// Follows leadership until `stop`.
@@ -62,7 +64,9 @@ pub async fn run(leading: Leading, stop: CancellationToken) {
             _ = check.tick(), if term.is_some() => {
                 // Raft does not tell a leader that it was cut off. Its sessions must not outlast its majority: the agents are
                 // to find the leader that the others elect.
-                if leading.store.raft().read_barrier(MAJORITY_WAIT).await.is_err()
+                let raft = leading.store.raft();
+                if !raft.confirmed_within(MAJORITY_CHECK)
+                    && raft.read_barrier(MAJORITY_WAIT).await.is_err()
                     && let Some((number, token, tracker)) = term.take()
                 {
                     warn!(term = number, "no majority of the managers answers; its work is suspended");
@@ -80,7 +84,7 @@ pub async fn run(leading: Leading, stop: CancellationToken) {
 
 /// Starts everything that a leader does, once it has applied what its predecessors acknowledged.
 async fn run_term(leading: Leading, term: u64, stop: CancellationToken, tracker: TaskTracker) {
-    let Leading { store, dispatcher, loops } = leading;
+    let Leading { store, dispatcher, loops, membership } = leading;
     loop {
         let barrier = tokio::select! {
             () = stop.cancelled() => return,
@@ -93,6 +97,6 @@ async fn run_term(leading: Leading, term: u64, stop: CancellationToken, tracker:
         tokio::time::sleep(RETRY).await;
     }
     dispatcher.lead(term, &stop, &tracker);
-    tracker.spawn(reconcile::run(store.clone(), term, loops, stop.clone()));
-    tracker.spawn(membership::run_role_loop(store, dispatcher, term, stop));
+    tracker.spawn(reconcile::run(store, term, loops, stop.clone()));
+    tracker.spawn(run_role_loop(membership, term, stop));
 }

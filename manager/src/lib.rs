@@ -4,6 +4,7 @@
 //!
 //! - [`raft`]: the log, snapshots and the transport under openraft; nothing else knows openraft.
 //! - [`store`]: `view`, `propose`, `watch`: how everybody reads and writes the replicated state.
+//! - [`reserve`]: what happens before a disk is full.
 //! - [`leader`]: what runs only while this manager leads.
 //! - [`reconcile`]: the driver of the core's planners.
 //! - [`dispatcher`]: sessions of agents.
@@ -16,6 +17,7 @@
 pub mod codec;
 pub mod manager;
 pub mod raft;
+pub mod reserve;
 pub mod store;
 
 pub mod api;

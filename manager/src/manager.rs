@@ -37,6 +37,7 @@ use crate::leader::{self, Leading};
 use crate::membership::MembershipApi;
 use crate::raft::{RaftConfig, RaftNode, RaftStatus, Timing};
 use crate::reconcile::LoopTable;
+use crate::reserve::Reserve;
 use crate::rpc::forward::{self, Destination};
 use crate::rpc::member;
 use crate::rpc::peers::Peers;
@@ -51,6 +52,8 @@ const STRANGERS_MESSAGE_LIMIT: usize = 64 << 10;
 const JOIN_RETRY: Duration = Duration::from_millis(500);
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(5);
+/// How often to look at the room on the disk.
+const ROOM_PERIOD: Duration = Duration::from_secs(1);
 /// The Raft id of a cluster's first manager.
 const FIRST_RAFT_ID: u64 = 1;
 
@@ -83,6 +86,8 @@ pub struct ManagerConfig {
     pub timing: Timing,
     /// Snapshots after a few writes, for tests.
     pub small_log: bool,
+    /// Bytes of the disk kept back for the cluster's own writes; nothing for what suits the disk.
+    pub disk_reserve: Option<u64>,
 }
 
 /// How a manager begins.
@@ -153,14 +158,19 @@ impl Manager {
         )
         .await
         .map_err(|error| ApiError::new(Reason::Internal, format!("raft cannot start: {}", chain(&error))))?;
-        let store = Store::new(raft.clone(), replicated);
+        let store = Store::new(
+            raft.clone(),
+            replicated,
+            Reserve { directory: config.directory.clone(), bytes: config.disk_reserve },
+        );
         if let Start::Bootstrap { cluster, node } = start {
             bootstrap(&store, *cluster, *node, &config.address).await?;
         }
         let dispatcher = Arc::new(Dispatcher::new(store.clone()));
         let loops = LoopTable::default();
-        let routes = routes(&config, own, &store, &dispatcher, &loops, &peers);
-        let leading = Leading { store: store.clone(), dispatcher, loops };
+        let membership = MembershipApi::new(store.clone(), Arc::clone(&dispatcher));
+        let routes = routes(&config, own, &store, &dispatcher, &loops, &peers, membership.clone());
+        let leading = Leading { store: store.clone(), dispatcher, loops, membership };
         Ok(Self {
             own,
             raft_id,
@@ -185,6 +195,7 @@ impl Manager {
         tokio::select! {
             () = leader::run(self.leading.clone(), work.clone()) => {}
             () = place => {}
+            () = self.watch_room() => {}
         }
         work.cancel();
         if self.store.raft().status().borrow().is_leader()
@@ -193,6 +204,36 @@ impl Manager {
             info!(%error, "leadership was not handed over");
         }
         self.store.raft().shutdown().await;
+    }
+
+    /// Tells, once each time, when room on this manager's disk gets short and when there is enough again.
+    async fn watch_room(&self) {
+        let mut short = false;
+        loop {
+            match self.store.shortage() {
+                Some(shortage) if !short => {
+                    warn!(
+                        directory = %shortage.directory.display(),
+                        free = shortage.free,
+                        reserve = shortage.reserve,
+                        "{shortage}; free some space: this manager's daemon ends when there is none left"
+                    );
+                    short = true;
+                }
+                None if short => {
+                    info!("this manager's disk has room again");
+                    short = false;
+                }
+                _ => {}
+            }
+            tokio::time::sleep(ROOM_PERIOD).await;
+        }
+    }
+
+    /// What an operator should know of this manager.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.store.shortage().map(|shortage| shortage.to_string()).into_iter().collect()
     }
 
     /// Asks for a place in Raft until this manager has a vote. Its own log does not tell: it may have been taken out while it was
@@ -314,6 +355,7 @@ fn routes(
     dispatcher: &Arc<Dispatcher>,
     loops: &LoopTable,
     peers: &Peers,
+    membership: MembershipApi,
 ) -> Routes {
     macro_rules! limited {
         ($server:path, $service:expr) => {{
@@ -345,10 +387,7 @@ fn routes(
                 // Anybody may send these: a request for a certificate and what a machine says of itself.
                 .max_decoding_message_size(STRANGERS_MESSAGE_LIMIT),
         )
-        .add_service(limited!(
-            v1::membership_server::MembershipServer,
-            MembershipApi::new(store.clone(), Arc::clone(dispatcher))
-        ))
+        .add_service(limited!(v1::membership_server::MembershipServer, membership))
         .add_service(limited!(v1::dispatcher_server::DispatcherServer, DispatcherApi(Arc::clone(dispatcher))))
         .add_service(store.raft().service().into_server())
         .prepare()
@@ -388,7 +427,7 @@ fn known_raft_id(config: &ManagerConfig) -> Result<Option<u64>, ApiError> {
             Ok(Some(u64::from_be_bytes(bytes)))
         }
         Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(ApiError::new(Reason::Internal, error.to_string())),
+        Err(error) => Err(ApiError::new(Reason::Internal, chain(&error))),
     }
 }
 
@@ -398,7 +437,7 @@ fn remember_raft_id(config: &ManagerConfig, raft_id: u64) -> Result<u64, ApiErro
         .map_err(|error| internal(format!("creating {}: {error}", config.directory.display())))?;
     let path = config.directory.join(RAFT_ID_FILE);
     write_sealed_file(&config.keyring, &path, RAFT_ID_FILE.as_bytes(), &raft_id.to_be_bytes())
-        .map_err(|error| internal(error.to_string()))?;
+        .map_err(|error| internal(chain(&error)))?;
     Ok(raft_id)
 }
 

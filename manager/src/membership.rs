@@ -40,7 +40,8 @@ const RETRY: Duration = Duration::from_millis(500);
 pub struct MembershipApi {
     store: Store,
     dispatcher: Arc<Dispatcher>,
-    /// Membership changes are made one after another.
+    /// Membership changes are made one after another, also those of the role loop: one that gives a vote must not have looked
+    /// at a node before, and act after, another took it out, or Raft has a voter that no node stands for.
     turn: Arc<Mutex<()>>,
 }
 
@@ -168,8 +169,8 @@ pub fn keeps_quorum(view: &View, dispatcher: &Dispatcher, leaving: NodeId) -> Re
 }
 
 /// Takes nodes out of Raft that are asked to be workers, until `stop`.
-pub async fn run_role_loop(store: Store, dispatcher: Arc<Dispatcher>, term: u64, stop: CancellationToken) {
-    let api = MembershipApi::new(store.clone(), dispatcher);
+pub async fn run_role_loop(api: MembershipApi, term: u64, stop: CancellationToken) {
+    let store = api.store.clone();
     let mut feed = store.watch();
     loop {
         let mut failed = false;

@@ -2,9 +2,12 @@
 //!
 //! - [`Store::view`] is an immutable snapshot: what this manager has applied.
 //! - [`Store::barrier`] makes the next view at least as new as every write acknowledged before the call.
+//! - [`Store::decide`] looks, decides and writes, for requests of clients.
 //! - [`Store::propose`] writes: all changes or none, answered when a majority has synced and this manager applied it.
 //! - [`Store::watch`] tells which keys were touched; whoever is too slow is told to look at everything.
 
+mod barrier;
+mod decide;
 mod replicated;
 
 use std::sync::Arc;
@@ -17,10 +20,14 @@ use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 use coracle_proto::status::{ApiError, Reason};
 
+pub use decide::Decision;
 pub use replicated::{Replicated, TouchedReceiver, Wake};
+
+use barrier::Barriers;
 
 use crate::codec;
 use crate::raft::{RaftError, RaftNode};
+use crate::reserve::{self, Reserve, Shortage};
 
 /// Longest wait for a write, after which its outcome is unknown to the caller.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -29,11 +36,16 @@ pub const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Most bytes of one entry; larger work is split by whoever proposes it.
 pub const ENTRY_LIMIT: usize = 3 << 19;
 
+/// The author of what no operator asked for.
+const CONTROL_PLANE: &str = "manager";
+
 /// A handle on the replicated state; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     raft: RaftNode,
     replicated: Arc<Replicated>,
+    reserve: Arc<Reserve>,
+    barriers: Barriers,
 }
 
 /// A write that is to be made.
@@ -55,15 +67,15 @@ impl Write {
     /// A write of the control plane itself.
     #[must_use]
     pub fn internal(reason: &'static str, changes: Vec<Change>) -> Self {
-        Self { changes, actor: "manager".to_owned(), reason, idempotency: None, term: 0 }
+        Self { changes, actor: CONTROL_PLANE.to_owned(), reason, idempotency: None, term: 0 }
     }
 }
 
 impl Store {
-    /// Joins a Raft node and the state that it applies to.
+    /// Joins a Raft node and the state that it applies to, with the room that is kept back for the cluster's own writes.
     #[must_use]
-    pub const fn new(raft: RaftNode, replicated: Arc<Replicated>) -> Self {
-        Self { raft, replicated }
+    pub fn new(raft: RaftNode, replicated: Arc<Replicated>, reserve: Reserve) -> Self {
+        Self { raft, replicated, reserve: Arc::new(reserve), barriers: Barriers::default() }
     }
 
     /// What this manager has applied.
@@ -84,20 +96,48 @@ impl Store {
         self.replicated.watch()
     }
 
-    /// Waits until this manager, which must lead, has applied every write acknowledged so far.
+    /// Whether this manager's disk has too little room. Nothing when it cannot be told: a disk that does not answer fails
+    /// the log, which says more.
+    #[must_use]
+    pub fn shortage(&self) -> Option<Shortage> {
+        self.reserve.shortage(self.raft.space().ok()?)
+    }
+
+    /// Refuses what an operator asks for when it would use up the room that the cluster's own writes need.
+    fn admit(&self, write: &Write) -> Result<(), ApiError> {
+        if write.actor == CONTROL_PLANE {
+            return Ok(());
+        }
+        match self.shortage() {
+            Some(shortage) if !reserve::relieves(&write.changes, &self.view()) => {
+                let status = self.raft.status().borrow().clone();
+                Err(shortage.refusal(status.leader.as_ref().map_or("?", |leader| &leader.address)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until this manager, which must lead, has applied every write acknowledged so far. Reads that wait at the same time
+    /// share one confirmation by a majority.
     ///
     /// # Errors
     /// If it does not lead or cannot reach a majority.
     pub async fn barrier(&self) -> Result<View, ApiError> {
-        self.raft.read_barrier(READ_DEADLINE).await.map_err(raft_error)?;
+        let raft = self.raft.clone();
+        let confirm = move || {
+            let raft = raft.clone();
+            async move { raft.read_barrier(READ_DEADLINE).await.map(drop).map_err(raft_error) }
+        };
+        self.barriers.pass(confirm).await?;
         Ok(self.view())
     }
 
     /// Writes.
     ///
     /// # Errors
-    /// If a rule refuses it, if this manager does not lead, or if the outcome is unknown.
+    /// If a rule refuses it, if room on the disk is short, if this manager does not lead, or if the outcome is unknown.
     pub async fn propose(&self, write: Write) -> Result<Version, ApiError> {
+        self.admit(&write)?;
         let proposal = Proposal {
             changes: write.changes,
             actor: write.actor,

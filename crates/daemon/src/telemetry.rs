@@ -74,15 +74,10 @@ enum Style {
     Plain,
 }
 
-/// Where openraft says as an error what it tells its caller as well: that it did not take a change of members (its
-/// leader's lease had just ended, say), or an entry because it has stopped in an orderly way. The caller tries again or
-/// says what is to be said, at the level that it deserves.
-const TOLD_TWICE: &str = "openraft::raft::";
-
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
     let bare: Option<LevelFilter> = text.trim().parse().ok().filter(|_| !text.contains(['=', ',']));
     let directives = match bare {
-        Some(level) => format!("{},coracle={level},{TOLD_TWICE}=off", level.min(LevelFilter::WARN)),
+        Some(level) => format!("{},coracle={level}", level.min(LevelFilter::WARN)),
         None => text.to_owned(),
     };
     EnvFilter::builder()
@@ -221,9 +216,6 @@ mod tests {
         assert!(!text.contains("chatter"), "{text}");
         let text = logged("error", body);
         assert!(text.is_empty(), "{text}");
-        let body_of_raft = || tracing::error!(target: "openraft::raft::raft_inner", "has to forward request");
-        assert!(logged("info", body_of_raft).is_empty(), "its caller is told");
-        assert!(logged("warn,openraft=error", body_of_raft).contains("forward"), "unless somebody asks");
         let text = logged("off,h2=info", body);
         assert!(text.contains("chatter") && !text.contains("ours"), "{text}");
     }

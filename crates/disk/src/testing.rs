@@ -190,6 +190,18 @@ impl CrashStorage {
         }
     }
 
+    /// Removes a file, durably; named as for [`CrashStorage::content`].
+    pub fn forget(&self, path: &str) {
+        let (parent, name) = path.rsplit_once('/').map_or(("", path), |(parent, name)| (parent, name));
+        let mut disk = self.disk();
+        let Some(parent) = disk.find(self.directory, parent) else { return };
+        if let Ok(directory) = disk.directory(parent) {
+            directory.names.remove(name);
+            directory.durable.remove(name);
+            directory.pending.retain(|(changed, _)| changed != name);
+        }
+    }
+
     /// All files in this directory and the directories in it, named as for [`CrashStorage::content`].
     #[must_use]
     pub fn files(&self) -> Vec<String> {

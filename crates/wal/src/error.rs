@@ -1,6 +1,7 @@
 //! What can go wrong with the log.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use coracle_seal::SealError;
@@ -58,7 +59,7 @@ pub enum WalError {
     Storage {
         /// The operation, as in "writing".
         operation: &'static str,
-        /// The file, relative to the log's directory.
+        /// The file, relative to the log's directory while it is opened.
         file: String,
         /// The operating system's answer.
         source: Arc<io::Error>,
@@ -109,6 +110,16 @@ impl WalError {
         move |source| Self::Storage { operation, file, source: Arc::new(source) }
     }
 
+    /// Names the directory of the file too, for whoever sees only this error.
+    pub(crate) fn located(self, directory: &Path) -> Self {
+        match self {
+            Self::Storage { operation, file, source } => {
+                Self::Storage { operation, file: directory.join(file).display().to_string(), source }
+            }
+            other => other,
+        }
+    }
+
     /// Names a record that could not be sealed or opened.
     pub(crate) fn seal(sequence: u64) -> impl FnOnce(SealError) -> Self {
         move |source| Self::Seal { sequence, source: Arc::new(source) }
@@ -138,6 +149,16 @@ impl From<WalError> for io::Error {
             WalError::NotConsecutive { .. } | WalError::TooLarge { .. } => io::ErrorKind::InvalidInput,
             _ => io::ErrorKind::Other,
         };
-        Self::new(kind, error)
+        // Whoever takes this for text only (as Raft does) must not lose the cause.
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        if error.is_no_space() {
+            text.push_str(": the disk of the log is full; free some space, then start this manager again");
+        }
+        Self::new(kind, text)
     }
 }

@@ -85,6 +85,8 @@ struct Inner {
     lazy: Option<Bytes>,
     failure: Option<Arc<WalError>>,
     closing: bool,
+    /// The writer thread waits without a time limit.
+    asleep: bool,
     stats: Stats,
 }
 
@@ -214,8 +216,10 @@ impl Log {
         let mut inner = self.shared.writable()?;
         inner.memory.committed = Some(committed.clone());
         let first = inner.lazy.replace(committed).is_none();
+        // A writer that waits with a time limit writes it when that is over: no need to wake it.
+        let wake = first && (inner.asleep || self.shared.queued.is_some());
         drop(inner);
-        if first {
+        if wake {
             self.shared.notify();
         }
         Ok(())
@@ -413,6 +417,7 @@ impl Shared {
             lazy: None,
             failure: None,
             closing: false,
+            asleep: false,
             stats: Stats::default(),
         };
         inner.note_disk(&writer);
@@ -482,7 +487,9 @@ impl Shared {
                 return Next::End;
             }
             if !work_when_idle {
+                inner.asleep = true;
                 inner = self.wake.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                inner.asleep = false;
                 continue;
             }
             let mut idle = inner.closing;

@@ -90,6 +90,30 @@ fn every_cut_is_refused_or_harmless() {
 }
 
 #[test]
+fn every_hole_of_zeroes_is_refused_or_harmless() {
+    let ring = KeyRing::in_memory().unwrap();
+    let original = written(&ring);
+    let mut refused = 0;
+    for name in files() {
+        let content = original.content(name).unwrap();
+        for position in (0..content.len()).step_by(3) {
+            for length in [1, 16, 100, 512] {
+                let storage = original.after_process_crash();
+                let mut damaged = content.clone();
+                let end = damaged.len().min(position + length);
+                damaged[position..end].fill(0);
+                storage.replace(name, damaged);
+                match Log::open(storage, ring.clone(), &options()) {
+                    Ok(log) => assert!(all_is_there(&log), "{name}: hole of {length} at {position}"),
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+    }
+    assert!(refused > 1500, "{refused}");
+}
+
+#[test]
 fn every_missing_file_is_refused() {
     use coracle_wal::Storage as _;
     let ring = KeyRing::in_memory().unwrap();

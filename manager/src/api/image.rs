@@ -25,7 +25,7 @@ use crate::dispatcher::Dispatcher;
 use crate::manager::ImagesChanged;
 use crate::rpc::forward::{self, Destination};
 use crate::rpc::peers::Peers;
-use crate::store::{Store, Write, now};
+use crate::store::{Decision, Store, Write, now};
 
 /// Pieces of an archive between the network and the disk.
 const PIECES: usize = 16;
@@ -263,23 +263,31 @@ impl Images for ImagesApi {
     ) -> Result<Response<v1::RemoveImageResponse>, Status> {
         let actor = actor(&request);
         let request = request.into_inner();
-        let view = self.store.barrier().await?;
         let reference: ImageReference = request
             .name
             .parse()
             .map_err(|error| ApiError::new(Reason::Invalid, format!("image: {error}")))?;
-        let entry = view
-            .image(&reference.canonical())
-            .cloned()
-            .ok_or_else(|| ApiError::new(Reason::NotFound, format!("no image {:?}", request.name)))?;
-        if view.is_image_used(entry.digest) && !request.force {
-            let message = format!("image {:?} is used by {}", request.name, users(&view, entry.digest));
-            let hint = "remove or update the service first, or use --force: running tasks keep the image";
-            return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint).into());
-        }
-        let changes = vec![Change::RemoveImage { name: entry.name.clone() }];
-        let write = Write { changes, actor, reason: "image rm", idempotency: None, term: 0 };
-        let version = self.store.propose(write).await?.index();
+        let decided = self.store.decide(|view| {
+            let entry = view
+                .image(&reference.canonical())
+                .cloned()
+                .ok_or_else(|| ApiError::new(Reason::NotFound, format!("no image {:?}", request.name)))?;
+            if view.is_image_used(entry.digest) && !request.force {
+                let message = format!("image {:?} is used by {}", request.name, users(view, entry.digest));
+                let hint = "remove or update the service first, or use --force: running tasks keep the image";
+                return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint));
+            }
+            let write = Write {
+                changes: vec![Change::RemoveImage { name: entry.name.clone() }],
+                actor: actor.clone(),
+                reason: "image rm",
+                idempotency: None,
+                term: 0,
+            };
+            Ok(Decision::Write(write, entry))
+        });
+        let (version, entry) = decided.await?;
+        let version = version.index();
         Ok(Response::new(v1::RemoveImageResponse {
             name: entry.name.clone(),
             digest: entry.digest.to_string(),

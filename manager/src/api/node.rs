@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coracle_manager_core::change::Change;
 use coracle_manager_core::state::State;
 use coracle_model::id::NodeId;
-use coracle_model::node::{Availability, Node, NodeState};
+use coracle_model::node::{Availability, Node, NodeSpec, NodeState};
 use coracle_model::role::Role;
 use coracle_model::validate;
 use coracle_proto::status::{ApiError, Reason};
@@ -19,7 +19,7 @@ use super::{actor, resolve};
 use crate::dispatcher::Dispatcher;
 use crate::membership::keeps_quorum;
 use crate::raft::RaftStatus;
-use crate::store::{Store, Write};
+use crate::store::{Decision, Store, Write};
 
 /// The API over nodes.
 #[derive(Debug, Clone)]
@@ -97,43 +97,27 @@ impl Nodes for NodesApi {
         let (actor, asked) = (actor(&request), self.asked(&request));
         let request = request.into_inner();
         let _turn = self.turn.lock().await;
-        let view = self.store.barrier().await?;
-        let node = find(&view, &request.node, asked)?;
-        let mut spec = node.spec.clone();
-        if let Some(availability) = request.availability {
-            spec.availability = parse_availability(availability)?;
-        }
-        if let Some(role) = request.role {
-            spec.role = parse_role(role)?;
-        }
-        for key in &request.labels_removed {
-            if spec.labels.remove(key).is_none() {
-                let message = format!(
-                    "label-rm: invalid value {key:?}: node {} has no such label",
-                    node.description.hostname
-                );
-                return Err(ApiError::new(Reason::Invalid, message).into());
+        let decided = self.store.decide(|view| {
+            let node = find(view, &request.node, asked)?;
+            let spec = changed(&node, &request)?;
+            if spec.role == Role::Worker && node.spec.role == Role::Manager {
+                keeps_quorum(view, &self.dispatcher, node.id)?;
             }
-        }
-        spec.labels.extend(request.labels_set);
-        validate::labels("label", &spec.labels).map_err(ApiError::from)?;
-        if spec.role == Role::Manager && node.spec.role == Role::Worker && node.manager.is_some() {
-            let message = format!("node {} is still leaving raft", node.description.hostname);
-            return Err(ApiError::new(Reason::Unavailable, message)
-                .with_hint("try again in a moment")
-                .into());
-        }
-        if spec.role == Role::Worker && node.spec.role == Role::Manager {
-            keeps_quorum(&view, &self.dispatcher, node.id)?;
-        }
-        let version = if spec == node.spec {
-            node.version.index()
-        } else {
+            if spec == node.spec {
+                return Ok(Decision::Stands(node.version, node));
+            }
             let change = Change::UpdateNodeSpec { node: node.id, expected: node.version, spec };
-            let write =
-                Write { changes: vec![change], actor, reason: "node update", idempotency: None, term: 0 };
-            self.store.propose(write).await?.index()
-        };
+            let write = Write {
+                changes: vec![change],
+                actor: actor.clone(),
+                reason: "node update",
+                idempotency: None,
+                term: 0,
+            };
+            Ok(Decision::Write(write, node))
+        });
+        let (version, node) = decided.await?;
+        let version = version.index();
         let written = self.store.view().node(node.id).map(|node| (&**node).into());
         Ok(Response::new(v1::UpdateNodeResponse { node: written, version }))
     }
@@ -144,27 +128,66 @@ impl Nodes for NodesApi {
     ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
         let (actor, asked) = (actor(&request), self.asked(&request));
         let request = request.into_inner();
-        let view = self.store.barrier().await?;
-        let node = find(&view, &request.node, asked)?;
-        let host = &node.description.hostname;
-        if node.manager.is_some() || node.spec.role == Role::Manager {
-            let message = format!("node {host} is a manager");
-            let hint = format!("demote it first with `coracle node demote {}`", node.id);
-            return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint).into());
-        }
-        if node.status.state == NodeState::Ready && !request.force {
-            let message = format!("node {host} is ready; only a node that is down can be removed");
-            let hint = "stop it or let it leave with `coracle swarm leave`, or use --force";
-            return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint).into());
-        }
-        let change = Change::RemoveNode { node: node.id, expected: node.version };
-        let write = Write { changes: vec![change], actor, reason: "node rm", idempotency: None, term: 0 };
-        let version = self.store.propose(write).await?.index();
-        if let Some(connected) = self.dispatcher.term().and_then(|term| term.registry.get(node.id)) {
+        let decided = self.store.decide(|view| {
+            let node = find(view, &request.node, asked)?;
+            removable(&node, request.force)?;
+            let write = Write {
+                changes: vec![Change::RemoveNode { node: node.id, expected: node.version }],
+                actor: actor.clone(),
+                reason: "node rm",
+                idempotency: None,
+                term: 0,
+            };
+            Ok(Decision::Write(write, node.id))
+        });
+        let (version, node) = decided.await?;
+        if let Some(connected) = self.dispatcher.term().and_then(|term| term.registry.get(node)) {
             connected.close.cancel();
         }
-        Ok(Response::new(v1::RemoveNodeResponse { id: node.id.to_string(), version }))
+        let version = version.index();
+        Ok(Response::new(v1::RemoveNodeResponse { id: node.to_string(), version }))
     }
+}
+
+/// The specification that a request makes of a node's.
+fn changed(node: &Node, request: &v1::UpdateNodeRequest) -> Result<NodeSpec, ApiError> {
+    let host = &node.description.hostname;
+    let mut spec = node.spec.clone();
+    if let Some(availability) = request.availability {
+        spec.availability = parse_availability(availability)?;
+    }
+    if let Some(role) = request.role {
+        spec.role = parse_role(role)?;
+    }
+    for key in &request.labels_removed {
+        if spec.labels.remove(key).is_none() {
+            let message = format!("label-rm: invalid value {key:?}: node {host} has no such label");
+            return Err(ApiError::new(Reason::Invalid, message));
+        }
+    }
+    spec.labels.extend(request.labels_set.clone());
+    validate::labels("label", &spec.labels)?;
+    if spec.role == Role::Manager && node.spec.role == Role::Worker && node.manager.is_some() {
+        let message = format!("node {host} is still leaving raft");
+        return Err(ApiError::new(Reason::Unavailable, message).with_hint("try again in a moment"));
+    }
+    Ok(spec)
+}
+
+/// Whether a node may be removed from the cluster.
+fn removable(node: &Node, force: bool) -> Result<(), ApiError> {
+    let host = &node.description.hostname;
+    if node.manager.is_some() || node.spec.role == Role::Manager {
+        let message = format!("node {host} is a manager");
+        let hint = format!("demote it first with `coracle node demote {}`", node.id);
+        return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint));
+    }
+    if node.status.state == NodeState::Ready && !force {
+        let message = format!("node {host} is ready; only a node that is down can be removed");
+        let hint = "stop it or let it leave with `coracle swarm leave`, or use --force";
+        return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint));
+    }
+    Ok(())
 }
 
 fn parse_availability(number: i32) -> Result<Availability, ApiError> {

@@ -59,6 +59,12 @@ fn choose<T>(
 /// # Errors
 /// If there is none, or more than one.
 pub fn service(state: &State, reference: &str) -> Result<Arc<Service>, ApiError> {
+    // The usual cases cost no look at every service.
+    let whole = reference.parse().ok().and_then(|id| state.service(id));
+    let named = || reference.parse().ok().and_then(|name| state.service_by_name(&name));
+    if let Some(service) = whole.or_else(named) {
+        return Ok(Arc::clone(service));
+    }
     let candidates = state.services().map(|service| Candidate {
         id: service.id.to_string(),
         name: service.spec.name.to_string(),
@@ -72,6 +78,9 @@ pub fn service(state: &State, reference: &str) -> Result<Arc<Service>, ApiError>
 /// # Errors
 /// If there is none, or more than one.
 pub fn node(state: &State, reference: &str) -> Result<Arc<Node>, ApiError> {
+    if let Some(node) = reference.parse().ok().and_then(|id| state.node(id)) {
+        return Ok(Arc::clone(node));
+    }
     let candidates = state.nodes().map(|node| Candidate {
         id: node.id.to_string(),
         name: node.description.hostname.clone(),
@@ -85,6 +94,9 @@ pub fn node(state: &State, reference: &str) -> Result<Arc<Node>, ApiError> {
 /// # Errors
 /// If there is none, or more than one.
 pub fn task(state: &State, reference: &str) -> Result<Arc<Task>, ApiError> {
+    if let Some(task) = reference.parse().ok().and_then(|id| state.task(id)) {
+        return Ok(Arc::clone(task));
+    }
     let candidates = state.tasks().map(|task| {
         let service =
             state.service(task.service).map_or_else(|| task.service.to_string(), |s| s.spec.name.to_string());

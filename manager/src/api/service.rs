@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status};
 
 use super::{actor, idempotency, logs, progress, resolve};
 use crate::dispatcher::{Dispatcher, Term};
-use crate::store::{Store, Write, now};
+use crate::store::{Decision, Store, Write, now};
 
 /// Progress messages on their way to a watcher.
 const PROGRESS: usize = 8;
@@ -73,6 +73,41 @@ fn specification(view: &View, spec: Option<v1::ServiceSpec>) -> Result<ServiceSp
     let digest = resolve_image(view, draft.image_reference())?;
     let spec = draft.pin(digest)?;
     validate::service(&spec)?;
+    Ok(spec)
+}
+
+/// A service as it is proposed; what the log decides is filled in when it is applied.
+fn new_service(id: ServiceId, spec: ServiceSpec) -> Service {
+    let at = now();
+    Service {
+        id,
+        version: Version::default(),
+        spec_version: Version::default(),
+        created_at: at,
+        updated_at: at,
+        spec,
+        previous_spec: None,
+        update: None,
+        job: None,
+    }
+}
+
+/// The specification that a request for an update makes of a service's.
+fn updated(
+    view: &View,
+    service: &Service,
+    request: &v1::UpdateServiceRequest,
+) -> Result<ServiceSpec, ApiError> {
+    let spec = keep_pin(view, service, request.spec.clone())?;
+    if spec.name != service.spec.name {
+        let message = format!("name: invalid value {:?}: a service cannot be renamed", spec.name.as_str());
+        return Err(ApiError::new(Reason::Invalid, message));
+    }
+    if std::mem::discriminant(&spec.mode) != std::mem::discriminant(&service.spec.mode) {
+        let message =
+            format!("mode: invalid value {:?}: the mode of a service cannot change", spec.mode.as_str());
+        return Err(ApiError::new(Reason::Invalid, message));
+    }
     Ok(spec)
 }
 
@@ -128,37 +163,30 @@ impl Services for ServicesApi {
         let actor = actor(&request);
         let request = request.into_inner();
         let key = idempotency(&request.idempotency_key)?;
-        let view = self.store.barrier().await?;
-        if let Some((key, version)) = key.and_then(|key| Some((key, view.applied_at(key)?))) {
-            let service = Some(self.get_written(ServiceId::from_bits(key.bits()))?);
-            return Ok(Response::new(v1::CreateServiceResponse { service, warnings: Vec::new(), version }));
-        }
-        let spec = specification(&view, request.spec)?;
-        let name = spec.name.clone();
-        let at = now();
-        let service = Service {
-            // The same key gives the same id, so that a retry finds what the first try made.
-            id: ServiceId::from_bits(key.map_or_else(rand::random, |key| key.bits())),
-            version: Version::default(),
-            spec_version: Version::default(),
-            created_at: at,
-            updated_at: at,
-            spec,
-            previous_spec: None,
-            update: None,
-            job: None,
-        };
-        let id = service.id;
-        let write = Write {
-            changes: vec![Change::CreateService(service.clone())],
-            actor,
-            reason: "service create",
-            idempotency: key,
-            term: 0,
-        };
-        let version = self.store.propose(write).await?;
-        tracing::info!(service = %name, %id, "service created");
-        let service = Some(self.just_written(&Service { version, spec_version: version, ..service }));
+        // The same key gives the same id, so that a retry finds what the first try made.
+        let id = ServiceId::from_bits(key.map_or_else(rand::random, |key| key.bits()));
+        let decided = self.store.decide(|view| {
+            if let Some(version) = key.and_then(|key| view.applied_at(key)) {
+                return Ok(Decision::Stands(Version::new(version), None));
+            }
+            let service = new_service(id, specification(view, request.spec.clone())?);
+            let write = Write {
+                changes: vec![Change::CreateService(service.clone())],
+                actor: actor.clone(),
+                reason: "service create",
+                idempotency: key,
+                term: 0,
+            };
+            Ok(Decision::Write(write, Some(service)))
+        });
+        let (version, created) = decided.await?;
+        let service = Some(match created {
+            Some(service) => {
+                tracing::info!(service = %service.spec.name, %id, "service created");
+                self.just_written(&Service { version, spec_version: version, ..service })
+            }
+            None => self.get_written(id)?,
+        });
         let version = version.index();
         Ok(Response::new(v1::CreateServiceResponse { service, warnings: Vec::new(), version }))
     }
@@ -170,29 +198,31 @@ impl Services for ServicesApi {
         let actor = actor(&request);
         let request = request.into_inner();
         let key = idempotency(&request.idempotency_key)?;
-        let view = self.store.barrier().await?;
-        let service = resolve::service(&view, &request.service)?;
-        if let Some(version) = key.and_then(|key| view.applied_at(key)) {
-            let service = Some(self.get_written(service.id)?);
-            return Ok(Response::new(v1::UpdateServiceResponse { service, warnings: Vec::new(), version }));
-        }
-        let spec = keep_pin(&view, &service, request.spec)?;
-        if spec.name != service.spec.name {
-            let message =
-                format!("name: invalid value {:?}: a service cannot be renamed", spec.name.as_str());
-            return Err(ApiError::new(Reason::Invalid, message).into());
-        }
-        if std::mem::discriminant(&spec.mode) != std::mem::discriminant(&service.spec.mode) {
-            let message =
-                format!("mode: invalid value {:?}: the mode of a service cannot change", spec.mode.as_str());
-            return Err(ApiError::new(Reason::Invalid, message).into());
-        }
-        let expected = Version::new(request.version);
-        let change = Change::UpdateService { service: service.id, expected, spec: spec.clone() };
-        let write =
-            Write { changes: vec![change], actor, reason: "service update", idempotency: key, term: 0 };
-        let version = self.store.propose(write).await?;
-        let service = Some(self.just_written(&Service { version, spec, ..(*service).clone() }));
+        let decided = self.store.decide(|view| {
+            let service = resolve::service(view, &request.service)?;
+            if let Some(version) = key.and_then(|key| view.applied_at(key)) {
+                return Ok(Decision::Stands(Version::new(version), Err(service.id)));
+            }
+            let spec = updated(view, &service, &request)?;
+            let change = Change::UpdateService {
+                service: service.id,
+                expected: Version::new(request.version),
+                spec: spec.clone(),
+            };
+            let write = Write {
+                changes: vec![change],
+                actor: actor.clone(),
+                reason: "service update",
+                idempotency: key,
+                term: 0,
+            };
+            Ok(Decision::Write(write, Ok(Service { spec, ..(*service).clone() })))
+        });
+        let (version, updated) = decided.await?;
+        let service = Some(match updated {
+            Ok(service) => self.just_written(&Service { version, ..service }),
+            Err(id) => self.get_written(id)?,
+        });
         let version = version.index();
         Ok(Response::new(v1::UpdateServiceResponse { service, warnings: Vec::new(), version }))
     }
@@ -204,15 +234,23 @@ impl Services for ServicesApi {
         let actor = actor(&request);
         let request = request.into_inner();
         let idempotency = idempotency(&request.idempotency_key)?;
-        let view = self.store.barrier().await?;
-        if let Some(version) = idempotency.and_then(|key| view.applied_at(key)) {
-            return Ok(Response::new(v1::RemoveServiceResponse { id: request.service, version }));
-        }
-        let service = resolve::service(&view, &request.service)?;
-        let change = Change::RemoveService { service: service.id, expected: Version::default() };
-        let write = Write { changes: vec![change], actor, reason: "service rm", idempotency, term: 0 };
-        let version = self.store.propose(write).await?.index();
-        Ok(Response::new(v1::RemoveServiceResponse { id: service.id.to_string(), version }))
+        let decided = self.store.decide(|view| {
+            if let Some(version) = idempotency.and_then(|key| view.applied_at(key)) {
+                return Ok(Decision::Stands(Version::new(version), request.service.clone()));
+            }
+            let service = resolve::service(view, &request.service)?.id;
+            let write = Write {
+                changes: vec![Change::RemoveService { service, expected: Version::default() }],
+                actor: actor.clone(),
+                reason: "service rm",
+                idempotency,
+                term: 0,
+            };
+            Ok(Decision::Write(write, service.to_string()))
+        });
+        let (version, id) = decided.await?;
+        let version = version.index();
+        Ok(Response::new(v1::RemoveServiceResponse { id, version }))
     }
 
     async fn get(

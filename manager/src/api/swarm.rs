@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_manager_core::Change;
+use coracle_manager_core::state::State;
 use coracle_model::cluster::{Cluster, Secret};
 use coracle_model::role::Role;
 use coracle_pki::csr::CertificateRequest;
@@ -21,7 +22,7 @@ use super::actor;
 use crate::ca::{authority, token_secrets};
 use crate::dispatcher::session::manager_addresses;
 use crate::reconcile::LoopTable;
-use crate::store::{Store, Write, now};
+use crate::store::{Decision, Store, Write, now};
 
 /// The API over the cluster.
 #[derive(Debug, Clone)]
@@ -44,26 +45,34 @@ impl SwarmApi {
     /// The cluster and the index of the state that it was read from.
     async fn cluster_at(&self) -> Result<(Arc<Cluster>, u64), ApiError> {
         let view = self.store.barrier().await?;
-        let cluster = view.cluster().cloned();
-        let absent = || ApiError::new(Reason::Unavailable, "there is no cluster yet".to_owned());
-        Ok((cluster.ok_or_else(absent)?, view.index()))
+        Ok((present(&view)?, view.index()))
     }
 
-    async fn rotate(&self, actor: String, cluster: &Cluster, role: Role) -> Result<Arc<Cluster>, ApiError> {
+    /// Draws a new secret for this role's token; gives the cluster with it.
+    async fn rotate(&self, actor: String, role: Role) -> Result<Arc<Cluster>, ApiError> {
         let secret =
             TokenSecret::generate().map_err(|error| ApiError::new(Reason::Internal, error.to_string()))?;
-        let secret = Secret::new(secret.expose().to_vec());
-        let mut next = cluster.clone();
-        if role == Role::Manager {
-            next.manager_token = secret;
-        } else {
-            next.worker_token = secret;
-        }
-        let changes = vec![Change::UpdateCluster { expected: cluster.version, cluster: next }];
-        let write = Write { changes, actor, reason: "join token rotated", idempotency: None, term: 0 };
-        self.store.propose(write).await?;
-        self.cluster().await
+        let decided = self.store.decide(|view| {
+            let cluster = present(view)?;
+            let mut next = Cluster::clone(&cluster);
+            let token = if role == Role::Manager { &mut next.manager_token } else { &mut next.worker_token };
+            *token = Secret::new(secret.expose().to_vec());
+            let write = Write {
+                changes: vec![Change::UpdateCluster { expected: cluster.version, cluster: next }],
+                actor: actor.clone(),
+                reason: "join token rotated",
+                idempotency: None,
+                term: 0,
+            };
+            Ok(Decision::Write(write, ()))
+        });
+        decided.await?;
+        present(&self.store.view())
     }
+}
+
+fn present(state: &State) -> Result<Arc<Cluster>, ApiError> {
+    state.cluster().cloned().ok_or_else(|| ApiError::new(Reason::Unavailable, "there is no cluster yet"))
 }
 
 #[tonic::async_trait]
@@ -75,10 +84,7 @@ impl Swarm for SwarmApi {
         let actor = actor(&request);
         let request = request.into_inner();
         let role = Role::try_from(request.role()).map_err(ApiError::from)?;
-        let mut cluster = self.cluster().await?;
-        if request.rotate {
-            cluster = self.rotate(actor, &cluster, role).await?;
-        }
+        let cluster = if request.rotate { self.rotate(actor, role).await? } else { self.cluster().await? };
         let secrets = token_secrets(&cluster)?;
         let secret = if role == Role::Manager { secrets.manager } else { secrets.worker };
         let token = JoinToken::new(authority(&cluster)?.root().digest(), secret);

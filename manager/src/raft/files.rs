@@ -46,14 +46,19 @@ impl Files {
         open_log: impl FnOnce(Arc<dyn Storage>) -> Result<Log, WalError>,
     ) -> Result<Self, RaftStartError> {
         let used = identity::check(ring, root, identity)?;
-        let storage = subdirectory(root, LOG)?;
-        let path = storage.path().to_owned();
+        let path = root.path().join(LOG);
         let failed = |operation| {
             let path = path.clone();
             move |source| RaftStartError::File { operation, path, source }
         };
+        let lost = || RaftStartError::LogLost { path: path.clone(), raft_id: identity.raft_id };
+        // Looked at before it is made: an empty log in the place of a lost one would be taken for one that is there.
+        if used && !root.list().map_err(failed("listing"))?.iter().any(|name| name == LOG) {
+            return Err(lost());
+        }
+        let storage = subdirectory(root, LOG)?;
         if used && storage.list().map_err(failed("listing"))?.is_empty() {
-            return Err(RaftStartError::LogLost { path, raft_id: identity.raft_id });
+            return Err(lost());
         }
         storage.lock().map_err(failed("locking"))?;
         let log = open_log(storage).map_err(|source| RaftStartError::Log { path, source })?;

@@ -393,6 +393,11 @@ impl<P: Platform> RaftNetworkV2<TypeConfig<P>> for Peer<P> {
         request: TransferLeaderRequest<TypeConfig<P>>,
         option: RPCOption,
     ) -> Result<openraft::raft::TransferLeaderResponse<TypeConfig<P>>, RPCError<TypeConfig<P>>> {
+        // openraft tells every voter, and the message does not name the heir: whoever gets it stands for election. The
+        // others hear of it by the heir's request for their votes, which overrides their lease.
+        if *request.to_node_id() != self.raft_id {
+            return Ok(Ok(()));
+        }
         let mut client = self.client(Lane::Control)?;
         let wire = wire::transfer_request_to_wire(self.addressee(), &request);
         let response =

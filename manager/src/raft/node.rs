@@ -30,6 +30,9 @@ use super::state_machine::StateMachine;
 use super::status::RaftStatus;
 use super::types::{Member, Raft, TypeConfig};
 
+/// Shortest time between two reports of how far the log is.
+const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long one attempt to complete an earlier leader's membership change may take.
 const COMPLETE_CHANGE: Duration = Duration::from_secs(10);
 
@@ -215,6 +218,10 @@ impl<P: Platform> RaftNode<P> {
         &self.inner.raft
     }
 
+    pub(crate) fn watched_status(&self) -> &watch::Receiver<RaftStatus> {
+        &self.inner.status
+    }
+
     pub(crate) fn recovered(&self) -> Flag<P> {
         self.inner.recovered.clone()
     }
@@ -341,7 +348,8 @@ async fn publish<P: Platform>(
     status: watch::Sender<RaftStatus>,
     failure: watch::Sender<Option<String>>,
 ) {
-    let mut metrics = raft.metrics();
+    let (mut metrics, mut server) = (raft.metrics(), raft.server_metrics());
+    let mut open = true;
     loop {
         let (new, failed) = {
             let metrics = metrics.borrow_watched();
@@ -360,22 +368,40 @@ async fn publish<P: Platform>(
                 return;
             }
         }
-        if metrics.changed().await.is_err() {
+        if !open {
             return;
         }
+        // Who leads, and of whom, is told at once. How far the log is changes with every entry: it is told now and then, or
+        // every write would wake all who watch.
+        let progress = async {
+            P::Runtime::sleep(PROGRESS_PAUSE).await;
+            metrics.changed().await
+        };
+        // Once it is closed, the last word is to be read: why Raft ended.
+        open = tokio::select! {
+            biased;
+            changed = server.changed() => changed.is_ok(),
+            changed = progress => changed.is_ok(),
+        };
     }
 }
 
 /// While leading, completes membership changes that an earlier leader left half done.
 async fn complete_changes<P: Platform>(inner: std::sync::Weak<Inner<P>>) {
-    let Some(mut metrics) = inner.upgrade().map(|inner| inner.raft.metrics()) else { return };
+    let Some((metrics, mut server)) =
+        inner.upgrade().map(|inner| (inner.raft.metrics(), inner.raft.server_metrics()))
+    else {
+        return;
+    };
     loop {
         loop {
-            let status = RaftStatus::from_metrics(&metrics.borrow_and_update());
+            // These change with leader and membership, and not with every entry, as the whole of the metrics do.
+            drop(server.borrow_and_update());
+            let status = RaftStatus::from_metrics(&metrics.borrow_watched());
             if status.is_leader() && status.members.changing_to.is_some() {
                 break;
             }
-            if metrics.changed().await.is_err() {
+            if server.changed().await.is_err() {
                 return;
             }
         }

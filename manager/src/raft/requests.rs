@@ -31,6 +31,20 @@ pub struct Committed {
 const QUORUM_RETRY: Duration = Duration::from_millis(20);
 
 impl<P: Platform> RaftNode<P> {
+    /// The term that this manager leads, as far as it knows. A hint, never a barrier.
+    #[must_use]
+    pub fn leading_term(&self) -> Option<u64> {
+        let status = self.watched_status().borrow();
+        status.is_leader().then_some(status.term)
+    }
+
+    /// Whether a majority has confirmed within `window` that this manager leads, as heartbeats do all the time. Asks nobody.
+    #[must_use]
+    pub fn confirmed_within(&self, window: Duration) -> bool {
+        let acknowledged = self.raft().metrics().borrow_watched().last_quorum_acked;
+        acknowledged.is_some_and(|at| openraft::Instant::elapsed(&at.into_inner()) <= window)
+    }
+
     /// Proposes a command and waits until it is applied here. Many may be under way at once; they share syncs.
     ///
     /// # Errors

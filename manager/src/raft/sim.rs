@@ -29,3 +29,6 @@ mod state;
 mod world;
 
 mod chaos;
+mod kills;
+mod members;
+mod tuning;

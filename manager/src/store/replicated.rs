@@ -1,6 +1,7 @@
 //! The state that Raft applies to, and the feed of what each batch touched.
 
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -20,6 +21,8 @@ const FEED: usize = 4096;
 pub struct Replicated {
     writer: Mutex<Writer>,
     published: ArcSwap<State>,
+    /// Term of the last entry in `published`; written after it.
+    term: AtomicU64,
     feed: broadcast::Sender<Arc<Touched>>,
 }
 
@@ -64,6 +67,7 @@ impl Default for Replicated {
         let writer = Writer::default();
         Self {
             published: ArcSwap::from_pointee(writer.state.clone()),
+            term: AtomicU64::new(0),
             writer: Mutex::new(writer),
             feed: broadcast::channel(FEED).0,
         }
@@ -75,6 +79,12 @@ impl Replicated {
     #[must_use]
     pub fn view(&self) -> View {
         self.published.load_full()
+    }
+
+    /// Term of the last entry that was applied; every view taken afterwards has that entry. Zero before the first.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::Acquire)
     }
 
     /// Touched keys from now on.
@@ -105,7 +115,7 @@ impl ReplicatedState for Replicated {
         codec::encode_outcome(&outcome).into()
     }
 
-    fn batch_applied(&self, _index: u64, _term: u64) {
+    fn batch_applied(&self, _index: u64, term: u64) {
         let touched = self.with(|writer| {
             let restored = std::mem::take(&mut writer.restored);
             let touched = std::mem::take(&mut writer.touched);
@@ -113,6 +123,7 @@ impl ReplicatedState for Replicated {
             self.published.store(Arc::new(writer.state.clone()));
             (restored || !touched.is_empty()).then(|| if restored { Touched::default() } else { touched })
         });
+        self.term.store(term, Ordering::Release);
         if let Some(touched) = touched {
             // Nobody listening is no error.
             let _ = self.feed.send(Arc::new(touched));

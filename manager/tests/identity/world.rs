@@ -130,6 +130,7 @@ impl World {
             address: address.clone(),
             timing: Timing::default(),
             small_log: false,
+            disk_reserve: Some(0),
         };
         let start = Start::Bootstrap {
             cluster: Box::new(cluster_object(cluster, &authority)),

@@ -30,6 +30,7 @@ pub mod writer;
 
 pub mod api;
 pub mod archive;
+pub mod disk;
 pub mod fault;
 pub mod host;
 pub mod http;

@@ -63,6 +63,7 @@ pub struct Node {
     cgroup_parent: String,
     host: Option<Host>,
     daemon: Option<Process>,
+    environment: Vec<(String, String)>,
 }
 
 impl Node {
@@ -80,7 +81,8 @@ impl Node {
         for folder in [folders.data(), folders.run()] {
             fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         }
-        Ok(Self { name, folders, binary: binary.to_owned(), cgroup_parent, host: Some(host), daemon: None })
+        let (binary, host, environment) = (binary.to_owned(), Some(host), Vec::new());
+        Ok(Self { name, folders, binary, cgroup_parent, host, daemon: None, environment })
     }
 
     /// What it is called.
@@ -120,6 +122,12 @@ impl Node {
         self.daemon = daemon;
     }
 
+    /// What the daemon has in its environment from its next start on, beside what all have.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        self.environment =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    }
+
     /// Starts the daemon; its socket answers a little later.
     ///
     /// # Errors
@@ -137,7 +145,7 @@ impl Node {
         command.args(["sh", "-c", script, "start"]).arg(&log).arg(&self.binary).arg("daemon");
         command.arg("--data-dir").arg(self.folders.data()).arg("--run-dir").arg(self.folders.run());
         command.args(["--log-level", &log_level(), "--cgroup-parent", &self.cgroup_parent]);
-        command.env("RUST_BACKTRACE", "1");
+        command.env("RUST_BACKTRACE", "1").envs(self.environment.iter().cloned());
         let inner: i32 =
             process::output(&mut command)?.trim().parse().context("process number of the daemon")?;
         let init = self.host()?.init().pid;

@@ -35,7 +35,8 @@ impl Process {
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
         let stat = Stat::of(pid)?;
-        (stat.state != 'Z' && stat.state != 'X').then_some(Self { pid, started: stat.started })
+        let ended = matches!(stat.state, 'Z' | 'X') && threads(pid) <= 1;
+        (!ended).then_some(Self { pid, started: stat.started })
     }
 
     /// Whether it still runs.
@@ -76,6 +77,11 @@ impl Process {
         let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kibibytes * 1024)
     }
+}
+
+/// How many threads of a process there are. The first one may have ended while others still hold locks and files.
+fn threads(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 /// The parts of `/proc/PID/stat` that the lab looks at.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use coracle_integration::harness;
-use coracle_integration::lab::FORM_DEADLINE;
-use coracle_integration::name::{M1, M2, W2};
+use coracle_integration::lab::{FORM_DEADLINE, Lab};
+use coracle_integration::name::{M1, M2, Name, W1, W2};
 
 #[test]
 fn a_service_converges_changes_and_leaves_nothing() {
@@ -68,7 +68,7 @@ fn a_service_converges_changes_and_leaves_nothing() {
 }
 
 fn update_goes_slot_by_slot(
-    lab: &coracle_integration::lab::Lab,
+    lab: &Lab,
     old: &std::collections::BTreeSet<String>,
 ) -> anyhow::Result<()> {
     lab.cli(M1, "service update --detach --env-add ROUND=2 web").ok()?;
@@ -87,15 +87,40 @@ fn update_goes_slot_by_slot(
     Ok(())
 }
 
-fn image_is_kept_while_used(lab: &mut coracle_integration::lab::Lab) -> anyhow::Result<()> {
+/// Files and folders under the node's images: blobs, unpacked layers, records.
+fn image_files(lab: &Lab, name: Name) -> anyhow::Result<usize> {
+    let images = lab.get(name)?.folders().data().join("images");
+    let mut files = 0;
+    for part in ["blobs/sha256", "layers", "images"] {
+        files += std::fs::read_dir(images.join(part))?.count();
+    }
+    Ok(files)
+}
+
+fn image_is_kept_while_used(lab: &mut Lab) -> anyhow::Result<()> {
+    // A manager and a worker that keep what is not needed for a moment only.
+    for name in [M2, W2] {
+        lab.node(name).stop_daemon()?;
+        lab.node(name).set_environment(&[("CORACLE_IMAGE_GRACE", "300ms")]);
+        lab.start_daemon(name)?;
+    }
     lab.cli(M1, "service create --name far --constraint node.hostname==w2 responder:1 sleep").ok()?;
     lab.eventually("it runs on w2, which fetched the image", |view| view.running_on("far", "w2") == 1)?;
     anyhow::ensure!(lab.cli(M2, "image ls").ok()?.contains("responder"));
     lab.cli(M1, "image rm responder:1").refused(&["far"])?;
     lab.cli(M1, "service rm far").ok()?;
     lab.eventually("it is gone", |view| view.services.is_empty() && view.tasks.is_empty())?;
+    // The image table names it: nobody lets it go.
+    lab.stays("no task is there", Duration::from_millis(1500), |view| view.tasks.is_empty())?;
+    anyhow::ensure!(image_files(lab, W2)? > 0 && image_files(lab, M2)? > 0, "a named image is kept");
     lab.cli(M1, "image rm responder:1").ok()?;
     lab.cli(M1, "service create --name again responder:1").refused(&["responder:1"])?;
+    lab.until("the disk of m2 and w2 is free of it", |lab| {
+        Ok(image_files(lab, M2)? == 0 && image_files(lab, W2)? == 0)
+    })?;
+    anyhow::ensure!(image_files(lab, W1)? > 0, "the grace of the others is an hour");
+    lab.cli(W1, "swarm leave").ok()?;
+    anyhow::ensure!(image_files(lab, W1)? == 0, "who leaves takes no images along");
     anyhow::ensure!(lab.get(W2)?.daemon().is_some());
     Ok(())
 }

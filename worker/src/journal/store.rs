@@ -252,10 +252,9 @@ impl Journal {
                 () = stop.cancelled() => false,
             };
             let journal = Arc::clone(&self);
-            match tokio::task::spawn_blocking(move || journal.flush()).await {
-                // A panic of the flush is an error already; the thread's end says nothing more.
-                Ok(result) => self.tell(result),
-                Err(_) => {}
+            // A panic of the flush is an error already; the thread's end says nothing more.
+            if let Ok(result) = tokio::task::spawn_blocking(move || journal.flush()).await {
+                self.tell(result);
             }
         }
     }

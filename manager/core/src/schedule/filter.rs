@@ -39,7 +39,7 @@ impl Obstacle {
 /// The first thing that keeps the node from having a task of the group.
 pub(super) fn obstacle(group: &Group<'_>, room: &Room<'_>) -> Option<Obstacle> {
     condition(room.node).or_else(|| lack(group, room)).or_else(|| mismatch(group, room.node)).or_else(|| {
-        is_full(group.placement.max_replicas_per_node, group.on_node(room.node.id).tasks)
+        is_full(group.placement.max_replicas_per_node, group.on_node(room.id).tasks)
             .then_some(Obstacle::MaxReplicas)
     })
 }
@@ -51,10 +51,10 @@ pub(super) fn is_full(most: u64, tasks: u64) -> bool {
 
 /// What the node lacks for one more task.
 pub(super) fn lack(group: &Group<'_>, room: &Room<'_>) -> Option<Obstacle> {
-    let wanted = group.spec.reservations;
-    if wanted.cpu > room.free.cpu {
+    let (wanted, free) = (group.spec.reservations, room.free());
+    if wanted.cpu > free.cpu {
         Some(Obstacle::Cpu)
-    } else if wanted.memory > room.free.memory {
+    } else if wanted.memory > free.memory {
         Some(Obstacle::Memory)
     } else {
         None

@@ -7,15 +7,28 @@ use coracle_model::id::{NodeId, ServiceId};
 use coracle_model::node::Node;
 use coracle_model::resources::Resources;
 
-use crate::state::State;
+use crate::state::{NodeUsage, State};
 
 /// A node and what is left on it.
 #[derive(Debug)]
 pub(super) struct Room<'a> {
+    pub(super) id: NodeId,
+    /// Not looked into before the node's turn comes: that costs more than all else where there are many.
     pub(super) node: &'a Arc<Node>,
-    pub(super) free: Resources,
+    /// What the tasks of all services that may run on it take up.
+    usage: NodeUsage,
+}
+
+impl Room<'_> {
+    /// What is not reserved.
+    pub(super) fn free(&self) -> Resources {
+        self.node.description.resources.minus(self.usage.reserved)
+    }
+
     /// Tasks of all services that may run on it.
-    pub(super) tasks: u64,
+    pub(super) const fn tasks(&self) -> u64 {
+        self.usage.tasks
+    }
 }
 
 /// All nodes, in the order of their identifiers, and what was placed on them.
@@ -27,11 +40,8 @@ pub(super) struct Rooms<'a> {
 
 impl<'a> Rooms<'a> {
     pub(super) fn of(state: &'a State) -> Self {
-        let room = |node: &'a Arc<Node>| {
-            let usage = state.usage(node.id);
-            Room { node, free: node.description.resources.minus(usage.reserved), tasks: usage.tasks }
-        };
-        Self { rooms: state.nodes().map(room).collect(), placed: BTreeMap::new() }
+        let rooms = state.nodes_with_usage().map(|(id, node, usage)| Room { id, node, usage });
+        Self { rooms: rooms.collect(), placed: BTreeMap::new() }
     }
 
     pub(super) fn all(&self) -> &[Room<'a>] {
@@ -44,7 +54,7 @@ impl<'a> Rooms<'a> {
     }
 
     pub(super) fn index_of(&self, node: NodeId) -> Option<usize> {
-        self.rooms.binary_search_by_key(&node, |room| room.node.id).ok()
+        self.rooms.binary_search_by_key(&node, |room| room.id).ok()
     }
 
     pub(super) fn at(&self, at: usize) -> &Room<'a> {
@@ -60,9 +70,8 @@ impl<'a> Rooms<'a> {
     /// Sets room aside for one task of a service.
     pub(super) fn take(&mut self, at: usize, service: ServiceId, reservations: Resources) -> &'a Arc<Node> {
         let room = &mut self.rooms[at];
-        room.free = room.free.minus(reservations);
-        room.tasks += 1;
-        *self.placed.entry((service, room.node.id)).or_default() += 1;
+        room.usage = room.usage.with(reservations);
+        *self.placed.entry((service, room.id)).or_default() += 1;
         room.node
     }
 }

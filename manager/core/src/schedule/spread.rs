@@ -5,14 +5,16 @@ use std::collections::BinaryHeap;
 
 use super::filter;
 use super::group::{FAILURES_TOLERATED, Group};
-use super::room::Rooms;
+use super::room::{Room, Rooms};
 
-/// The nodes that can have a task of the group, best first.
+/// The nodes in the order in which they get tasks of the group. Whether one can have any is asked when its turn comes.
 #[derive(Debug)]
 pub(super) struct Candidates {
     heap: BinaryHeap<Reverse<Rank>>,
-    /// Nodes that were filled up, with what the service has there now.
-    filled: Vec<Rank>,
+    /// Nodes that can have no more, with what the service has there now.
+    done: Vec<Rank>,
+    /// Whether a node, by its place, was asked about everything; what can change later is only how full it is.
+    asked: Vec<bool>,
 }
 
 /// Less is better; fields in the order of their weight.
@@ -30,17 +32,13 @@ struct Rank {
 
 impl Candidates {
     pub(super) fn of(group: &Group<'_>, rooms: &Rooms<'_>) -> Self {
-        let rank = |(at, room): (usize, &super::room::Room<'_>)| {
-            let on_node = group.on_node(room.node.id);
+        let rank = |(at, room): (usize, &Room<'_>)| {
+            let on_node = group.on_node(room.id);
             let fails = on_node.failures >= FAILURES_TOLERATED;
-            filter::obstacle(group, room).is_none().then_some(Reverse(Rank {
-                fails,
-                of_service: on_node.tasks,
-                tasks: room.tasks,
-                at,
-            }))
+            Reverse(Rank { fails, of_service: on_node.tasks, tasks: room.tasks(), at })
         };
-        Self { heap: rooms.all().iter().enumerate().filter_map(rank).collect(), filled: Vec::new() }
+        let ranks: Vec<_> = rooms.all().iter().enumerate().map(rank).collect();
+        Self { asked: vec![false; ranks.len()], heap: ranks.into(), done: Vec::new() }
     }
 
     /// The node for the next task, which is counted there.
@@ -48,10 +46,15 @@ impl Candidates {
         loop {
             let mut best = self.heap.peek_mut()?;
             let rank = best.0;
-            let full = filter::is_full(group.placement.max_replicas_per_node, rank.of_service)
-                || filter::lack(group, rooms.at(rank.at)).is_some();
-            if full {
-                self.filled.push(std::collections::binary_heap::PeekMut::pop(best).0);
+            let room = rooms.at(rank.at);
+            let unfit = if std::mem::replace(&mut self.asked[rank.at], true) {
+                filter::is_full(group.placement.max_replicas_per_node, rank.of_service)
+                    || filter::lack(group, room).is_some()
+            } else {
+                filter::obstacle(group, room).is_some()
+            };
+            if unfit {
+                self.done.push(std::collections::binary_heap::PeekMut::pop(best).0);
                 continue;
             }
             best.0.of_service += 1;
@@ -63,8 +66,9 @@ impl Candidates {
     /// The group with the tasks counted that were placed since, for explaining why the others were not.
     pub(super) fn counted<'a>(&self, group: &Group<'a>, rooms: &Rooms<'_>) -> Group<'a> {
         let mut counted = group.clone();
-        for rank in self.filled.iter().chain(self.heap.iter().map(|Reverse(rank)| rank)) {
-            counted.on_nodes.entry(rooms.at(rank.at).node.id).or_default().tasks = rank.of_service;
+        let ranks = self.done.iter().chain(self.heap.iter().map(|Reverse(rank)| rank));
+        for rank in ranks.filter(|rank| rank.of_service > 0) {
+            counted.on_nodes.entry(rooms.at(rank.at).id).or_default().tasks = rank.of_service;
         }
         counted
     }

@@ -81,6 +81,17 @@ impl State {
         self.indices.usage.get(&node).copied().unwrap_or_default()
     }
 
+    /// All nodes in the order of their identifiers, with what the tasks on them take up: without a search for each.
+    pub(crate) fn nodes_with_usage(&self) -> impl Iterator<Item = (NodeId, &Arc<Node>, NodeUsage)> + '_ {
+        let mut usages = self.indices.usage.iter().peekable();
+        self.nodes.iter().map(move |(id, node)| {
+            while usages.next_if(|(used, _)| *used < id).is_some() {}
+            let usage =
+                usages.next_if(|(used, _)| *used == id).map_or_else(NodeUsage::default, |(_, usage)| *usage);
+            (*id, node, usage)
+        })
+    }
+
     /// One service.
     #[must_use]
     pub fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {

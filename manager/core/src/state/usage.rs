@@ -12,7 +12,7 @@ pub struct NodeUsage {
 }
 
 impl NodeUsage {
-    pub(super) fn with(self, reservations: Resources) -> Self {
+    pub(crate) fn with(self, reservations: Resources) -> Self {
         Self { reserved: self.reserved.plus(reservations), tasks: self.tasks + 1 }
     }
 

@@ -29,15 +29,21 @@ pub(super) fn address(raft_id: u64) -> String {
     format!("manager-{raft_id}:1")
 }
 
+/// What production has.
+pub(super) fn roomy() -> Setup {
+    with(Limits::default(), Options::default())
+}
+
+fn with(limits: Limits, log: Options) -> Setup {
+    let settings = settings::config("simulated", &Timing::default(), &limits).unwrap();
+    Setup { limits, settings, log }
+}
+
 /// Limits so small that snapshots and purges happen all the time.
 pub(super) fn small() -> Setup {
     let limits =
         Limits { snapshot_bytes: 12_000, snapshot_entries: 60, keep_entries: 20, keep_bytes: 40_000 };
-    Setup {
-        limits,
-        settings: settings::config("simulated", &Timing::default(), &limits).unwrap(),
-        log: Options { segment_bytes: 6_000, cache_bytes: 20_000, batch_bytes: 4_000 },
-    }
+    with(limits, Options { segment_bytes: 6_000, cache_bytes: 20_000, batch_bytes: 4_000 })
 }
 
 impl World {
@@ -46,6 +52,9 @@ impl World {
         self.start(1).await;
         let Some(first) = self.running(1) else { return Ok(()) };
         first.node.initialize(&address(1)).await?;
+        while self.leader().is_none() {
+            super::runtime::sleep(Duration::from_millis(1)).await;
+        }
         for raft_id in 2..=size {
             self.start(raft_id).await;
             first.node.add_learner(raft_id, &address(raft_id), PATIENCE).await?;
@@ -71,24 +80,18 @@ impl World {
         let until = now() + RECOVERY;
         let mut last = RaftError::NotLeader { leader: None };
         while now() < until {
-            let leader = self.leader().and_then(|leader| self.running(leader));
-            match leader {
-                Some(running) => {
-                    let command = command.clone();
-                    let written =
-                        running
-                            .ask(|process| async move {
-                                process.node.propose(command, Duration::from_secs(2)).await
-                            })
-                            .await;
-                    match written {
-                        Some(Ok(committed)) => return Ok(committed.index),
-                        Some(Err(error)) => last = error,
-                        None => {}
-                    }
+            if let Some(running) = self.leader().and_then(|leader| self.running(leader)) {
+                let command = command.clone();
+                let written = running
+                    .ask(|process| async move { process.node.propose(command, Duration::from_secs(2)).await })
+                    .await;
+                match written {
+                    Some(Ok(committed)) => return Ok(committed.index),
+                    Some(Err(error)) => last = error,
+                    None => {}
                 }
-                None => super::runtime::sleep(Duration::from_millis(10)).await,
             }
+            super::runtime::sleep(Duration::from_millis(10)).await;
         }
         Err(last)
     }

@@ -14,8 +14,8 @@ pub(super) struct Ledger {
 
 /// An entry that some manager applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Applied {
-    pub(super) term: u64,
+struct Applied {
+    term: u64,
     /// Over all commands up to this one.
     hash: u64,
     /// Who applied it first.
@@ -33,16 +33,6 @@ impl Ledger {
                 before.by, before.term
             ));
         }
-    }
-
-    /// What was applied from `index` on.
-    pub(super) fn since(&self, index: u64) -> Vec<(u64, Applied)> {
-        lock(&self.applied).range(index..).map(|(index, applied)| (*index, *applied)).collect()
-    }
-
-    /// The last index that was applied.
-    pub(super) fn last(&self) -> u64 {
-        lock(&self.applied).last_key_value().map_or(0, |(index, _)| *index)
     }
 
     /// Something is wrong.

@@ -30,11 +30,17 @@ pub(super) struct DiskSpeed {
     seeded: Mutex<Seeded>,
     /// Longest extra time of one operation, in microseconds.
     slow: AtomicU64,
+    /// Shortest time of one operation, in microseconds.
+    least: AtomicU64,
 }
 
 impl DiskSpeed {
     pub(super) fn new(seed: u64) -> Arc<Self> {
-        Arc::new(Self { seeded: Mutex::new(Seeded::new(seed)), slow: AtomicU64::new(0) })
+        Arc::new(Self {
+            seeded: Mutex::new(Seeded::new(seed)),
+            slow: AtomicU64::new(0),
+            least: AtomicU64::new(0),
+        })
     }
 
     /// From now on operations take up to this much longer.
@@ -42,11 +48,17 @@ impl DiskSpeed {
         self.slow.store(by.as_micros() as u64, Ordering::Relaxed);
     }
 
+    /// From now on operations take this long at least.
+    pub(super) fn take_at_least(&self, time: Duration) {
+        self.least.store(time.as_micros() as u64, Ordering::Relaxed);
+    }
+
     /// How long the next operation takes.
     pub(super) fn next(&self) -> Duration {
         let mut seeded = lock(&self.seeded);
         let slow = self.slow.load(Ordering::Relaxed);
-        Duration::from_micros(100 + seeded.below(900) + seeded.below(slow + 1))
+        let least = self.least.load(Ordering::Relaxed);
+        Duration::from_micros(least + 100 + seeded.below(900) + seeded.below(slow + 1))
     }
 }
 

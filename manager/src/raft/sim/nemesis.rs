@@ -60,15 +60,13 @@ const MISHAPS: [Mishap; 17] = [
 pub(super) struct Nemesis {
     world: Arc<World>,
     restarts: BTreeMap<u64, Duration>,
-    /// Managers that were asked to leave: their machines are switched off in the end.
-    gone: BTreeSet<u64>,
     /// How often each mishap happened.
     pub(super) counts: BTreeMap<String, u64>,
 }
 
 impl Nemesis {
     pub(super) fn new(world: Arc<World>) -> Self {
-        Self { world, restarts: BTreeMap::new(), gone: BTreeSet::new(), counts: BTreeMap::new() }
+        Self { world, restarts: BTreeMap::new(), counts: BTreeMap::new() }
     }
 
     /// Does harm for a while; then mends everything that it broke.
@@ -266,7 +264,6 @@ impl Nemesis {
             _ => {
                 let leaver = if mishap == Mishap::LeaderLeaves { asked } else { world.choose(&voters) };
                 let Some(raft_id) = leaver.filter(|_| voters.len() > 2) else { return };
-                self.gone.insert(raft_id);
                 drop(running.life.clone().spawn(async move {
                     let removed = running.node.remove(raft_id, REQUEST).await;
                     world.note(format!("removal of {raft_id}: {removed:?}"));

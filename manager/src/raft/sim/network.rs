@@ -38,6 +38,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(4);
 pub(super) struct Way {
     /// Nothing gets through.
     pub(super) cut: bool,
+    /// Delay beside the usual, in microseconds.
+    pub(super) fixed: u64,
     /// Longest extra delay, in microseconds.
     pub(super) slow: u64,
     /// How many of a thousand single calls or answers are lost.
@@ -142,9 +144,9 @@ impl Network {
     }
 
     fn delay(&self, from: u64, to: u64) -> Duration {
-        let slow = self.way(from, to).slow;
+        let Way { slow, fixed, .. } = self.way(from, to);
         let mut inner = lock(&self.0);
-        Duration::from_micros(200 + inner.seeded.below(800) + inner.seeded.below(slow + 1))
+        Duration::from_micros(fixed + 200 + inner.seeded.below(800) + inner.seeded.below(slow + 1))
     }
 
     /// Brings one message over; `false` when it is lost.

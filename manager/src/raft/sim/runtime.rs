@@ -52,6 +52,11 @@ pub(super) async fn sleep(duration: Duration) {
     Clockwork::sleep(duration).await;
 }
 
+/// Runs a task.
+pub(super) fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> SimJoinHandle<T> {
+    Clockwork::spawn(task)
+}
+
 impl AsyncRuntime for Clockwork {
     type JoinError = SimJoinError;
     type JoinHandle<T: Send + 'static> = SimJoinHandle<T>;

@@ -1,6 +1,7 @@
 //! Running a scenario for many seeds.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openraft::AsyncRuntime as _;
@@ -39,7 +40,9 @@ pub(super) fn for_each<F: Future<Output = Result<(), String>>>(
         for _ in 0..THREADS {
             threads.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(what) = run(*seed, scenario(*seed)) {
+                    // A panic is caught, so that its seed is told.
+                    let result = catch_unwind(AssertUnwindSafe(|| run(*seed, scenario(*seed))));
+                    if let Err(what) = result.unwrap_or_else(|_| Err("panicked, see above".to_owned())) {
                         panic!(
                             "{name}: seed {seed}: {what}\n\
                              to see it again: CORACLE_RAFT_SEED={seed} cargo test -p coracle-manager {name}"

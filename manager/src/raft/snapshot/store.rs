@@ -19,6 +19,7 @@ const KEPT: usize = 2;
 /// A complete, checked snapshot file.
 #[derive(Debug, Clone)]
 pub(crate) struct SnapshotFile {
+    storage: Arc<dyn Storage>,
     name: String,
 }
 
@@ -76,7 +77,7 @@ impl SnapshotStore {
         for name in names.into_iter().rev() {
             match self.verify(&name) {
                 Ok(meta) if meta.last_log_id.map(|log_id| log_id.index) >= purged => {
-                    usable = Some((meta, SnapshotFile { name }));
+                    usable = Some((meta, self.finished(name)));
                     break;
                 }
                 Ok(_) => break,
@@ -125,7 +126,7 @@ impl SnapshotStore {
     }
 
     pub(crate) fn reader(&self, file: &SnapshotFile) -> io::Result<SnapshotReader> {
-        SnapshotReader::open(&*self.storage, &file.name, &self.ring)
+        SnapshotReader::open(&*file.storage, &file.name, &self.ring)
     }
 
     /// Begins a file under a temporary name.
@@ -149,12 +150,13 @@ impl SnapshotStore {
 
     /// Names a file that was finished and not adopted yet.
     pub(crate) fn finished(&self, name: String) -> SnapshotFile {
-        SnapshotFile { name }
+        SnapshotFile { storage: self.storage.clone(), name }
     }
 
     /// Makes a finished file the current snapshot, after reading it back; removes those before the previous one.
     pub(crate) fn adopt(&self, meta: &SnapshotMeta, file: SnapshotFile) -> io::Result<SnapshotFile> {
         let wanted = name(meta);
+        let file = self.own(file)?;
         if file.name != wanted {
             let found = self.verify(&file.name)?;
             if found.last_log_id != meta.last_log_id {
@@ -168,11 +170,25 @@ impl SnapshotStore {
             coracle_crash_point::crash_point!("snapshot.after-rename");
             self.storage.sync_directory()?;
         }
-        let file = SnapshotFile { name: wanted };
+        let file = self.finished(wanted);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some((meta.clone(), file.clone()));
         coracle_crash_point::crash_point!("snapshot.before-remove-old");
         self.remove_before(&file.name)?;
         Ok(file)
+    }
+
+    /// The file as one of this store. Peers' snapshots are written here as they come; only openraft's own tests hand over files
+    /// of another store.
+    fn own(&self, file: SnapshotFile) -> io::Result<SnapshotFile> {
+        if Arc::ptr_eq(&file.storage, &self.storage) {
+            return Ok(file);
+        }
+        let bytes = coracle_disk::read_whole(&*file.storage, &file.name)?;
+        let copy = format!("{}{TEMPORARY}", self.sequence.fetch_add(1, Ordering::Relaxed));
+        let own = self.storage.create(&copy)?;
+        own.write_all_at(0, &bytes)?;
+        own.sync_data()?;
+        Ok(self.finished(copy))
     }
 
     /// Removes what is older than `current` and the one before it.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use coracle_history::{Answer, History, Kind};
+use coracle_proto::status::{ApiError, Reason};
 use tonic::transport::Channel;
 
 use super::Random;
@@ -12,24 +13,14 @@ use crate::api::Api;
 /// The registers of all clients, by name, with their values.
 pub(super) type Seen = History<String, String>;
 
-/// How long one attempt may take.
+/// How long one attempt may take: most clients go to another manager soon.
 const DEADLINE: Duration = Duration::from_millis(1_500);
+/// A patient client waits for what a manager says when it gives up itself, which takes it ten seconds.
+const PATIENT: Duration = Duration::from_secs(12);
+/// Every so many-th client is patient.
+const PATIENT_EVERY: u32 = 3;
 /// Under this key in a status the cluster says why it refused; a status without it comes from the transport.
 const REASON: &str = "coracle-reason";
-/// Reasons that promise that nothing was done and nothing will be (`coracle_proto::status::Reason`).
-const REFUSALS: [&str; 11] = [
-    "invalid",
-    "not-found",
-    "exists",
-    "stale",
-    "forbidden",
-    "unauthenticated",
-    "removed",
-    "unavailable",
-    "not-leader",
-    "too-large",
-    "exhausted",
-];
 
 /// Why there is no answer to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +71,8 @@ impl Client {
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         let manager = &self.managers[self.at];
-        let answer = manager.call(DEADLINE, call(manager.channel()));
+        let deadline = if self.number.is_multiple_of(PATIENT_EVERY) { PATIENT } else { DEADLINE };
+        let answer = manager.call(deadline, call(manager.channel()));
         answer.map_err(|error| {
             self.at = (self.at + 1) % self.managers.len();
             error.downcast_ref::<tonic::Status>().map_or(Failure::Unknown, classify)
@@ -149,8 +141,11 @@ impl Client {
 }
 
 fn classify(status: &tonic::Status) -> Failure {
-    let reason = status.metadata().get(REASON).and_then(|value| value.to_str().ok());
-    let refused = reason.map_or_else(|| never_connected(status), |word| REFUSALS.contains(&word));
+    let refused = match status.metadata().get(REASON) {
+        Some(_) => !matches!(ApiError::from_status(status).reason, Reason::OutcomeUnknown | Reason::Internal),
+        // What the transport says is no promise.
+        None => never_connected(status),
+    };
     if refused { Failure::Refused } else { Failure::Unknown }
 }
 
@@ -164,4 +159,21 @@ fn never_connected(status: &tonic::Status) -> bool {
         cause = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_cluster_promises_counts_as_refused() {
+        let told = |reason| classify(&ApiError::new(reason, "x").into());
+        for reason in [Reason::Stale, Reason::NotLeader, Reason::Unavailable, Reason::Exists] {
+            assert_eq!(told(reason), Failure::Refused, "{reason}");
+        }
+        assert_eq!(told(Reason::OutcomeUnknown), Failure::Unknown);
+        assert_eq!(told(Reason::Internal), Failure::Unknown);
+        // A connection that broke has the same code as a promise.
+        assert_eq!(classify(&tonic::Status::unavailable("connection reset")), Failure::Unknown);
+    }
 }

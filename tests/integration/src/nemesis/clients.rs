@@ -13,8 +13,11 @@ use crate::api::Api;
 use crate::lab::Lab;
 use crate::process;
 
+/// One operation of a client.
+type Step = fn(&mut Client);
+
 /// Clients that use registers, and clients that use services.
-const CLIENTS: [(u32, fn(&mut Client), Duration); 2] = [
+const CLIENTS: [(u32, Step, Duration); 2] = [
     (4, registers::step, Duration::from_millis(25)),
     // Each of their writes makes tasks start or stop: there must be time for it.
     (2, services::step, Duration::from_millis(400)),

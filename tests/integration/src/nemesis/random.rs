@@ -42,3 +42,24 @@ impl Random {
         Self(self.next())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_the_publication() {
+        // The first outputs for the seed 1234567 of the authors' reference program.
+        let mut random = Random::new(1_234_567);
+        assert_eq!([random.next(), random.next()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
+    }
+
+    #[test]
+    fn every_choice_is_within_its_limits() {
+        let mut random = Random::new(1);
+        assert!((0..1_000).all(|_| random.below(7) < 7));
+        assert_eq!(random.below(0), 0);
+        assert_eq!(random.pick::<u8>(&[]), None);
+        assert!((0..100).all(|_| random.chance(100) && !random.chance(0)));
+    }
+}

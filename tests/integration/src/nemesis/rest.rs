@@ -63,7 +63,7 @@ pub(super) fn check(lab: &Lab, before: &Steady) -> Result<u32> {
         view.crowded_slots()
     );
     lab.until("every manager has applied the same", applied_the_same)?;
-    lab.until("just the processes of the tasks run", |lab| no_other_process(lab))?;
+    lab.until("just the processes of the tasks run", no_other_process)?;
     let lost = u32::from(ready_since(&view) != before.since);
     if lost == 0 {
         let now = containers(lab, &view)?;

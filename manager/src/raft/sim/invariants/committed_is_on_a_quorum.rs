@@ -31,7 +31,7 @@ impl Invariant for CommittedIsOnAQuorum {
             };
             self.last = committed.index;
             self.advances += 1;
-            if self.advances % ONE_OF != 0 {
+            if !self.advances.is_multiple_of(ONE_OF) {
                 continue;
             }
             let (index, term) = (committed.index, term_of(&committed));

@@ -17,7 +17,7 @@ pub(super) struct LogsMatch {
 
 impl Invariant for LogsMatch {
     fn check(&mut self, look: &Look<'_>) -> Result<(), String> {
-        if look.tick % EVERY != 0 {
+        if !look.tick.is_multiple_of(EVERY) {
             return Ok(());
         }
         for sight in &look.sights {

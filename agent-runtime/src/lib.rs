@@ -23,6 +23,7 @@ mod cgroup;
 mod check;
 mod directory;
 mod error;
+mod exec;
 mod id;
 pub mod log;
 mod plan;
@@ -40,6 +41,7 @@ pub use cgroup::{CgroupVersion, Stats};
 pub use check::{HostFacts, check};
 pub use coracle_runtime_protocol::{Failure, FailureKind};
 pub use error::RuntimeError;
+pub use exec::{ExecEnd, ExecResult, ExecSpec};
 pub use id::{ContainerId, InvalidContainerId};
 pub use runtime::{ContainerSummary, Runtime, RuntimeConfig};
 pub use spec::{

@@ -1,7 +1,9 @@
 //! Refusing specifications that cannot or must not be carried out, before anything is made.
 
 use crate::error::RuntimeError;
+use crate::exec::ExecSpec;
 use crate::spec::{ContainerSpec, Mount, Network, ResourceLimit, Rootfs, User};
+use coracle_runtime_protocol::REQUEST_BYTES;
 use std::path::Path;
 
 /// Docker's lower bound: less cannot even be set up.
@@ -103,20 +105,44 @@ fn rootfs(rootfs: &Rootfs) -> Result<(), RuntimeError> {
 }
 
 fn program(spec: &ContainerSpec) -> Result<(), RuntimeError> {
-    if spec.args.first().is_none_or(String::is_empty) {
-        return Err(refused("arguments", format!("{:?}", spec.args), "a program is needed"));
+    words(&spec.args, &spec.env, &spec.cwd)
+}
+
+/// Checks a program that is to run beside a container's own.
+pub(crate) fn exec(spec: &ExecSpec) -> Result<(), RuntimeError> {
+    words(&spec.args, &spec.env, spec.cwd.as_deref().unwrap_or_default())?;
+    let room = |texts: &[String]| texts.iter().map(|text| text.len() as u64 + 1).sum::<u64>();
+    let size = room(&spec.args) + room(&spec.env);
+    // Half of it, because quotes and the like are escaped on the way.
+    if size > REQUEST_BYTES / 2 {
+        return Err(refused(
+            "program",
+            format!("{size} bytes"),
+            "arguments and variables are too long together",
+        ));
     }
-    if let Some(bad) = spec.args.iter().chain([&spec.cwd]).find(|text| text.contains('\0')) {
+    if spec.timeout.is_zero() {
+        return Err(refused("timeout", "0", "a program needs some time to run"));
+    }
+    spec.user.as_ref().map_or(Ok(()), user)
+}
+
+fn words(arguments: &[String], environment: &[String], directory: &str) -> Result<(), RuntimeError> {
+    if arguments.first().is_none_or(String::is_empty) {
+        return Err(refused("arguments", format!("{arguments:?}"), "a program is needed"));
+    }
+    let mut texts = arguments.iter().map(String::as_str).chain([directory]);
+    if let Some(bad) = texts.find(|text| text.contains('\0')) {
         return Err(refused("argument", bad, "it contains a NUL byte"));
     }
     let well_formed = |entry: &&String| entry.find('=').is_some_and(|at| at > 0) && !entry.contains('\0');
-    if let Some(bad) = spec.env.iter().find(|entry| !well_formed(entry)) {
+    if let Some(bad) = environment.iter().find(|entry| !well_formed(entry)) {
         // The value may be a secret, so only the name is told.
         let name = bad.split('=').next().unwrap_or_default();
         return Err(refused("environment variable", name, "it must be NAME=value without NUL bytes"));
     }
-    if !spec.cwd.is_empty() && !spec.cwd.starts_with('/') {
-        return Err(refused("working directory", &spec.cwd, "it must be an absolute path"));
+    if !directory.is_empty() && !directory.starts_with('/') {
+        return Err(refused("working directory", directory, "it must be an absolute path"));
     }
     Ok(())
 }

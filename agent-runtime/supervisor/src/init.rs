@@ -35,7 +35,7 @@ pub(crate) fn run(plan: &Plan, streams: &Streams) -> ! {
     sys::exit_now(127)
 }
 
-fn tell(sync: BorrowedFd<'_>, failure: &Failure) {
+pub(crate) fn tell(sync: BorrowedFd<'_>, failure: &Failure) {
     let mut message = vec![FAILED];
     if serde_json::to_writer(&mut message, failure).is_ok() {
         let _ = rustix::io::write(sync, &message);
@@ -60,11 +60,11 @@ fn set_up_and_execute(plan: &Plan, streams: &Streams) -> Result<(), Failure> {
     // Changing credentials cleared the death signal, and the supervisor may have died before it was set again.
     die_with_supervisor(streams.sync.as_fd()).during(step)?;
     coracle_crash_point::crash_point!("init.before-execute");
-    execute(&plan.program, setup.identity.as_ref(), streams)
+    execute(&plan.program, setup.identity.as_ref(), streams.sync.as_fd())
 }
 
 /// Asks the kernel to kill us with our parent; if it is gone already, its end of the socket is too.
-fn die_with_supervisor(sync: BorrowedFd<'_>) -> Result<(), CallError> {
+pub(crate) fn die_with_supervisor(sync: BorrowedFd<'_>) -> Result<(), CallError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .in_call(|| "prctl(PR_SET_PDEATHSIG)".into())?;
     let mut poll = [rustix::event::PollFd::new(&sync, rustix::event::PollFlags::HUP)];
@@ -86,15 +86,16 @@ fn wait_for_start(sync: BorrowedFd<'_>) -> Result<(), CallError> {
     }
 }
 
+/// What the steps build up.
 #[derive(Debug, Default)]
-struct Setup {
-    mounts: Mounts,
-    identity: Option<Identity>,
+pub(crate) struct Setup {
+    pub(crate) mounts: Mounts,
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Setup {
     /// One line per variant where possible; the plan's order is what matters.
-    fn perform(&mut self, step: &Step) -> Result<(), CallError> {
+    pub(crate) fn perform(&mut self, step: &Step) -> Result<(), CallError> {
         match step {
             Step::OrdinaryOutOfMemoryScore => ordinary_out_of_memory_score(),
             // "0" stands for the writer.
@@ -153,15 +154,25 @@ impl Setup {
     /// The program's own user may reopen its streams as /dev/stdout and /dev/stderr.
     fn connect_streams(&self, streams: &Streams) -> Result<(), CallError> {
         let null = self.mounts.open_null()?;
-        rustix::stdio::dup2_stdin(&null).in_call(|| "dup2(null, 0)".into())?;
+        self.connect(null.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd())
+    }
+
+    /// Makes these the standard streams, of which the last two become the user's.
+    pub(crate) fn connect(
+        &self,
+        input: BorrowedFd<'_>,
+        output: BorrowedFd<'_>,
+        errors: BorrowedFd<'_>,
+    ) -> Result<(), CallError> {
+        rustix::stdio::dup2_stdin(input).in_call(|| "dup2(null, 0)".into())?;
         if let Some(identity) = &self.identity {
             let (user, group) = (Uid::from_raw(identity.user), Gid::from_raw(identity.group));
-            for pipe in [&streams.stdout, &streams.stderr] {
+            for pipe in [output, errors] {
                 rustix::fs::fchown(pipe, Some(user), Some(group)).in_call(|| "fchown(output pipe)".into())?;
             }
         }
-        rustix::stdio::dup2_stdout(&streams.stdout).in_call(|| "dup2(pipe, 1)".into())?;
-        rustix::stdio::dup2_stderr(&streams.stderr).in_call(|| "dup2(pipe, 2)".into())
+        rustix::stdio::dup2_stdout(output).in_call(|| "dup2(pipe, 1)".into())?;
+        rustix::stdio::dup2_stderr(errors).in_call(|| "dup2(pipe, 2)".into())
     }
 }
 
@@ -218,7 +229,12 @@ fn c_string(text: &str) -> Result<CString, CallError> {
         .map_err(|_| CallError::refused(FailureKind::Other, format!("{text:?} contains a NUL byte")))
 }
 
-fn execute(program: &Program, identity: Option<&Identity>, streams: &Streams) -> Result<(), Failure> {
+/// Becomes the program; returns only when that failed.
+pub(crate) fn execute(
+    program: &Program,
+    identity: Option<&Identity>,
+    sync: BorrowedFd<'_>,
+) -> Result<(), Failure> {
     let name = program.arguments.first().map_or("", String::as_str);
     let step = format!("executing {name:?}");
     let all = |texts: &[String]| texts.iter().map(|text| c_string(text)).collect::<Result<Vec<_>, _>>();
@@ -230,7 +246,7 @@ fn execute(program: &Program, identity: Option<&Identity>, streams: &Streams) ->
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));
     sys::close_descriptors_on_exec().in_call(|| "close_range(3, CLOEXEC)".into()).during(&step)?;
-    rustix::io::write(&streams.sync, &[EXECUTING]).in_call(|| "write(sync socket)".into()).during(&step)?;
+    rustix::io::write(sync, &[EXECUTING]).in_call(|| "write(sync socket)".into()).during(&step)?;
     if program.reaper {
         reaper::split().during(&step)?;
     }

@@ -32,6 +32,12 @@ fn out_of_order(what: &str) -> CallError {
 }
 
 impl Mounts {
+    /// Those of a container whose mount namespace was entered: nothing is known but the root.
+    pub(crate) fn entered() -> Result<Self, CallError> {
+        let root = resolve::open_root(Path::new("/")).in_call(|| "open(\"/\")".into())?;
+        Ok(Self { root: Some(root), ..Self::default() })
+    }
+
     pub(crate) fn root(&self) -> Result<BorrowedFd<'_>, CallError> {
         self.root.as_ref().map(AsFd::as_fd).ok_or_else(|| out_of_order("the root file system"))
     }
@@ -265,6 +271,27 @@ impl Mounts {
         rustix::fs::openat(self.dev()?, "null", flags, Mode::empty())
             .in_call(|| "openat(\"/dev/null\")".into())
     }
+}
+
+/// The null device of a container that may have changed its /dev meanwhile. Never the host's: the container could change
+/// the mode of that one through the descriptor.
+pub(crate) fn open_null_of_entered(root: BorrowedFd<'_>) -> Result<OwnedFd, CallError> {
+    let open = |flags| {
+        let flags = flags | OFlags::NOFOLLOW;
+        let resolve = rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_SYMLINKS;
+        let null = resolve::open_in_root(root, "/dev/null", flags, resolve)
+            .in_call(|| "openat2(\"/dev/null\")".into())?;
+        let stat = fstat(&null).in_call(|| "fstat(\"/dev/null\")".into())?;
+        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+        if is_device && stat.st_rdev == makedev(1, 3) {
+            return Ok(null);
+        }
+        let why = "/dev/null of the container is not the null device any more";
+        Err(CallError::refused(FailureKind::Other, why))
+    };
+    // Looked at before it is opened, which may have an effect, and again, because it may have been replaced.
+    open(OFlags::PATH)?;
+    open(OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK)
 }
 
 fn make_filesystem(

@@ -3,11 +3,12 @@
 use crate::error::{CallError, During, InCall};
 use crate::init::{self, CREATED, EXECUTING, FAILED, Streams};
 use crate::log::{Lines, Log};
-use crate::{record, sys, time};
+use crate::{exec, record, sys, time};
 use coracle_runtime_protocol::{
-    CONTROL_SOCKET, Failure, FailureKind, Outcome, Plan, Reply, Report, Request, RunState,
+    CONTROL_SOCKET, Exec, Failure, FailureKind, Outcome, Plan, REQUEST_BYTES, Reply, Report, Request,
+    RunState,
 };
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -20,8 +21,8 @@ use std::time::Duration;
 
 /// Bytes read from an output pipe at once.
 const READ_BYTES: usize = 32 * 1024;
-/// Longest request on the control socket.
-const REQUEST_BYTES: u64 = 4096;
+/// Programs beside the container's own that may run at once.
+const MOST_HELPERS: usize = 16;
 /// A client that stops in the middle of a request must not hold up the output for longer. Clients are daemons only, and
 /// one that is short of processor time or starts from a slow disk is to be waited for.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
@@ -37,6 +38,16 @@ pub(crate) struct Container {
     stderr: OwnedFd,
     listener: UnixListener,
     log: Log,
+    helpers: Helpers,
+}
+
+/// The processes that run programs beside the container's own; see [`exec`].
+#[derive(Debug, Default)]
+struct Helpers {
+    running: Vec<OwnedFd>,
+    /// One was killed, so its program, which the kernel kills with it, became a child of ours. Unless it is reaped, the
+    /// container's process 1 can never end (zap_pid_ns_processes in kernel/pid_namespace.c).
+    orphans: bool,
 }
 
 impl Container {
@@ -80,7 +91,17 @@ pub(crate) fn launch(plan: &Plan) -> Result<Container, Failure> {
         sys::Cloned::Parent { pid, descriptor } => (pid, descriptor),
     };
     drop((sync_init, stdout_writer, stderr_writer));
-    let mut container = Container { init, init_pid, started_at: None, sync, stdout, stderr, listener, log };
+    let mut container = Container {
+        init,
+        init_pid,
+        started_at: None,
+        sync,
+        stdout,
+        stderr,
+        listener,
+        log,
+        helpers: Helpers::default(),
+    };
     match wait_for_init(container.sync.as_fd()) {
         Ok(stage) => {
             container.started_at = (stage == Stage::Running).then(time::now);
@@ -98,7 +119,7 @@ pub(crate) fn launch(plan: &Plan) -> Result<Container, Failure> {
 }
 
 /// The reading end does not block, the writing end, which the program gets, does.
-fn output_pipe() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn output_pipe() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
     Ok((reader, writer))
@@ -114,13 +135,13 @@ fn listen(plan: &Plan) -> std::io::Result<UnixListener> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     Waiting,
     Running,
 }
 
 /// Reads from init until it waits, runs or fails.
-fn wait_for_init(sync: BorrowedFd<'_>) -> Result<Stage, Failure> {
+pub(crate) fn wait_for_init(sync: BorrowedFd<'_>) -> Result<Stage, Failure> {
     let mut executing = false;
     let mut message = [0_u8; 8192];
     loop {
@@ -175,6 +196,7 @@ pub(crate) fn run(plan: &Plan, mut container: Container) {
         if ready.control {
             serve(plan, &mut container, &mut failed_start);
         }
+        container.helpers.reap(container.init_pid);
         if ready.init
             && let Some(outcome) = reap(container.init.as_fd(), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
         {
@@ -215,14 +237,16 @@ fn wait(container: &Container, stdout: bool, stderr: bool) -> Ready {
     let wanted = |open| if open { PollFlags::IN } else { PollFlags::empty() };
     // A closed stream would be reported as hung up forever, so init stands in for it.
     let source = |open, stream| if open { stream } else { &container.init };
-    let mut polled = [
+    let mut polled = vec![
         PollFd::new(source(stdout, &container.stdout), wanted(stdout)),
         PollFd::new(source(stderr, &container.stderr), wanted(stderr)),
         PollFd::new(&container.listener, PollFlags::IN),
         PollFd::new(&container.init, PollFlags::IN),
     ];
+    polled.extend(container.helpers.running.iter().map(|helper| PollFd::new(helper, PollFlags::IN)));
+    let soon = Timespec { tv_sec: 1, tv_nsec: 0 };
     // An interrupted or failed poll finds nothing ready, and is tried again.
-    let _ = poll(&mut polled, None);
+    let _ = poll(&mut polled, container.helpers.orphans.then_some(&soon));
     let happened = |index: usize| !polled[index].revents().is_empty();
     Ready {
         stdout: stdout && happened(0),
@@ -249,8 +273,8 @@ fn pump(pipe: BorrowedFd<'_>, lines: &mut Option<Lines>, log: &mut Log, buffer: 
     }
 }
 
-/// The outcome, if init has ended.
-fn reap(init: BorrowedFd<'_>, options: WaitIdOptions) -> Option<Outcome> {
+/// The outcome, if the process has ended.
+pub(crate) fn reap(init: BorrowedFd<'_>, options: WaitIdOptions) -> Option<Outcome> {
     let status =
         rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(init), options)).ok()??;
     match (status.exit_status(), status.terminating_signal()) {
@@ -267,6 +291,11 @@ fn serve(plan: &Plan, container: &mut Container, failed_start: &mut Option<Failu
     let reply = match request {
         Request::Start => start(plan, container, failed_start),
         Request::Signal { number } => signal(container, number),
+        Request::Exec(exec) => match begin(plan, container, &exec, &client) {
+            // Its helper answers.
+            Ok(()) => return,
+            Err(failure) => Reply::Failed(failure),
+        },
     };
     if let Ok(mut line) = serde_json::to_vec(&reply) {
         line.push(b'\n');
@@ -316,5 +345,51 @@ fn signal(container: &Container, number: i32) -> Reply {
     {
         Ok(()) => Reply::Done,
         Err(failure) => Reply::Failed(failure),
+    }
+}
+
+/// Starts a helper, which answers the client when the program has ended.
+fn begin(plan: &Plan, container: &mut Container, exec: &Exec, client: &UnixStream) -> Result<(), Failure> {
+    let step = "executing another program";
+    let refused = |why: &str| Err(CallError::refused(FailureKind::Other, why)).during(step);
+    if container.started_at.is_none() {
+        return refused("the container has not been started");
+    }
+    if container.helpers.running.len() >= MOST_HELPERS {
+        return refused("too many programs run beside the container's own; try again later");
+    }
+    let helper = exec::begin(plan, container.init.as_fd(), exec, client)?;
+    container.helpers.running.push(helper);
+    Ok(())
+}
+
+impl Helpers {
+    /// Reaps the ones that ended, and what they left.
+    fn reap(&mut self, init_pid: i32) {
+        let orphans = &mut self.orphans;
+        self.running.retain(|helper| {
+            match reap(helper.as_fd(), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+                None => true,
+                Some(outcome) => {
+                    *orphans |= outcome != Outcome::Code(0);
+                    false
+                }
+            }
+        });
+        while self.orphans && self.reap_orphan(init_pid).is_some() {}
+    }
+
+    /// Any ended child but init, whose end is looked for elsewhere, and the helpers.
+    fn reap_orphan(&self, init_pid: i32) -> Option<()> {
+        let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let ended = sys::ended_child(peek.bits())?;
+        let is_helper = |helper: &OwnedFd| reap(helper.as_fd(), peek).is_some();
+        if ended == init_pid || self.running.iter().any(is_helper) {
+            return None;
+        }
+        let ended = rustix::process::Pid::from_raw(ended)?;
+        rustix::process::waitid(WaitId::Pid(ended), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+            .ok()?
+            .map(drop)
     }
 }

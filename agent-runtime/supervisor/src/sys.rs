@@ -166,6 +166,34 @@ pub(crate) fn clone_init(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Res
     Ok(Cloned::Parent { pid: i32::try_from(pid).map_err(|_| Errno::RANGE)?, descriptor })
 }
 
+/// Process id of any child that ended, as `options` (waitid(2)) say; none if there is none.
+pub(crate) fn ended_child(options: u32) -> Option<i32> {
+    // SAFETY: all-zero is a valid siginfo_t, which lives through the call.
+    unsafe {
+        let mut information: libc::siginfo_t = std::mem::zeroed();
+        let result = libc::waitid(libc::P_ALL, 0, &raw mut information, options.cast_signed());
+        let pid = information.si_pid();
+        (result == 0 && pid > 0).then_some(pid)
+    }
+}
+
+/// Closes every descriptor above standard error but these, whoever owns them. Only for a new process that uses no other
+/// one and never returns to code that would drop one.
+pub(crate) fn close_all_but(kept: [BorrowedFd<'_>; 2]) {
+    let mut kept = kept.map(|descriptor| descriptor.as_raw_fd().cast_unsigned());
+    kept.sort_unstable();
+    let mut from = 3_u32;
+    for kept in kept {
+        if from < kept {
+            // SAFETY: as the function says, nobody uses these any more.
+            unsafe { libc::syscall(libc::SYS_close_range, from, kept - 1, 0_u32) };
+        }
+        from = kept + 1;
+    }
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_close_range, from, u32::MAX, 0_u32) };
+}
+
 /// fork(2) for the reaper's child. Returns 0 in the child.
 pub(crate) fn fork() -> Result<i32> {
     // SAFETY: this program has one thread, so the child may go on like the parent.

@@ -1,6 +1,7 @@
 //! Applying entries: total, deterministic, all or nothing.
 
 mod cluster;
+mod file;
 mod image;
 mod node;
 mod service;
@@ -98,6 +99,13 @@ impl Writing {
             Change::RemoveTask { task } => self.remove_task(*task),
             Change::PutImage(image) => self.put_image(image),
             Change::RemoveImage { name } => self.remove_image(name),
+            Change::CreateFile(file) => self.create_file(file),
+            Change::UpdateFile { file, expected, labels, data } => {
+                self.update_file(*file, *expected, labels.as_ref(), data.as_ref())
+            }
+            Change::RemoveFile { file, expected } => self.remove_file(*file, *expected),
+            Change::CollectFile { file, content } => self.collect_file(*file, *content),
+            Change::FollowFile { service, file, content } => self.follow_file(*service, *file, *content),
         }
     }
 }

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use coracle_model::cluster::Cluster;
-use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
+use coracle_model::cluster::{Cluster, Secret};
+use coracle_model::id::{FileId, IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
 use coracle_model::job::JobStatus;
 use coracle_model::node::{ManagerMember, Node, NodeDescription, NodeSpec, NodeState};
+use coracle_model::secret::File;
 use coracle_model::service::{Service, ServiceSpec, UpdateProgress};
 use coracle_model::task::{DesiredState, Task, TaskStatus};
 use coracle_model::time::Timestamp;
@@ -186,6 +187,42 @@ pub enum Change {
     RemoveImage {
         /// The full name.
         name: String,
+    },
+    /// Adds a secret or a config with its first version.
+    CreateFile(File),
+    /// Changes the labels of a secret or a config, or adds a version. What equals the latest version adds none.
+    UpdateFile {
+        /// Which.
+        file: FileId,
+        /// The version of the object that was read.
+        expected: Version,
+        /// All labels; none leaves them.
+        labels: Option<BTreeMap<String, String>>,
+        /// What the new version contains; none adds no version.
+        data: Option<Secret>,
+    },
+    /// Removes a secret or a config that no service uses.
+    RemoveFile {
+        /// Which.
+        file: FileId,
+        /// The version of the object that was read.
+        expected: Version,
+    },
+    /// Drops one version of a secret or a config. Without effect where something refers to it.
+    CollectFile {
+        /// Which.
+        file: FileId,
+        /// Which version of its content.
+        content: u64,
+    },
+    /// Gives a service the newer version of a secret or a config that it follows. Without effect where it does not, or has it.
+    FollowFile {
+        /// Which service.
+        service: ServiceId,
+        /// Which secret or config.
+        file: FileId,
+        /// Which version of its content.
+        content: u64,
     },
 }
 

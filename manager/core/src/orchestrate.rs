@@ -4,6 +4,7 @@
 //! any time, by any leader, as often as one likes. Planning again right after applying changes nothing.
 
 mod fit;
+mod follow;
 mod global;
 mod job;
 mod node;
@@ -14,6 +15,7 @@ mod service;
 mod slot;
 mod update;
 
+pub use follow::plan_file;
 pub use node::plan_node;
 pub use reap::plan_reap;
 pub use service::plan_service;

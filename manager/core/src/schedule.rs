@@ -3,13 +3,12 @@
 //! Tasks of one specification are placed as a group: the filters look at every node once per group, and a
 //! heap then hands out nodes, so that the cost follows groups times nodes plus tasks, not their product.
 
+pub(crate) mod away;
 mod explain;
 mod filter;
 mod group;
 mod room;
 mod spread;
-
-use std::collections::BTreeMap;
 
 use std::sync::Arc;
 
@@ -34,7 +33,7 @@ pub fn plan_schedule(state: &State, context: &mut PlanContext<'_>) -> Plan {
     let mut rooms = Rooms::of(state);
     for mut group in group::groups(state, now) {
         // Of one service there is a group for each specification.
-        group.count(rooms.placed(group.service.id));
+        group.count(&rooms);
         let (fixed, free): (Vec<_>, Vec<_>) =
             group.tasks.iter().partition(|task| matches!(task.slot, Slot::Node(_)));
         for task in fixed {
@@ -94,12 +93,12 @@ fn place_anywhere(group: &Group<'_>, tasks: &[&Arc<Task>], rooms: &mut Rooms<'_>
 }
 
 fn assign(group: &Group<'_>, task: &Task, at: usize, rooms: &mut Rooms<'_>, plan: &mut Plan) {
-    let node = rooms.take(at, group.service.id, group.spec.reservations);
+    let (node, generic) = rooms.take(at, group.service.id, group.spec);
     plan.changes.push(Change::AssignTask {
         task: task.id,
         expected: task.version,
         node: node.id,
         node_version: node.version,
-        generic: BTreeMap::new(),
+        generic,
     });
 }

@@ -27,6 +27,7 @@ impl Writing {
                 format!("service {}: tasks of a removed service with this id still exist", service.id);
             return Err(Refusal::new(RefusalKind::Exists, message));
         }
+        self.check_files(&service.spec.task)?;
         self.state.put_task_spec(service.id, self.version, Arc::new(service.spec.task.clone()));
         self.write_service(Service {
             spec_version: self.version,
@@ -46,6 +47,7 @@ impl Writing {
         let mut service = Service { spec: spec.clone(), ..(*present).clone() };
         let changed = spec.task != present.spec.task;
         if changed {
+            self.check_files(&spec.task)?;
             self.state.put_task_spec(id, self.version, Arc::new(spec.task.clone()));
             service.spec_version = self.version;
             service.previous_spec = Some(Box::new(present.spec.clone()));
@@ -83,6 +85,7 @@ impl Writing {
                 format!("service {}: it has no previous specification to go back to", present.spec.name);
             return Err(Refusal::new(RefusalKind::Forbidden, message));
         };
+        self.check_files(&previous.task)?;
         self.state.put_task_spec(id, self.version, Arc::new(previous.task.clone()));
         let mut service = Service {
             spec_version: self.version,
@@ -162,6 +165,7 @@ impl Writing {
     pub(super) fn remove_service(&mut self, id: ServiceId, expected: Version) -> Applied {
         let present = self.present_service(id)?;
         check_version("service", id, present.version, expected)?;
+        self.touch_files_of_service(&present);
         self.state.remove_service(id);
         self.touched.services.insert(id);
         Ok(())
@@ -174,6 +178,10 @@ impl Writing {
     fn write_service(&mut self, service: Service) {
         self.touched.services.insert(service.id);
         self.touched.pending = true;
+        if let Some(present) = self.state.service(service.id).cloned() {
+            self.touch_files_of_service(&present);
+        }
+        self.touch_files_of_service(&service);
         self.state.put_service(Arc::new(Service { version: self.version, updated_at: self.time, ..service }));
     }
 

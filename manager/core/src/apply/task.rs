@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use coracle_model::id::{NodeId, TaskId};
 use coracle_model::node::Node;
-use coracle_model::resources::Resources;
 use coracle_model::rollout::Order;
 use coracle_model::task::{DesiredState, Task, TaskState, TaskStatus};
 use coracle_model::version::Version;
 
 use super::{Applied, Writing, check_version, not_found};
 use crate::outcome::{Refusal, RefusalKind};
+use crate::schedule::away;
 
 impl Writing {
     pub(super) fn create_task(
@@ -68,8 +68,9 @@ impl Writing {
             let message = format!("task {id} no longer waits for a node");
             return Err(Refusal::new(RefusalKind::Stale, message));
         }
-        self.check_room(task, holder)?;
+        self.check_room(task, holder, generic)?;
         self.check_number(task, holder)?;
+        self.check_neighbours(task, holder)?;
         let mut task = Task { node: Some(node), generic: generic.clone(), ..(**task).clone() };
         task.status.state = TaskState::Assigned;
         task.status.since = self.time;
@@ -111,6 +112,7 @@ impl Writing {
             let message = format!("task {id} may still run on node {node}");
             return Err(Refusal::new(RefusalKind::Forbidden, message));
         }
+        self.touch_files_of_task(&task);
         self.state.remove_task(id);
         self.touched.task(&task);
         Ok(())
@@ -118,6 +120,9 @@ impl Writing {
 
     fn write_task(&mut self, task: Task) {
         self.touched.task(&task);
+        if task.status.state.is_terminal() {
+            self.touch_files_of_task(&task);
+        }
         self.state.put_task(Arc::new(Task { version: self.version, ..task }));
     }
 
@@ -167,21 +172,61 @@ impl Writing {
         Err(Refusal::new(RefusalKind::Stale, message))
     }
 
-    /// Whatever the view was that the scheduler saw: a node is never given more than it has.
-    fn check_room(&self, task: &Task, node: &Node) -> Applied {
-        let wanted = self
-            .state
-            .task_spec(task.service, task.spec_version)
-            .map_or_else(Resources::default, |spec| spec.reservations);
-        let free = node.description.resources.minus(self.state.usage(node.id).reserved);
+    /// Whatever the view was that the scheduler saw: no task comes to a node with one that it keeps away from, or that
+    /// keeps away from it.
+    fn check_neighbours(&self, task: &Task, node: &Node) -> Applied {
+        let Some(service) = self.state.service(task.service) else { return Ok(()) };
+        if !away::keeps_away(&self.state, service) {
+            return Ok(());
+        }
+        let unwanted = |held: &&Arc<Task>| {
+            held.may_run()
+                && self.state.service(held.service).is_some_and(|other| away::is_apart(service, other))
+        };
+        match self.state.tasks_on_node(node.id).find(unwanted) {
+            None => Ok(()),
+            Some(other) => {
+                let message = format!(
+                    "task {} cannot be on node {}: its service and that of task {} there keep apart",
+                    task.id, node.id, other.id
+                );
+                Err(Refusal::new(RefusalKind::Stale, message))
+            }
+        }
+    }
+
+    /// Whatever the view was that the scheduler saw: a node is never given more than it has, and what a task has for
+    /// itself is not given twice.
+    fn check_room(&self, task: &Task, node: &Node, generic: &BTreeMap<String, Vec<String>>) -> Applied {
+        let Some(spec) = self.state.task_spec(task.service, task.spec_version) else { return Ok(()) };
+        let usage = self.state.usage(node.id);
+        let free = node.description.resources.minus(usage.reserved);
         let short = |what: &str| {
             let message = format!("node {} has not enough {what} left for task {}", node.id, task.id);
             Err(Refusal::new(RefusalKind::Stale, message))
         };
-        if wanted.cpu > free.cpu {
+        if spec.reservations.cpu > free.cpu {
             return short("cpu");
         }
-        if wanted.memory > free.memory { short("memory") } else { Ok(()) }
+        if spec.reservations.memory > free.memory {
+            return short("memory");
+        }
+        if let Some(kind) = spec.generic.iter().find(|(kind, count)| usage.generic_left(node, kind) < **count)
+        {
+            return short(kind.0);
+        }
+        if !usage.permits(node, spec, generic) {
+            let message =
+                format!("node {}: {generic:?} is not what task {} can have there", node.id, task.id);
+            return Err(Refusal::new(RefusalKind::Stale, message));
+        }
+        match usage.taken_port(&spec.placement.host_ports) {
+            None => Ok(()),
+            Some(port) => {
+                let message = format!("port {port} of node {} is taken: not for task {}", node.id, task.id);
+                Err(Refusal::new(RefusalKind::Stale, message))
+            }
+        }
     }
 }
 

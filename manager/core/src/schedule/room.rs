@@ -6,6 +6,7 @@ use std::sync::Arc;
 use coracle_model::id::{NodeId, ServiceId};
 use coracle_model::node::Node;
 use coracle_model::resources::Resources;
+use coracle_model::service::TaskSpec;
 
 use crate::state::{NodeUsage, State};
 
@@ -16,7 +17,7 @@ pub(super) struct Room<'a> {
     /// Not looked into before the node's turn comes: that costs more than all else where there are many.
     pub(super) node: &'a Arc<Node>,
     /// What the tasks of all services that may run on it take up.
-    usage: NodeUsage,
+    pub(super) usage: NodeUsage,
 }
 
 impl Room<'_> {
@@ -24,12 +25,10 @@ impl Room<'_> {
     pub(super) fn free(&self) -> Resources {
         self.node.description.resources.minus(self.usage.reserved)
     }
-
-    /// Tasks of all services that may run on it.
-    pub(super) const fn tasks(&self) -> u64 {
-        self.usage.tasks
-    }
 }
+
+/// Things of a node that a task has for itself, by kind.
+pub(super) type Given = BTreeMap<String, Vec<String>>;
 
 /// All nodes, in the order of their identifiers, and what was placed on them.
 #[derive(Debug)]
@@ -67,11 +66,13 @@ impl<'a> Rooms<'a> {
         self.placed.range(range).map(|((_, node), tasks)| (*node, *tasks))
     }
 
-    /// Sets room aside for one task of a service.
-    pub(super) fn take(&mut self, at: usize, service: ServiceId, reservations: Resources) -> &'a Arc<Node> {
+    /// Sets room aside for one task of a service, and says which of the node's other things the task has.
+    pub(super) fn take(&mut self, at: usize, service: ServiceId, spec: &TaskSpec) -> (&'a Arc<Node>, Given) {
         let room = &mut self.rooms[at];
-        room.usage = room.usage.with(reservations);
+        // The node was asked before: what is not there now is refused when it is applied.
+        let given = room.usage.choose(room.node, spec).unwrap_or_default();
+        room.usage = std::mem::take(&mut room.usage).with(spec, &given);
         *self.placed.entry((service, room.id)).or_default() += 1;
-        room.node
+        (room.node, given)
     }
 }

@@ -7,7 +7,6 @@ use coracle_model::cluster::Cluster;
 use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
 use coracle_model::node::Node;
-use coracle_model::resources::Resources;
 use coracle_model::service::{Service, TaskSpec};
 use coracle_model::task::Task;
 use coracle_model::time::Timestamp;
@@ -49,6 +48,11 @@ impl State {
     pub(crate) fn put_service(&mut self, service: Arc<Service>) {
         let id = service.id;
         self.indices.service_names.insert(service.spec.name.clone(), id);
+        if service.spec.task.placement.away_from.is_empty() {
+            self.indices.keeping_away.remove(&id);
+        } else {
+            self.indices.keeping_away.insert(id);
+        }
         let before = self.services.insert(id, service);
         if let Some(before) = before {
             self.drop_unused_row(id, before.spec_version);
@@ -58,6 +62,7 @@ impl State {
     pub(crate) fn remove_service(&mut self, id: ServiceId) {
         if let Some(service) = self.services.remove(&id) {
             self.indices.service_names.remove(&service.spec.name);
+            self.indices.keeping_away.remove(&id);
             self.drop_unused_row(id, service.spec_version);
         }
     }
@@ -143,9 +148,10 @@ impl State {
             return;
         }
         let Some(task) = after.or(before) else { return };
-        let reservations = self.reservations(task);
+        // A task comes after its specification and goes before it.
+        let Some(spec) = self.task_spec(task.service, task.spec_version).cloned() else { return };
         if let Some(node) = held {
-            let usage = self.usage(node).without(reservations);
+            let usage = self.usage(node).without(&spec, &task.generic);
             if usage.tasks == 0 {
                 self.indices.usage.remove(&node);
             } else {
@@ -153,12 +159,8 @@ impl State {
             }
         }
         if let Some(node) = holding {
-            self.indices.usage.insert(node, self.usage(node).with(reservations));
+            let usage = self.usage(node).with(&spec, &task.generic);
+            self.indices.usage.insert(node, usage);
         }
-    }
-
-    fn reservations(&self, task: &Task) -> Resources {
-        self.task_spec(task.service, task.spec_version)
-            .map_or_else(Resources::default, |spec| spec.reservations)
     }
 }

@@ -4,6 +4,7 @@ use coracle_manager_core::{Change, Outcome};
 use coracle_model::digest::Digest;
 use coracle_model::image::ImageEntry;
 use coracle_model::node::Platform;
+use coracle_model::placement::{HostPort, Protocol};
 use coracle_model::service::{ServiceMode, ServiceSpec};
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
@@ -120,6 +121,20 @@ fn set(spec: &mut ServiceSpec, options: &Options<'_>) {
             "window" => task.restart.window = duration(value),
             "constraint" => task.placement.constraints = vec![value.parse().unwrap()],
             "unconstrained" => task.placement.constraints.clear(),
+            "prefer" => {
+                task.placement.preferences =
+                    value.split(',').map(|key| format!("spread={key}").parse().unwrap()).collect();
+            }
+            "strategy" => task.placement.strategy = value.parse().unwrap(),
+            "away" => drop(task.placement.away_from.insert(value.parse().unwrap())),
+            "port" => {
+                let port = HostPort { port: value.parse().unwrap(), protocol: Protocol::Tcp };
+                task.placement.host_ports.insert(port);
+            }
+            "generic" => {
+                let (kind, count) = value.split_once(':').unwrap();
+                task.generic.insert(kind.to_owned(), count.parse().unwrap());
+            }
             "per-node" => task.placement.max_replicas_per_node = value.parse().unwrap(),
             "parallelism" => spec.update.parallelism = value.parse().unwrap(),
             "order" => {

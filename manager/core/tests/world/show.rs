@@ -23,8 +23,10 @@ impl World {
                     _ => format!("create {name} {}", task.desired),
                 }
             }
-            Change::AssignTask { task, node, .. } => {
-                format!("assign {} to {}", self.task_name(*task), self.node_name(*node))
+            Change::AssignTask { task, node, generic, .. } => {
+                let with: String =
+                    generic.iter().map(|(kind, names)| format!(" {kind}={}", names.join(","))).collect();
+                format!("assign {} to {}{with}", self.task_name(*task), self.node_name(*node))
             }
             Change::RaiseDesired { task, desired } => format!("want {} {desired}", self.task_name(*task)),
             Change::RemoveTask { task } => format!("delete {}", self.task_name(*task)),

@@ -69,6 +69,8 @@ impl Context {
         swarm: swarm_client::SwarmClient;
         /// Images.
         images: images_client::ImagesClient;
+        /// Secrets and configs.
+        files: files_client::FilesClient;
         /// The node whose socket is used.
         local: local_node_client::LocalNodeClient;
     }

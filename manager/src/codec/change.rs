@@ -1,6 +1,7 @@
 //! Changes, one message each.
 
 use coracle_manager_core::Change;
+use coracle_model::cluster::Secret;
 use coracle_model::version::Version;
 use coracle_proto::convert::task::desired_state;
 use coracle_proto::convert::{DecodeError, parse, required};
@@ -102,6 +103,26 @@ fn encode_kind(change: &Change) -> Stored {
         Change::RemoveTask { task } => Stored::RemoveTask(v1::RemoveTask { task: task.to_string() }),
         Change::PutImage(image) => Stored::PutImage(v1::PutImage { image: Some(image.into()) }),
         Change::RemoveImage { name } => Stored::RemoveImage(v1::RemoveImage { name: name.clone() }),
+        Change::CreateFile(file) => Stored::CreateFile(v1::CreateFile { file: Some(file.into()) }),
+        Change::UpdateFile { file, expected, labels, data } => Stored::UpdateFile(v1::UpdateFile {
+            file: file.to_string(),
+            expected: expected.index(),
+            labels: labels.as_ref().map(|labels| v1::FileLabels { labels: labels.clone().into_iter().collect() }),
+            data: data.as_ref().map(|data| data.reveal().to_vec().into()),
+        }),
+        Change::RemoveFile { file, expected } => Stored::RemoveFile(v1::RemoveFile {
+            file: file.to_string(),
+            expected: expected.index(),
+        }),
+        Change::CollectFile { file, content } => Stored::CollectFile(v1::CollectFile {
+            file: file.to_string(),
+            content: *content,
+        }),
+        Change::FollowFile { service, file, content } => Stored::FollowFile(v1::FollowFile {
+            service: service.to_string(),
+            file: file.to_string(),
+            content: *content,
+        }),
     }
 }
 
@@ -190,7 +211,30 @@ fn decode_work(stored: Stored) -> Result<Change, DecodeError> {
         Stored::RemoveTask(m) => Change::RemoveTask { task: parse("task", &m.task)? },
         Stored::PutImage(m) => Change::PutImage(required("image", m.image)?.try_into()?),
         Stored::RemoveImage(m) => Change::RemoveImage { name: m.name },
-        // The other half of `decode_kind`.
+        other => return decode_file(other),
+    })
+}
+
+/// Changes of secrets and configs.
+fn decode_file(stored: Stored) -> Result<Change, DecodeError> {
+    Ok(match stored {
+        Stored::CreateFile(m) => Change::CreateFile(required("file", m.file)?.try_into()?),
+        Stored::UpdateFile(m) => Change::UpdateFile {
+            file: parse("file", &m.file)?,
+            expected: Version::new(m.expected),
+            labels: m.labels.map(|labels| labels.labels.into_iter().collect()),
+            data: m.data.map(|data| Secret::new(data.into())),
+        },
+        Stored::RemoveFile(m) => {
+            Change::RemoveFile { file: parse("file", &m.file)?, expected: Version::new(m.expected) }
+        }
+        Stored::CollectFile(m) => Change::CollectFile { file: parse("file", &m.file)?, content: m.content },
+        Stored::FollowFile(m) => Change::FollowFile {
+            service: parse("service", &m.service)?,
+            file: parse("file", &m.file)?,
+            content: m.content,
+        },
+        // The other parts of `decode_kind`.
         _ => return Err(DecodeError::Missing { field: "change" }),
     })
 }

@@ -4,12 +4,13 @@
 mod world;
 
 use coracle_manager_core::{Change, Outcome, Proposal, Refusal, RefusalKind, State};
-use coracle_model::cluster::ClusterSpec;
+use coracle_model::cluster::{ClusterSpec, Secret};
 use coracle_model::digest::Digest;
-use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
+use coracle_model::id::{FileId, IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
 use coracle_model::job::JobStatus;
 use coracle_model::node::{ManagerMember, NodeState, Platform};
+use coracle_model::secret::{Content, File, FileKind};
 use coracle_model::service::{ServiceMode, UpdateProgress, UpdateState};
 use coracle_model::task::{DesiredState, Exit, Slot, Task, TaskState, TaskStatus};
 use coracle_model::time::Timestamp;
@@ -112,7 +113,34 @@ fn changes(number: u64, text: &str) -> Vec<Change> {
             created_at: Timestamp::from_nanos(number),
         }),
         Change::RemoveImage { name: text.to_owned() },
+        Change::CreateFile(file(number, text)),
+        Change::UpdateFile { file: FileId::from_bits(number.into()), expected, labels: None, data: None },
+        Change::UpdateFile {
+            file: FileId::from_bits(number.into()),
+            expected,
+            labels: Some([(text.to_owned(), text.to_owned())].into()),
+            data: Some(Secret::new(text.as_bytes().to_vec())),
+        },
+        Change::RemoveFile { file: FileId::from_bits(number.into()), expected },
+        Change::CollectFile { file: FileId::from_bits(number.into()), content: number },
+        Change::FollowFile { service, file: FileId::from_bits(number.into()), content: number },
     ]
+}
+
+fn file(number: u64, text: &str) -> File {
+    let odd = number % 2 == 1;
+    let content = |data: &[u8]| Content { created_at: Timestamp::from_nanos(number), data: Secret::new(data.to_vec()) };
+    File {
+        id: FileId::from_bits(number.into()),
+        kind: if odd { FileKind::Secret } else { FileKind::Config },
+        version: Version::new(number),
+        created_at: Timestamp::from_nanos(number),
+        updated_at: Timestamp::from_nanos(number),
+        name: "key".parse().unwrap(),
+        labels: [(text.to_owned(), text.to_owned())].into(),
+        template: odd,
+        contents: [(1, content(text.as_bytes())), (number.max(2), content(&[0xff, 0]))].into(),
+    }
 }
 
 /// A state with something in every table.
@@ -129,7 +157,9 @@ fn state(number: u64) -> State {
     let gone = world.state.nodes().next().unwrap().id;
     world.write(vec![Change::RemoveNode { node: gone, expected: Version::default() }]);
     let key = Some(IdempotencyKey::from_bits(number.into()));
-    let images = changes(number, "app:1").into_iter().filter(|change| matches!(change, Change::PutImage(_)));
+    let images = changes(number, "app:1")
+        .into_iter()
+        .filter(|change| matches!(change, Change::PutImage(_) | Change::CreateFile(_)));
     let proposal = Proposal {
         changes: images.collect(),
         actor: String::new(),

@@ -11,6 +11,7 @@ use coracle_manager_core::assign::{self, Assigned};
 use coracle_manager_core::change::Change;
 use coracle_manager_core::state::View;
 use coracle_model::digest::Digest;
+use coracle_model::generic;
 use coracle_model::id::{NodeId, SessionId, TaskId};
 use coracle_model::node::NodeDescription;
 use coracle_model::role::Role;
@@ -270,6 +271,7 @@ impl Session {
             set: difference.set.iter().filter_map(|task| wanted.get(task)).map(assigned_task).collect(),
             removed: difference.removed.iter().map(ToString::to_string).collect(),
             checksum: assign::checksum(&wanted),
+            files: None,
         };
         self.sent = wanted;
         self.send(manager_message::Message::Assignments(message)).await
@@ -315,6 +317,7 @@ fn reports(tasks: Vec<v1::TaskReport>) -> Result<Vec<(TaskId, TaskStatus)>, ApiE
 pub fn check_description(description: &NodeDescription, address: &str) -> Result<(), ApiError> {
     parse_address(address).map_err(|error| protocol(&format!("advertise-addr: {error}")))?;
     validate::labels("engine-label", &description.labels)?;
+    generic::check(&description.generic).map_err(|error| protocol(&error.to_string()))?;
     if description.hostname.len() > HOST_NAME || description.engine_version.len() > HOST_NAME {
         return Err(protocol("the node's host name or version is too long"));
     }
@@ -373,5 +376,6 @@ fn assigned_task(assigned: &Assigned) -> v1::AssignedTask {
         slot: Some((&task.slot).into()),
         spec: Some((&*assigned.spec).into()),
         desired: u32::from(task.desired.number()),
+        generic: coracle_proto::convert::task::names(&task.generic),
     }
 }

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use coracle_model::id::FileId;
-use coracle_model::secret::{FILE_MODE, File, FileKind, FileReference, FileTarget};
+use coracle_model::version::Version;
+use coracle_model::cluster::Secret;
+use coracle_model::secret::{Content, FILE_MODE, File, FileKind, FileReference, FileTarget};
 
-use super::{DecodeError, enumerator, parse, required};
+use super::{DecodeError, enumerator, parse, required, timestamp};
 use crate::v1;
 
 impl From<FileKind> for v1::FileKind {
@@ -92,5 +94,51 @@ impl From<&File> for v1::File {
             template: file.template,
             contents: contents.collect(),
         }
+    }
+}
+
+/// Secrets and configs as they are stored, with everything.
+impl From<&File> for v1::StoredFile {
+    fn from(file: &File) -> Self {
+        let contents = file.contents.iter().map(|(number, stored)| content(file.id, *number, stored));
+        Self { contents: contents.collect(), file: Some(v1::File { contents: Vec::new(), ..file.into() }) }
+    }
+}
+
+impl TryFrom<v1::StoredFile> for File {
+    type Error = DecodeError;
+
+    fn try_from(message: v1::StoredFile) -> Result<Self, DecodeError> {
+        let file = required("file", message.file)?;
+        let kind = file_kind(file.kind)?;
+        let contents = message.contents.into_iter().map(|stored| (stored.number, stored.into()));
+        Ok(Self {
+            id: parse(kind.as_str(), &file.id)?,
+            kind,
+            version: Version::new(file.version),
+            created_at: timestamp(file.created_at),
+            updated_at: timestamp(file.updated_at),
+            name: parse(kind.as_str(), &file.name)?,
+            labels: file.labels.into_iter().collect(),
+            template: file.template,
+            contents: contents.collect(),
+        })
+    }
+}
+
+/// One version as it is stored.
+#[must_use]
+pub fn content(file: FileId, number: u64, content: &Content) -> v1::StoredContent {
+    v1::StoredContent {
+        file: file.to_string(),
+        number,
+        created_at: content.created_at.as_nanos(),
+        data: content.data.reveal().to_vec().into(),
+    }
+}
+
+impl From<v1::StoredContent> for Content {
+    fn from(stored: v1::StoredContent) -> Self {
+        Self { created_at: timestamp(stored.created_at), data: Secret::new(stored.data.into()) }
     }
 }

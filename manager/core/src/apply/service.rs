@@ -96,7 +96,10 @@ impl Writing {
         if service.spec.mode.is_job() {
             service.job = Some(self.next_run(present.job));
         } else {
-            service.update = self.begun_update(id, &service.spec, UpdateState::RollbackStarted, message);
+            // Also where nothing is to be replaced: that it was rolled back, and when, decides what it follows from now on.
+            let slots = self.to_replace(id, &service.spec.task).max(1);
+            let begun = UpdateProgress::begun(UpdateState::RollbackStarted, self.time, slots, message);
+            service.update = Some(begun);
         }
         self.write_service(service);
         Ok(())
@@ -168,6 +171,8 @@ impl Writing {
         self.touch_files_of_service(&present);
         self.state.remove_service(id);
         self.touched.services.insert(id);
+        // Others may have kept away from its tasks.
+        self.touched.pending = true;
         Ok(())
     }
 

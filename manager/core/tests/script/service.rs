@@ -3,6 +3,7 @@
 use coracle_manager_core::{Change, Outcome};
 use coracle_model::digest::Digest;
 use coracle_model::image::ImageEntry;
+use coracle_model::job::{Concurrency, Schedule};
 use coracle_model::node::Platform;
 use coracle_model::placement::{HostPort, Protocol};
 use coracle_model::service::{ServiceMode, ServiceSpec};
@@ -17,6 +18,7 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
         "create" => {
             let mut spec = build::service_spec(name, 1);
             set(&mut spec, options);
+            super::file::give(world, &mut spec, options);
             if world.services.contains_key(name) && world.state.service(world.services[name]).is_some() {
                 return outcome(world, Change::CreateService(build::service(9999, spec)));
             }
@@ -27,6 +29,7 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
             let service = world.state.service(world.services[name]).unwrap();
             let (id, expected, mut spec) = (service.id, service.version, service.spec.clone());
             set(&mut spec, options);
+            super::file::give(world, &mut spec, options);
             outcome(world, Change::UpdateService { service: id, expected, spec })
         }
         "remove" => {
@@ -52,6 +55,10 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
                 )],
                 None => vec![format!("{image}: no update")],
             }
+        }
+        "secrets" => {
+            let service = world.state.service(world.services[name]).unwrap();
+            vec![super::file::of_service(&service.spec)]
         }
         "previous" => {
             let service = world.state.service(world.services[name]).unwrap();
@@ -105,6 +112,22 @@ fn set(spec: &mut ServiceSpec, options: &Options<'_>) {
                 }
             }
             "global-job" => spec.mode = ServiceMode::GlobalJob,
+            // With underscores for blanks, at which scripts are split.
+            "schedule" => {
+                let schedule = spec.job.schedule.get_or_insert(Schedule {
+                    cron: String::new(),
+                    timezone: String::new(),
+                    concurrency: Concurrency::Forbid,
+                    history: 3,
+                });
+                schedule.cron = value.replace('_', " ");
+            }
+            "concurrency" => {
+                spec.job.schedule.as_mut().expect("after schedule").concurrency = value.parse().unwrap();
+            }
+            "keep" => {
+                spec.job.schedule.as_mut().expect("after schedule").history = value.parse().unwrap();
+            }
             "time-limit" => spec.job.time_limit = duration(value),
             "ttl" => spec.job.time_to_live = Some(duration(value)),
             "image" => {
@@ -147,6 +170,7 @@ fn set(spec: &mut ServiceSpec, options: &Options<'_>) {
             "timeout" => (spec.update.timeout, spec.rollback.timeout) = (duration(value), duration(value)),
             "node-down-delay" => spec.node_down_delay = Some(duration(value)),
             "label" => drop(spec.labels.insert(value.to_owned(), String::new())),
+            "secrets" => {}
             other => panic!("unknown option {other}"),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use coracle_manager_core::Change;
-use coracle_model::id::TaskId;
+use coracle_model::id::{FileId, TaskId};
 use coracle_model::task::Task;
 
 use super::World;
@@ -11,6 +11,10 @@ use super::World;
 impl World {
     pub fn task_name(&self, id: TaskId) -> String {
         self.tasks.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    pub fn file_name(&self, id: FileId) -> String {
+        self.state.file(id).map_or_else(|| id.to_string(), |file| file.name.to_string())
     }
 
     pub fn change_line(&self, change: &Change) -> String {
@@ -42,6 +46,12 @@ impl World {
             Change::RemoveService { service, .. } => format!("remove {}", self.service_name(*service)),
             Change::RollBackService { service, message, .. } => {
                 format!("roll back {}: {}", self.service_name(*service), self.with_task_names(message))
+            }
+            Change::FollowFile { service, file, content } => {
+                format!("give {} version {content} of {}", self.service_name(*service), self.file_name(*file))
+            }
+            Change::CollectFile { file, content } => {
+                format!("drop version {content} of {}", self.file_name(*file))
             }
             other => format!("{other:?}"),
         }

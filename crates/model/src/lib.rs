@@ -14,6 +14,7 @@ pub mod image_ref;
 
 pub mod constraint;
 pub mod cron;
+pub mod generic;
 pub mod health;
 pub mod job;
 pub mod mount;

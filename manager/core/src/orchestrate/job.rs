@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_model::cron::{Cron, time_zone};
 use coracle_model::id::NodeId;
 use coracle_model::job::{Concurrency, JobStatus};
 use coracle_model::service::{Service, ServiceMode};
@@ -63,6 +64,10 @@ pub(super) fn plan(
     let mut plan = Plan::default();
     let Some(job) = service.job else { return plan };
     let now = context.present(state);
+    if let Some(next) = begin_when_due(service, job, now, &mut plan) {
+        plan.changes.push(next);
+        return plan;
+    }
     make_way(service, slots, job, &mut plan);
     if job.run == 0 {
         return plan;
@@ -88,6 +93,43 @@ pub(crate) fn counts(state: &State, service: &Service, slots: &[SlotTasks], now:
     let Some(job) = service.job.filter(|job| job.run > 0) else { return RunCounts::default() };
     let run = Run { state, service, job, now };
     run.counts(&run.needs(slots))
+}
+
+/// A due time that is longer ago than this, because no manager could plan, is left out.
+const CATCH_UP: Duration = Duration::from_secs(600);
+
+/// What runs by the clock: the next run, or the note that a due one is left out. Of several due times that were missed only the
+/// last counts.
+fn begin_when_due(service: &Service, job: JobStatus, now: Timestamp, plan: &mut Plan) -> Option<Change> {
+    let schedule = service.spec.job.schedule.as_ref()?;
+    let (Ok(cron), Ok(zone)) = (schedule.cron.parse::<Cron>(), time_zone(&schedule.timezone)) else {
+        // Checked when the service was written; a zone may be unknown to an older program.
+        let reason = format!("schedule {:?} in {:?} cannot be read", schedule.cron, schedule.timezone);
+        plan.waiting.push(Waiting { service: service.id, slot: None, tasks: 0, reason });
+        return None;
+    };
+    let missed = Timestamp::from_nanos(now.as_nanos().saturating_sub(nanos(CATCH_UP)));
+    let mut due = None;
+    let mut next = cron.next_after(job.scheduled_until.max(missed), &zone)?;
+    while next <= now {
+        due = Some(next);
+        next = cron.next_after(next, &zone)?;
+    }
+    let Some(due) = due else {
+        plan.wake(next);
+        return None;
+    };
+    let open = job.run > 0 && job.ended_at.is_none();
+    let job = if open && schedule.concurrency == Concurrency::Forbid {
+        JobStatus { scheduled_until: due, ..job }
+    } else {
+        JobStatus { run: job.run + 1, started_at: now, ended_at: None, scheduled_until: due }
+    };
+    Some(Change::SetJobStatus { service: service.id, expected: service.version, job })
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Tasks of earlier runs are taken away, unless runs may overlap or history is kept.
@@ -267,7 +309,9 @@ impl Run<'_> {
         for (tasks, instead, delay) in fills.into_iter().take(room) {
             // Tasks of an earlier run in this slot may still be stopping.
             let beside = slots.iter().find(|slot| slot.slot == tasks.slot).unwrap_or(tasks);
-            let all = SlotTasks { slot: tasks.slot, tasks: beside.tasks.clone() };
+            let overlaps = |task: &Arc<Task>| task.run < self.job.run && task.is_live();
+            let held = beside.tasks.iter().filter(|task| !overlaps(task)).cloned().collect();
+            let all = SlotTasks { slot: tasks.slot, tasks: held };
             all.refill(self.state, self.service, instead.as_deref(), delay, context, plan);
         }
     }

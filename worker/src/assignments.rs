@@ -22,6 +22,8 @@ pub(crate) struct Assignment {
     pub(crate) slot: Slot,
     /// What to run; or why this version of the agent does not understand it, for which the task is rejected.
     pub(crate) spec: Result<Arc<TaskSpec>, String>,
+    /// Which of this node's other things it has, by kind.
+    pub(crate) generic: BTreeMap<String, Vec<String>>,
 }
 
 /// Why a message does not fit what this agent has: the session begins again.
@@ -144,6 +146,7 @@ impl Assignment {
             service_name: task.service_name,
             slot: slot.and_then(Result::ok).unwrap_or(Slot::Number(0)),
             spec,
+            generic: task.generic.into_iter().map(|(kind, names)| (kind, names.names)).collect(),
         }
     }
 
@@ -155,6 +158,7 @@ impl Assignment {
             service_name: String::new(),
             slot: Slot::Number(0),
             spec: Err("task is not in this node's journal and no manager assigned it".to_owned()),
+            generic: BTreeMap::new(),
         }
     }
 }

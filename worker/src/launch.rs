@@ -3,6 +3,8 @@
 //! Pure. Arguments of the service replace the image's command and follow its entry point; variables of the service
 //! replace those of the image one by one; everything else that the service leaves empty is the image's.
 
+mod generic;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -89,7 +91,10 @@ pub(crate) fn launch(
     Ok(Launch {
         task: assignment.id,
         arguments: arguments(container, image)?,
-        environment: environment(&image.environment, &container.env, &hostname),
+        environment: generic::with_variables(
+            environment(&image.environment, &container.env, &hostname),
+            &assignment.generic,
+        ),
         working_directory: first_of(&container.workdir, image.working_directory.as_deref(), "/"),
         user: first_of(&container.user, image.user.as_deref(), ""),
         hostname,

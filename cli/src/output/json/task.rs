@@ -1,5 +1,7 @@
 //! Tasks.
 
+use std::collections::BTreeMap;
+
 use coracle_proto::v1;
 use serde::Serialize;
 
@@ -19,6 +21,8 @@ pub(crate) struct Task {
     node_id: Option<String>,
     node: Option<String>,
     image: String,
+    /// Of its node's other things, by kind: names, or how many of what has none.
+    generic_resources: BTreeMap<String, Vec<String>>,
     desired_state: String,
     start_after: Option<String>,
     status: Status,
@@ -92,6 +96,11 @@ impl From<v1::TaskListItem> for Task {
             node_id: filled(task.node),
             node: filled(item.node_hostname),
             image: item.image,
+            generic_resources: task
+                .generic
+                .into_iter()
+                .map(|(kind, names)| (kind, names.names))
+                .collect(),
             desired_state: words::desired_state(task.desired),
             start_after: task.start_after.and_then(time::rfc3339),
             status: task.status.unwrap_or_default().into(),

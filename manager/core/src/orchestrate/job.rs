@@ -132,11 +132,16 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Whether runs may go on beside later ones.
+fn may_overlap(service: &Service) -> bool {
+    let schedule = service.spec.job.schedule.as_ref();
+    schedule.is_some_and(|schedule| schedule.concurrency == Concurrency::Allow)
+}
+
 /// Tasks of earlier runs are taken away, unless runs may overlap or history is kept.
 fn make_way(service: &Service, slots: &[SlotTasks], job: JobStatus, plan: &mut Plan) {
-    let schedule = service.spec.job.schedule.as_ref();
-    let overlap = schedule.is_some_and(|schedule| schedule.concurrency == Concurrency::Allow);
-    let kept = schedule.map_or(0, |schedule| u64::from(schedule.history));
+    let overlap = may_overlap(service);
+    let kept = service.spec.job.schedule.as_ref().map_or(0, |schedule| u64::from(schedule.history));
     for task in slots.iter().flat_map(|slot| &slot.tasks).filter(|task| task.run < job.run) {
         let old = task.run + kept < job.run;
         let unwanted = if task.status.state.is_terminal() { old } else { !overlap };
@@ -309,7 +314,8 @@ impl Run<'_> {
         for (tasks, instead, delay) in fills.into_iter().take(room) {
             // Tasks of an earlier run in this slot may still be stopping.
             let beside = slots.iter().find(|slot| slot.slot == tasks.slot).unwrap_or(tasks);
-            let overlaps = |task: &Arc<Task>| task.run < self.job.run && task.is_live();
+            let overlaps =
+                |task: &Arc<Task>| may_overlap(self.service) && task.run < self.job.run && task.is_live();
             let held = beside.tasks.iter().filter(|task| !overlaps(task)).cloned().collect();
             let all = SlotTasks { slot: tasks.slot, tasks: held };
             all.refill(self.state, self.service, instead.as_deref(), delay, context, plan);

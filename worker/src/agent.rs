@@ -32,6 +32,9 @@ use crate::transfer::serve::ImageTransferService;
 /// Events between runners, session and desk.
 const EVENTS: usize = 1024;
 
+/// Health checks under way at a time: each holds a thread, of which the rest of the daemon needs some too.
+const CHECKS: usize = 128;
+
 /// How long after the kill containers may take to be deleted before `swarm leave` goes on without them.
 const AFTER_KILL: Duration = Duration::from_secs(30);
 
@@ -187,6 +190,7 @@ impl Agent {
             fetcher,
             clock: config.clock,
             creations: Arc::new(Semaphore::new(creations())),
+            checks: Arc::new(Semaphore::new(CHECKS)),
             log_directory: log_directory.clone(),
             events: events_in.clone(),
         });

@@ -9,7 +9,7 @@
 //! - [`agent`]: the whole, and the handle that the daemon keeps.
 //! - `session`: the stream with the leader. `desk`: what is wanted and what is. `task`: one task's machine.
 //! - `transfer`: images from node to node. `collect`: which of them go. `logs`: what managers ask to read. `journal`: what survives a restart.
-//! - [`identity`]: joining and renewing.
+//! - `health`: what health checks say. [`identity`]: joining and renewing.
 //! - [`adapters`]: the container runtime, as the agent sees it.
 //!
 //! **Invariant:** the truth is with the managers (what is wanted) and the runtime (what is there). The agent may be
@@ -26,6 +26,7 @@ pub mod transfer;
 mod assignments;
 mod collect;
 mod desk;
+mod health;
 mod image_use;
 mod journal;
 mod outbox;

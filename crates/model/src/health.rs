@@ -67,8 +67,8 @@ impl HealthCheck {
 
 /// Results that are kept of a container's checks.
 pub const RESULTS_KEPT: usize = 5;
-/// Bytes that are kept of the output of one check.
-pub const OUTPUT_KEPT: usize = 4096;
+/// Bytes that are kept of the output of the last check, and less of those before it: this is replicated with every change.
+pub const OUTPUT_KEPT: usize = 1024;
 
 /// How one check ended.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -89,7 +89,7 @@ pub struct Health {
     pub state: HealthState,
     /// Failures since the last success.
     pub failures: u32,
-    /// The last results, the newest last. Sent when the state or the count of failures changes.
+    /// The last results, the newest last. Sent with the first one, and when the state or the count of failures changes.
     pub results: Vec<HealthResult>,
 }
 

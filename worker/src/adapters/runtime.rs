@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_agent_runtime::log::{LogEntry, LogOptions, LogReader, LogStream};
 use coracle_agent_runtime::{
-    ContainerId, ContainerSpec, Exit as RuntimeExit, ExitReason, LogConfig, Mount, Network, Resources,
-    Runtime, RuntimeError, Status, User,
+    ContainerId, ContainerSpec, ExecEnd, ExecSpec, Exit as RuntimeExit, ExitReason, LogConfig, Mount,
+    Network, Resources, Runtime, RuntimeError, Status, User,
 };
 use coracle_daemon::ErrorChain;
+use coracle_model::health::OUTPUT_KEPT;
 use coracle_model::id::TaskId;
 use coracle_model::mount::{Mount as MountSpec, MountKind};
 use coracle_model::resources::Limits;
@@ -20,7 +22,7 @@ use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::containers::{ContainerError, Containers, Found, LogSource, Reality};
+use super::containers::{ContainerError, Containers, Executed, Found, LogSource, Reality};
 use crate::launch::{LABEL_STOP_SIGNAL, Launch};
 use crate::logs::{Line, LogQuery};
 
@@ -135,6 +137,26 @@ impl Containers for RuntimeContainers {
             Ok(()) | Err(RuntimeError::NotFound(_)) => Ok(()),
             Err(error) => Err(told(error)),
         }
+    }
+
+    fn execute(
+        &self,
+        task: TaskId,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<Executed, ContainerError> {
+        let mut spec = ExecSpec::new(command.to_vec(), timeout);
+        spec.output_limit = u32::try_from(OUTPUT_KEPT).unwrap_or(spec.output_limit);
+        let result = self.runtime.exec(&name(task)?, &spec).map_err(told)?;
+        let (code, output) = match result.end {
+            ExecEnd::Code(code) => (Some(code), result.output),
+            // As shells tell it.
+            ExecEnd::Signal(signal) => (Some(signal.saturating_add(128)), result.output),
+            ExecEnd::TimedOut => {
+                (None, format!("took longer than {}s: {}", timeout.as_secs_f64(), result.output))
+            }
+        };
+        Ok(Executed { code, output })
     }
 
     fn delete(&self, task: TaskId) -> Result<(), ContainerError> {

@@ -73,6 +73,7 @@ impl Desk {
             history: record.history.clone(),
             restart: spec.map_or_else(RestartPolicy::default, |spec| spec.restart),
             stop_grace: spec.map_or_else(|| stray_grace(stray.as_ref()), |spec| spec.container.stop_grace),
+            pre_stop_delay: spec.map(|spec| spec.container.pre_stop_delay).unwrap_or_default(),
         });
         let wish = Wish { desired: record.desired, offline: self.offline, ..Wish::default() };
         let (wish, wished) = watch::channel(wish);

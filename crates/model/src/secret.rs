@@ -150,6 +150,22 @@ pub struct FileReference {
     pub target: FileTarget,
 }
 
+impl FileReference {
+    /// Absolute path of the file in the container; none where it is no file.
+    #[must_use]
+    pub fn path(&self) -> Option<String> {
+        let FileTarget::File { path, .. } = &self.target else { return None };
+        let below = match self.kind {
+            FileKind::Secret => SECRETS_FOLDER,
+            FileKind::Config => "",
+        };
+        Some(if path.starts_with('/') { path.clone() } else { format!("{below}/{path}") })
+    }
+}
+
+/// Where secrets with relative paths are.
+pub const SECRETS_FOLDER: &str = "/run/secrets";
+
 /// Where a secret or a config is put.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FileTarget {

@@ -72,4 +72,8 @@ struct Indices {
     usage: OrdMap<NodeId, NodeUsage>,
     /// Services with something that their tasks keep away from: few, and asked about for every task that is placed.
     keeping_away: OrdSet<ServiceId>,
+    /// Services with a task on every node: asked about for every node that changes.
+    global_services: OrdSet<ServiceId>,
+    /// All nodes by how many tasks may run on them: the order in which a service without tasks comes to them.
+    nodes_by_tasks: OrdSet<(u64, NodeId)>,
 }

@@ -10,6 +10,7 @@ use coracle_model::id::{NodeId, ServiceId};
 use coracle_model::node::Node;
 use coracle_model::placement::{HostPort, Placement, Protocol, Strategy as Order};
 use coracle_model::resources::{GenericResource, Resources};
+use coracle_model::service::ServiceMode;
 use coracle_model::task::TaskState;
 use proptest::prelude::*;
 use world::{World, build};
@@ -259,4 +260,20 @@ proptest! {
         let part_full = (1..=nodes).filter(|node| (1..4).contains(&on(*node))).count();
         prop_assert!(part_full <= 1, "{:?}", (1..=nodes).map(on).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_service_that_is_on_many_nodes_still_finds_the_others() {
+    let mut world = World::default();
+    world.add_nodes(100);
+    let mut spec = build::service_spec("web", 100);
+    spec.task.placement.max_replicas_per_node = 1;
+    let service = world.add_service(spec);
+    world.settle();
+    for number in 101..=140 {
+        world.add_node(build::node(number, &format!("n{number}"), build::resources(build::CPU, build::GIB)));
+    }
+    world.update_service(service, |spec| spec.mode = ServiceMode::Replicated { replicas: 140 });
+    world.settle();
+    assert_eq!(world.state.pending_count(), 0);
 }

@@ -98,7 +98,8 @@ impl Queue {
             global.for_each(|service| self.push(Key::Service(service.id)));
         }
         touched.files.iter().for_each(|file| self.push(Key::File(*file)));
-        if touched.pending || touched.images || !touched.nodes.is_empty() || !touched.tasks.is_empty() {
+        // Most of what agents report helps no task that waits: those are looked at again when something may help them.
+        if touched.pending {
             self.push(Key::Schedule);
         }
     }

@@ -83,6 +83,8 @@ impl Writing {
         if desired > task.desired {
             self.check_may_begin(task, desired)?;
             let task = Task { desired, ..(**task).clone() };
+            // One that is given up no longer counts towards the most that a node may have of its service.
+            self.touched.pending |= desired > DesiredState::Running;
             self.write_task(task);
         }
         Ok(())

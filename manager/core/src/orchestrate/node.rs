@@ -41,8 +41,8 @@ fn concerned(state: &State, id: NodeId) -> BTreeSet<ServiceId> {
     let global =
         |id: ServiceId| state.service(id).is_some_and(|service| service.spec.mode == ServiceMode::Global);
     let globals = state
-        .services()
-        .filter(|service| global(service.id) && is_global_task_amiss(state, service.id, id))
+        .global_services()
+        .filter(|service| is_global_task_amiss(state, service.id, id))
         .map(|service| service.id);
     let node = state.node(id);
     let others = state

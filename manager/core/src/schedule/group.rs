@@ -44,6 +44,11 @@ pub(super) struct Apart {
 }
 
 impl Apart {
+    /// Whether the group may be beside anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
     fn of(state: &State, service: &Service) -> Self {
         let services = away::apart_from(state, service);
         let tasks = services.iter().flat_map(|other| state.tasks_of_service(*other));

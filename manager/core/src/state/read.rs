@@ -13,6 +13,8 @@ use coracle_model::task::{Slot, Task};
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 
+use imbl::OrdSet;
+
 use super::{AppliedKeys, NodeUsage, State};
 
 const FIRST_SLOT: Slot = Slot::Number(0);
@@ -91,6 +93,16 @@ impl State {
                 .map_or_else(NodeUsage::default, |(_, usage)| usage.clone());
             (*id, node, usage)
         })
+    }
+
+    /// Services with a task on every node that takes it.
+    pub fn global_services(&self) -> impl Iterator<Item = &Arc<Service>> + '_ {
+        self.indices.global_services.iter().filter_map(|id| self.services.get(id))
+    }
+
+    /// All nodes by how many tasks may run on them, then by identifier. Cloning it costs nothing.
+    pub(crate) fn nodes_by_tasks(&self) -> &OrdSet<(u64, NodeId)> {
+        &self.indices.nodes_by_tasks
     }
 
     /// Services with something that their tasks keep away from.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coracle_model::checksum;
-use coracle_model::id::{ServiceId, TaskId};
+use coracle_model::id::{FileId, ServiceId, TaskId};
 use coracle_model::service::TaskSpec;
 use coracle_model::task::{DesiredState, Slot};
 use coracle_model::version::Version;
@@ -35,6 +35,10 @@ pub(crate) enum OutOfStep {
     NotComplete(u64),
     #[error("assignments have checksum {told:016x}, the set here has {ours:016x}")]
     Checksum { told: u64, ours: u64 },
+    #[error("assignments need secret or config {file}, version {content}, which was not sent")]
+    FileMissing { file: FileId, content: u64 },
+    #[error("assignments need an unusable {0}")]
+    UnusableFile(String),
     #[error("assignments hold an unusable task {id:?}: {problem}")]
     Malformed { id: String, problem: String },
 }

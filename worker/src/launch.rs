@@ -16,6 +16,7 @@ use coracle_model::resources::Limits;
 use coracle_model::service::{ContainerSpec, NetworkMode, TaskSpec};
 
 use crate::assignments::Assignment;
+use crate::files::LaunchFile;
 
 /// Where programs are looked for when neither image nor service says so; Docker's.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -56,6 +57,8 @@ pub struct Launch {
     pub read_only: bool,
     /// Mounts besides the root.
     pub mounts: Vec<Mount>,
+    /// Secrets and configs.
+    pub files: Vec<LaunchFile>,
     /// How it reaches the network.
     pub network: NetworkMode,
     /// What it may use; zero is no limit, except for processes, where it is the runtime's default.
@@ -101,6 +104,8 @@ pub(crate) fn launch(
         layers,
         read_only: container.read_only,
         mounts: container.mounts.clone(),
+        // Whoever has them adds them.
+        files: Vec::new(),
         network: spec.network,
         limits: spec.limits.clone(),
         labels: labels(assignment, container, stop_signal),

@@ -1,5 +1,7 @@
 //! What makes a specification acceptable. Every refusal names the field, the value and the remedy.
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use crate::mount::{Mount, MountKind};
 use crate::resources::{CPU_MINIMUM, Limits, MEMORY_MINIMUM, MemoryBytes, NanoCpus, Resources};
 use crate::service::{ContainerSpec, ServiceMode, ServiceSpec, TaskSpec};
+
+pub use files::files;
 
 /// Most tasks that one service may ask for.
 pub const REPLICAS_LIMIT: u64 = 100_000;

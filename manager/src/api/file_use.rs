@@ -3,6 +3,7 @@
 use coracle_manager_core::state::State;
 use coracle_model::secret::{FileReference, FileTarget};
 use coracle_model::service::ServiceSpec;
+use coracle_model::validate;
 use coracle_proto::status::{ApiError, Reason};
 
 /// Resolves the references of a specification that an operator sends.
@@ -10,7 +11,8 @@ use coracle_proto::status::{ApiError, Reason};
 /// # Errors
 /// If there is no object of a name, or not the version that is asked for.
 pub(super) fn resolve(view: &State, spec: &mut ServiceSpec) -> Result<(), ApiError> {
-    spec.task.container.files.iter_mut().try_for_each(|reference| one(view, reference))
+    spec.task.container.files.iter_mut().try_for_each(|reference| one(view, reference))?;
+    Ok(validate::files(&spec.task.container)?)
 }
 
 /// What a job keeps: unless something else about its tasks changes, a newer secret is no reason to do all of it again.

@@ -26,6 +26,7 @@ use super::fsm::{Action, Input, Machine, Reality};
 use crate::adapters::containers::{Containers, Executed};
 use crate::assignments::Assignment;
 use crate::desk::{Event, StatusEvent};
+use crate::files::Shelf;
 use crate::health::effective;
 use crate::image_use::ImageUses;
 use crate::launch::launch;
@@ -44,6 +45,8 @@ pub(crate) struct Workshop {
     /// Which images are in use.
     pub(crate) uses: ImageUses,
     pub(crate) fetcher: Fetcher,
+    /// Secrets and configs.
+    pub(crate) files: Shelf,
     pub(crate) clock: Arc<dyn Clock>,
     /// Containers made or started at a time.
     pub(crate) creations: Arc<Semaphore>,
@@ -269,13 +272,32 @@ impl Runner {
             }
         };
         let fetch = self.workshop.fetcher.ensure(spec.container.image.digest);
-        self.progress = Some(fetch.progress);
-        self.job = Some(fetch.done.map(Input::Fetched).boxed());
+        let files = self.workshop.files.arrived(&spec.container.files);
+        let here = self.workshop.files.has(&spec.container.files);
+        let (told, waiting) = watch::channel(String::new());
+        self.progress = Some(if here { fetch.progress } else { waiting });
+        self.job = Some(
+            async move {
+                if !here {
+                    told.send_replace("waiting for a manager to send its secrets and configs".to_owned());
+                    files.await;
+                }
+                Input::Fetched(fetch.done.await)
+            }
+            .boxed(),
+        );
     }
 
     fn create(&self, leftovers: bool) -> BoxFuture<'static, Input> {
         let (workshop, assignment) = (Arc::clone(&self.workshop), Arc::clone(&self.assignment));
+        let references = assignment.spec.as_ref().map_or(&[][..], |spec| &spec.container.files);
+        let (files, mut wish) = (workshop.files.arrived(references), self.wish.clone());
         async move {
+            // A task that this node starts again may have to wait for a manager, after a restart of the daemon.
+            tokio::select! {
+                () = files => {}
+                _ = wish.wait_for(|wish| wish.desired > DesiredState::Running) => {}
+            }
             // The semaphore is never closed.
             let _permit = Arc::clone(&workshop.creations).acquire_owned().await;
             let made = blocking(move || make(&workshop, &assignment, leftovers)).await;
@@ -401,8 +423,9 @@ fn make(
         .prepare(spec.container.image.digest)
         .map_err(|error| ErrorChain(&error).to_string())?;
     let log = workshop.log_directory(assignment.id);
-    let launch = launch(assignment, spec, &prepared.config, prepared.lower_dirs, log)
+    let mut launch = launch(assignment, spec, &prepared.config, prepared.lower_dirs, log)
         .map_err(|error| error.to_string())?;
+    launch.files = workshop.files.files(&spec.container.files)?;
     workshop.containers.create(&launch).map_err(|error| error.to_string())?;
     Ok(effective(&spec.container.health, prepared.config.health_check.as_ref()))
 }

@@ -10,7 +10,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// What the runtime accepts of one program.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The check with everything decided; none where neither service nor image has one, or the service wants none.
+/// The check with everything decided, where zero says nothing, as with Docker; none where neither service nor image has one, or the service wants none.
 pub(crate) fn effective(service: &HealthConfig, image: Option<&ImageCheck>) -> Option<HealthCheck> {
     let command = match (&service.test, image.map(|image| &image.test)) {
         (HealthTest::Disabled, _) | (HealthTest::Image, None | Some(ImageTest::Disabled)) => return None,
@@ -31,11 +31,11 @@ pub(crate) fn effective(service: &HealthConfig, image: Option<&ImageCheck>) -> O
         timeout: decide(service.timeout, of_image(|image| image.timeout), default.timeout)
             .clamp(SHORTEST, LONGEST),
         retries: retries.unwrap_or(default.retries),
-        // Unlike the others it may be said to be nothing.
-        start_period: service
-            .start_period
-            .or(of_image(|image| image.start_period))
-            .unwrap_or(default.start_period),
+        start_period: decide(
+            service.start_period,
+            of_image(|image| image.start_period),
+            default.start_period,
+        ),
         start_interval: decide(
             service.start_interval,
             of_image(|image| image.start_interval),
@@ -105,7 +105,7 @@ mod tests {
             interval: 7 * SECOND,
             timeout: 2 * SECOND,
             retries: 9,
-            start_period: Duration::ZERO,
+            start_period: 3 * SECOND,
             start_interval: 5 * SECOND,
         };
         assert_eq!(check, expected);

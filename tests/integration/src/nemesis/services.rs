@@ -50,7 +50,7 @@ pub(super) fn specification(name: &str, value: &str, replicas: u64) -> v1::Servi
             placement: Some(placement),
             ..Default::default()
         }),
-        update: None,
+        ..v1::ServiceSpec::default()
     }
 }
 

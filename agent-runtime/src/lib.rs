@@ -19,14 +19,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests"))]
 
 mod capability;
+mod cdi;
 mod cgroup;
 mod check;
+mod device;
 mod directory;
 mod error;
 mod exec;
 mod id;
 pub mod log;
 mod plan;
+mod prepare;
 mod program;
 mod runtime;
 mod seccomp;
@@ -45,6 +48,7 @@ pub use exec::{ExecEnd, ExecResult, ExecSpec};
 pub use id::{ContainerId, InvalidContainerId};
 pub use runtime::{ContainerSummary, Runtime, RuntimeConfig};
 pub use spec::{
-    ContainerSpec, LogConfig, Mount, Network, PlacedFiles, ResourceLimit, Resources, Rootfs, User,
+    BindOptions, ContainerSpec, Device, HostNamespaces, LogConfig, Mount, Network, PlacedFiles, Propagation,
+    ResourceLimit, Resources, Rootfs, Seccomp, User,
 };
 pub use status::{Exit, ExitReason, Status};

@@ -2,12 +2,14 @@
 
 use crate::error::RuntimeError;
 use crate::exec::ExecSpec;
-use crate::spec::{ContainerSpec, Mount, Network, ResourceLimit, Rootfs, User};
+use crate::spec::{ContainerSpec, Device, Mount, Network, ResourceLimit, Rootfs, User};
 use coracle_runtime_protocol::REQUEST_BYTES;
 use std::path::Path;
 
 /// Docker's lower bound: less cannot even be set up.
 const LEAST_MEMORY: u64 = 6 << 20;
+/// One page.
+const LEAST_SHARED_MEMORY: u64 = 4096;
 /// The overlay options must fit in one page together with everything else.
 const MOST_LAYERS: usize = 400;
 /// Host names longer than this are refused by sethostname(2).
@@ -82,6 +84,20 @@ pub(crate) fn check(spec: &ContainerSpec) -> Result<(), RuntimeError> {
     }
     for (name, value) in &spec.sysctls {
         kernel_parameter(name, value, spec.network == Network::Host)?;
+        if spec.host_namespaces.ipc && !name.starts_with("net.") {
+            return Err(refused(
+                "kernel parameter",
+                name,
+                "with the host's ipc namespace it would change the host",
+            ));
+        }
+    }
+    host_namespaces(spec)?;
+    for device in &spec.devices {
+        check_device(device)?;
+    }
+    if !(-1000..=1000).contains(&spec.oom_score_adj) {
+        return Err(refused("oom-score-adj", spec.oom_score_adj, "it is between -1000 and 1000"));
     }
     if spec.log.max_files == 0 || spec.log.max_size == 0 {
         return Err(refused(
@@ -89,6 +105,42 @@ pub(crate) fn check(spec: &ContainerSpec) -> Result<(), RuntimeError> {
             format!("{:?}", spec.log),
             "at least one file of at least one byte is needed",
         ));
+    }
+    Ok(())
+}
+
+fn host_namespaces(spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    if let (true, Some(name)) = (spec.host_namespaces.uts, &spec.hostname) {
+        return Err(refused("host name", name, "with the host's uts namespace it would change the host"));
+    }
+    match spec.shm_size {
+        Some(size) if spec.host_namespaces.ipc => {
+            Err(refused("shm-size", size, "with the host's ipc namespace /dev/shm is the host's"))
+        }
+        Some(size) if size < LEAST_SHARED_MEMORY => {
+            Err(refused("shm-size", size, format!("at least {LEAST_SHARED_MEMORY} bytes are needed")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_device(device: &Device) -> Result<(), RuntimeError> {
+    let container = &device.container;
+    let parts: Vec<&str> = container.split('/').filter(|part| !part.is_empty()).collect();
+    let refuse = |value: &str, why: &str| Err(refused("device", value, why));
+    if !device.host.is_absolute() {
+        return refuse(&device.host.to_string_lossy(), "its path on the node must be absolute");
+    }
+    if !container.starts_with('/') || parts.is_empty() || parts.contains(&"..") || container.contains('\0') {
+        return refuse(container, "its path in the container must be absolute and without '..'");
+    }
+    if matches!(parts[0], "proc" | "sys") {
+        return refuse(container, "/proc and /sys belong to the runtime; choose another path");
+    }
+    let letters = &device.permissions;
+    let distinct: std::collections::BTreeSet<char> = letters.chars().collect();
+    if letters.is_empty() || distinct.len() != letters.len() || !letters.chars().all(|c| "rwm".contains(c)) {
+        return refuse(container, "its permissions are some of the letters r, w and m");
     }
     Ok(())
 }
@@ -210,6 +262,14 @@ fn resources(spec: &ContainerSpec) -> Result<(), RuntimeError> {
     } else if let Some(total) = resources.memory_swap {
         return Err(refused("memory and swap limit", total, "it needs a memory limit"));
     }
+    if let Some(swappiness) = resources.swappiness.filter(|value| *value > 100) {
+        return Err(refused("limits.swappiness", swappiness, "it is between 0 and 100"));
+    }
+    if let Some(cpuset) = &resources.cpuset
+        && (cpuset.is_empty() || !cpuset.bytes().all(|b| b.is_ascii_digit() || matches!(b, b',' | b'-')))
+    {
+        return Err(refused("limits.cpuset", cpuset, "write numbers and ranges, such as 0-2,7"));
+    }
     for (field, value) in [("processor limit", resources.cpu_nano), ("process limit", resources.pids)] {
         if value == Some(0) {
             return Err(refused(field, 0, "leave it out for no limit"));
@@ -264,8 +324,13 @@ mod tests {
     }
 
     fn bind(target: &str) -> ContainerSpec {
-        let mount =
-            Mount::Bind { source: "/srv".into(), target: target.into(), read_only: true, recursive: true };
+        let mount = Mount::Bind {
+            source: "/srv".into(),
+            target: target.into(),
+            read_only: true,
+            recursive: true,
+            options: crate::spec::BindOptions::default(),
+        };
         ContainerSpec { mounts: vec![mount], ..spec() }
     }
 

@@ -7,7 +7,7 @@ mod support;
 
 use coracle_agent_runtime::{
     Capabilities, ContainerId, ContainerSpec, ExecEnd, ExecResult, ExecSpec, FailureKind, ResourceLimit,
-    RuntimeError, User,
+    RuntimeError, Seccomp, User,
 };
 use std::fs;
 use std::time::{Duration, Instant};
@@ -90,7 +90,7 @@ fn restrictions_are_the_container_s() {
         spec.cwd = "/var".into();
         spec.env = vec!["GREETING=hello".into()];
         spec.no_new_privileges = !privileges;
-        spec.seccomp = !privileges;
+        spec.seccomp = if privileges { Seccomp::Unconfined } else { Seccomp::Default };
         spec.capabilities = Capabilities::container_default().without(["KILL"]).unwrap();
         spec.resource_limits = vec![ResourceLimit { name: "nofile".into(), soft: 77, hard: 78 }];
         let id = running(&lab, &spec);

@@ -13,6 +13,7 @@ use coracle_image::document::config::StopSignal;
 use coracle_model::id::TaskId;
 use coracle_model::mount::Mount;
 use coracle_model::resources::Limits;
+use coracle_model::security::NamespaceMode;
 use coracle_model::service::{ContainerSpec, NetworkMode, TaskSpec};
 
 use crate::assignments::Assignment;
@@ -69,6 +70,8 @@ pub struct Launch {
     pub log_directory: PathBuf,
     /// Signal that asks it to stop.
     pub stop_signal: i32,
+    /// What the service says of everything else.
+    pub container: ContainerSpec,
 }
 
 /// Why a task's specification and image make no container. The task is rejected with this text.
@@ -95,7 +98,7 @@ pub(crate) fn launch(
         task: assignment.id,
         arguments: arguments(container, image)?,
         environment: generic::with_variables(
-            environment(&image.environment, &container.env, &hostname),
+            environment(&image.environment, &container.env, own_name(container, &hostname)),
             &assignment.generic,
         ),
         working_directory: first_of(&container.workdir, image.working_directory.as_deref(), "/"),
@@ -111,6 +114,7 @@ pub(crate) fn launch(
         labels: labels(assignment, container, stop_signal),
         log_directory,
         stop_signal,
+        container: container.clone(),
     })
 }
 
@@ -130,9 +134,19 @@ fn hostname(task: TaskId, wanted: &str) -> String {
     }
 }
 
+/// The name that the environment tells; none where it is the node's.
+fn own_name<'a>(container: &ContainerSpec, hostname: &'a str) -> Option<&'a str> {
+    (container.uts == NamespaceMode::Private).then_some(hostname)
+}
+
 fn arguments(container: &ContainerSpec, image: &ImageConfig) -> Result<Vec<String>, LaunchError> {
-    let command = if container.args.is_empty() { &image.command } else { &container.args };
-    let arguments: Vec<String> = image.entrypoint.iter().chain(command).cloned().collect();
+    // An entry point of the service's own also drops the image's command, which was written for the other one. One empty
+    // word stands for no entry point at all.
+    let own = !container.entrypoint.is_empty();
+    let entrypoint = if own { &container.entrypoint } else { &image.entrypoint };
+    let entrypoint = if entrypoint.as_slice() == [""] { &[] } else { entrypoint.as_slice() };
+    let command = if container.args.is_empty() && !own { &image.command } else { &container.args };
+    let arguments: Vec<String> = entrypoint.iter().chain(command).cloned().collect();
     match arguments.first() {
         Some(program) if !program.is_empty() => Ok(arguments),
         _ => Err(LaunchError::NoCommand(container.image.reference.clone())),
@@ -151,8 +165,10 @@ fn stop_signal(container: &ContainerSpec, image: &ImageConfig) -> Result<i32, La
 
 /// Defaults, then the image's, then the service's; a later one takes an earlier one's place. A service's
 /// entry without `=` removes the variable, as Docker has it.
-fn environment(image: &[String], service: &[String], hostname: &str) -> Vec<String> {
-    let defaults = [format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={hostname}")];
+fn environment(image: &[String], service: &[String], hostname: Option<&str>) -> Vec<String> {
+    let path = format!("PATH={DEFAULT_PATH}");
+    let defaults: Vec<String> =
+        [path].into_iter().chain(hostname.map(|hostname| format!("HOSTNAME={hostname}"))).collect();
     let mut entries: Vec<(&str, Option<&str>)> = Vec::new();
     for entry in defaults.iter().chain(image).chain(service) {
         let (name, value) =

@@ -15,7 +15,8 @@ pub use control::{Reply, Report, Request};
 pub use exec::{Exec, ExecEnd, ExecUser, Executed};
 pub use failure::{Failure, FailureKind, errno_name};
 pub use plan::{
-    Credentials, DeviceNode, LogPlan, MountAttributes, OutOfMemoryCounter, Plan, Program, ResourceLimit, Step,
+    Credentials, DeviceNode, HostDevice, LogPlan, MountAttributes, OutOfMemoryCounter, Plan, Program,
+    Propagation, ResourceLimit, Step,
 };
 pub use record::{ExitRecord, Outcome, RunState};
 

@@ -138,7 +138,7 @@ fn attend(
         truncated: false,
     };
     match watch.wait_for(sync.as_fd()) {
-        true => match wait_for_init(sync.as_fd()) {
+        true => match wait_for_init(sync.as_fd(), &mut None) {
             Ok(_) => Ok(watch.observe()),
             Err(failure) => {
                 watch.kill();
@@ -156,7 +156,7 @@ fn limit(exec: &Exec) -> usize {
 
 /// The child inherits the score. It is set here, where /proc is the host's and shows us.
 fn take_score(plan: &Plan) -> Result<(), Failure> {
-    let is_score = |step: &&Step| matches!(step, Step::OrdinaryOutOfMemoryScore);
+    let is_score = |step: &&Step| matches!(step, Step::OrdinaryOutOfMemoryScore | Step::OutOfMemoryScore(_));
     plan.steps.iter().filter(is_score).try_for_each(|step| Setup::default().perform(step).during(step))
 }
 
@@ -222,7 +222,7 @@ fn become_program(plan: &Plan, exec: &Exec, prepared: Prepared) -> ! {
             .connect(null.as_fd(), output.as_fd(), output.as_fd())
             .during("connecting the standard streams")?;
         // What is still open is the helper's; from here on a container that may trace can look at us.
-        sys::close_all_but([sync.as_fd(), sync.as_fd()]);
+        sys::close_all_but([sync.as_fd(), setup.mounts.root().during(STEP)?]);
         for step in plan.steps.iter().filter(|step| restricts(step)) {
             setup.perform(step).during(step)?;
         }
@@ -240,7 +240,11 @@ fn become_program(plan: &Plan, exec: &Exec, prepared: Prepared) -> ! {
 fn restricts(step: &Step) -> bool {
     matches!(
         step,
-        Step::SessionKeyring(_) | Step::DefaultResourceLimit(_) | Step::ResourceLimit(_) | Step::Restrict(_)
+        Step::SessionKeyring(_)
+            | Step::AppArmor(_)
+            | Step::DefaultResourceLimit(_)
+            | Step::ResourceLimit(_)
+            | Step::Restrict(_)
     )
 }
 

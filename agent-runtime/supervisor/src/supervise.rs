@@ -1,12 +1,12 @@
 //! Starting init, and the loop that lives as long as the container.
 
 use crate::error::{CallError, During, InCall};
-use crate::init::{self, CREATED, EXECUTING, FAILED, Streams};
+use crate::init::{self, CREATED, EXECUTING, FAILED, Streams, TERMINAL};
 use crate::log::{Lines, Log};
 use crate::{exec, record, sys, time};
 use coracle_runtime_protocol::{
     CONTROL_SOCKET, Exec, Failure, FailureKind, Outcome, Plan, REQUEST_BYTES, Reply, Report, Request,
-    RunState,
+    RunState, Step,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,6 +21,9 @@ use std::time::Duration;
 
 /// Bytes read from an output pipe at once.
 const READ_BYTES: usize = 32 * 1024;
+/// How often what is left in a cgroup is killed, and the pause between two attempts: about ten seconds.
+const KILL_ROUNDS: u32 = 2_000;
+const KILL_PAUSE: Duration = Duration::from_millis(5);
 /// Programs beside the container's own that may run at once.
 const MOST_HELPERS: usize = 16;
 /// A client that stops in the middle of a request must not hold up the output for longer. Clients are daemons only, and
@@ -102,8 +105,16 @@ pub(crate) fn launch(plan: &Plan) -> Result<Container, Failure> {
         log,
         helpers: Helpers::default(),
     };
-    match wait_for_init(container.sync.as_fd()) {
+    // A host's pid namespace does not end with init, and gives us its orphans.
+    container.helpers.orphans = shares_processes(plan);
+    let mut terminal = None;
+    match wait_for_init(container.sync.as_fd(), &mut terminal) {
         Ok(stage) => {
+            if let Some(terminal) = terminal {
+                let nonblocking = rustix::fs::fcntl_setfl(&terminal, OFlags::NONBLOCK);
+                nonblocking.in_call(|| "fcntl(terminal, F_SETFL)".into()).during(step)?;
+                container.stdout = terminal;
+            }
             container.started_at = (stage == Stage::Running).then(time::now);
             let state = RunState { init_pid, started_at: container.started_at };
             coracle_crash_point::crash_point!("supervisor.before-state");
@@ -141,11 +152,11 @@ pub(crate) enum Stage {
 }
 
 /// Reads from init until it waits, runs or fails.
-pub(crate) fn wait_for_init(sync: BorrowedFd<'_>) -> Result<Stage, Failure> {
+pub(crate) fn wait_for_init(sync: BorrowedFd<'_>, terminal: &mut Option<OwnedFd>) -> Result<Stage, Failure> {
     let mut executing = false;
     let mut message = [0_u8; 8192];
     loop {
-        let length = rustix::io::retry_on_intr(|| rustix::io::read(sync, &mut message))
+        let length = rustix::io::retry_on_intr(|| receive(sync, &mut message, terminal))
             .in_call(|| "read(sync socket)".into())
             .during("waiting for init")?;
         match message[..length].split_first() {
@@ -156,10 +167,30 @@ pub(crate) fn wait_for_init(sync: BorrowedFd<'_>) -> Result<Stage, Failure> {
             }
             Some((&CREATED, _)) => return Ok(Stage::Waiting),
             Some((&EXECUTING, _)) => executing = true,
+            Some((&TERMINAL, _)) => {}
             Some((&FAILED, text)) => return Err(parse_failure(text)),
             Some(_) => {}
         }
     }
+}
+
+/// One message, and the descriptor that came with it.
+fn receive(
+    sync: BorrowedFd<'_>,
+    message: &mut [u8],
+    descriptor: &mut Option<OwnedFd>,
+) -> rustix::io::Result<usize> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [std::io::IoSliceMut::new(message)];
+    let received = recvmsg(sync, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for part in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = part {
+            *descriptor = descriptors.last().or(descriptor.take());
+        }
+    }
+    Ok(received.bytes)
 }
 
 fn parse_failure(text: &[u8]) -> Failure {
@@ -180,7 +211,8 @@ fn end_init(init: BorrowedFd<'_>) {
 /// Serves output, requests and the end of init, and records that end.
 pub(crate) fn run(plan: &Plan, mut container: Container) {
     let mut stdout = Some(Lines::new("stdout"));
-    let mut stderr = Some(Lines::new("stderr"));
+    // A terminal is one stream.
+    let mut stderr = (!plan.terminal).then(|| Lines::new("stderr"));
     let mut failed_start = None;
     let mut buffer = vec![0_u8; READ_BYTES];
     let outcome = loop {
@@ -203,6 +235,9 @@ pub(crate) fn run(plan: &Plan, mut container: Container) {
             break outcome;
         }
     };
+    if shares_processes(plan) {
+        end_rest(plan, &container.helpers, container.init_pid);
+    }
     // With init every process of its pid namespace has ended, so what they wrote is in the pipes.
     for (pipe, lines) in [(&container.stdout, &mut stdout), (&container.stderr, &mut stderr)] {
         while pump(pipe.as_fd(), lines, &mut container.log, &mut buffer) {
@@ -269,7 +304,49 @@ fn pump(pipe: BorrowedFd<'_>, lines: &mut Option<Lines>, log: &mut Log, buffer: 
             open.push(&buffer[..length], log);
             true
         }
+        // All of the container closed the terminal.
+        Err(Errno::IO) => {
+            open.finish(log);
+            *lines = None;
+            false
+        }
         Err(error) => error == Errno::INTR,
+    }
+}
+
+fn shares_processes(plan: &Plan) -> bool {
+    plan.namespaces & u64::from(libc::CLONE_NEWPID.cast_unsigned()) == 0
+}
+
+/// Kills what init left in the container's cgroup, so that the container is over when it is said to be.
+fn end_rest(plan: &Plan, helpers: &Helpers, init_pid: i32) {
+    let joined = plan.steps.iter().find_map(|step| match step {
+        Step::JoinCgroup(procs) => Some(procs.clone()),
+        _ => None,
+    });
+    let procs = plan.cgroup_directory.as_ref().map(|directory| directory.join("cgroup.procs")).or(joined);
+    let Some(procs) = procs else { return };
+    let members = || -> Vec<i32> {
+        let text = std::fs::read_to_string(&procs).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    for _ in 0..KILL_ROUNDS {
+        let found = members();
+        if found.is_empty() {
+            return;
+        }
+        for pid in found {
+            let Some(pid) = rustix::process::Pid::from_raw(pid) else { continue };
+            let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
+            // The number may have become another's before the descriptor was taken.
+            if let Ok(process) = process
+                && members().contains(&pid.as_raw_nonzero().get())
+            {
+                let _ = sys::pidfd_send_signal(process.as_fd(), libc::SIGKILL);
+            }
+        }
+        while helpers.reap_orphan(init_pid).is_some() {}
+        std::thread::sleep(KILL_PAUSE);
     }
 }
 
@@ -318,7 +395,8 @@ fn start(plan: &Plan, container: &mut Container, failed_start: &mut Option<Failu
     }
     coracle_crash_point::crash_point!("supervisor.start.before");
     let told = rustix::io::write(&container.sync, &[0]).in_call(|| "write(sync socket)".into());
-    let running = told.during("starting the program").and_then(|_| wait_for_init(container.sync.as_fd()));
+    let running =
+        told.during("starting the program").and_then(|_| wait_for_init(container.sync.as_fd(), &mut None));
     match running {
         Ok(_) => {
             let started_at = time::now();

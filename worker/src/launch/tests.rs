@@ -50,13 +50,40 @@ fn arguments_replace_the_command_and_follow_the_entry_point() {
 }
 
 #[test]
+fn an_entry_point_of_the_service_replaces_the_image_s_with_its_command() {
+    let image = ImageConfig { entrypoint: words("/init"), command: words("serve"), ..ImageConfig::default() };
+    for (entrypoint, args, expected) in [
+        (&["/mine", "-x"][..], "", "/mine -x"),
+        (&["/mine"][..], "a b", "/mine a b"),
+        (&[""][..], "a b", "a b"),
+        (&[][..], "a", "/init a"),
+    ] {
+        let mut spec = spec();
+        spec.container.entrypoint = entrypoint.iter().map(|&word| word.to_owned()).collect();
+        spec.container.args = words(args);
+        assert_eq!(made(&spec, &image).unwrap().arguments, words(expected), "{entrypoint:?} {args}");
+    }
+    let mut none = spec();
+    none.container.entrypoint = vec![String::new()];
+    assert!(made(&none, &image).unwrap_err().to_string().contains("web:1"));
+}
+
+#[test]
+fn the_node_s_name_is_not_replaced_in_the_environment() {
+    let mut spec = spec();
+    spec.container.uts = NamespaceMode::Host;
+    let launch = made(&spec, &ImageConfig { command: words("sh"), ..ImageConfig::default() }).unwrap();
+    assert_eq!(launch.environment, [format!("PATH={DEFAULT_PATH}")]);
+}
+
+#[test]
 fn variables_are_combined_by_name() {
     let image = words("PATH=/app A=1 B=2");
     let service = words("B=3 C=4=5 A D=");
-    let combined = environment(&image, &service, "host");
+    let combined = environment(&image, &service, Some("host"));
     assert_eq!(combined, ["PATH=/app", "HOSTNAME=host", "B=3", "C=4=5", "D="]);
-    assert_eq!(environment(&[], &[], "h"), [format!("PATH={DEFAULT_PATH}"), "HOSTNAME=h".into()]);
-    assert_eq!(environment(&[], &words("HOSTNAME=mine"), "h")[1], "HOSTNAME=mine");
+    assert_eq!(environment(&[], &[], Some("h")), [format!("PATH={DEFAULT_PATH}"), "HOSTNAME=h".into()]);
+    assert_eq!(environment(&[], &words("HOSTNAME=mine"), Some("h"))[1], "HOSTNAME=mine");
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub(crate) struct State {
 pub(crate) const WEB: &str = "1webaaaaaaaaaaaaaaaaaaaaa";
 pub(crate) const STUCK: &str = "2stuckaaaaaaaaaaaaaaaaaaa";
 pub(crate) const BUSY: &str = "3busyaaaaaaaaaaaaaaaaaaaa";
+pub(crate) const IMPORT: &str = "4importaaaaaaaaaaaaaaaaaa";
 pub(crate) const NEW: &str = "9newaaaaaaaaaaaaaaaaaaaaa";
 const SECOND: u64 = 1_000_000_000;
 
@@ -52,6 +53,7 @@ impl State {
             service(WEB, "web", replicated(3)),
             service(STUCK, "stuck", replicated(2)),
             service(BUSY, "busy", v1::service_spec::Mode::Global(v1::Global {})),
+            job(),
         ];
         Self {
             behaviour,
@@ -79,6 +81,22 @@ impl State {
 
 fn replicated(replicas: u64) -> v1::service_spec::Mode {
     v1::service_spec::Mode::Replicated(v1::Replicated { replicas })
+}
+
+fn job() -> v1::Service {
+    let mode = v1::service_spec::Mode::ReplicatedJob(v1::ReplicatedJob { completions: 6, concurrent: 2 });
+    let mut job = service(IMPORT, "import", mode);
+    if let Some(spec) = &mut job.spec {
+        spec.update = None;
+        let schedule = v1::JobSchedule {
+            cron: "30 2 * * *".to_owned(),
+            timezone: "Europe/Berlin".to_owned(),
+            ..Default::default()
+        };
+        spec.job = Some(v1::JobConfig { schedule: Some(schedule), ..Default::default() });
+    }
+    let status = v1::JobStatus { run: 4, started_at: 1_700_000_000 * SECOND, ..Default::default() };
+    v1::Service { job: Some(status), ..job }
 }
 
 fn service(id: &str, name: &str, mode: v1::service_spec::Mode) -> v1::Service {

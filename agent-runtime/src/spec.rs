@@ -125,7 +125,6 @@ pub struct Device {
 
 /// Namespaces that are the host's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each namespace is shared or not, by itself")]
 pub struct HostNamespaces {
     /// The container sees, and may signal, the host's processes.
     pub pid: bool,

@@ -23,7 +23,7 @@ fn made(spec: &TaskSpec, image: &ImageConfig) -> Result<Launch, LaunchError> {
         service_name: "web".into(),
         slot: Slot::Number(1),
         spec: Ok(Arc::new(spec.clone())),
-        generic: std::collections::BTreeMap::new(),
+        generic: BTreeMap::new(),
     };
     launch(&assignment, spec, image, vec![], PathBuf::from("/logs"))
 }

@@ -31,7 +31,11 @@ pub fn files(spec: &ContainerSpec) -> Result<(), Invalid> {
         }
         let target = reference.path().unwrap_or_default();
         if !taken.insert(normal_path(&target)) {
-            return invalid(field, &target, "another secret, config or mount has this target; each needs its own");
+            return invalid(
+                field,
+                &target,
+                "another secret, config or mount has this target; each needs its own",
+            );
         }
     }
     Ok(())
@@ -88,7 +92,8 @@ mod tests {
             ),
             (
                 vec![loose],
-                "secret target: invalid value \"10000\": the mode is an octal number of at most 7777".to_owned(),
+                "secret target: invalid value \"10000\": the mode is an octal number of at most 7777"
+                    .to_owned(),
             ),
         ] {
             assert_eq!(said(references), expected);

@@ -37,7 +37,8 @@ fn content(kind: FileKind, name: &str, data: &[u8]) -> Result<Secret, ApiError> 
         return Err(invalid(format!("it is empty; a {kind} contains at least one byte")));
     }
     if data.len() >= kind.limit() {
-        let problem = format!("{} bytes are too many; a {kind} is smaller than {} bytes", data.len(), kind.limit());
+        let problem =
+            format!("{} bytes are too many; a {kind} is smaller than {} bytes", data.len(), kind.limit());
         return Err(invalid(problem));
     }
     Ok(Secret::new(data.to_vec()))
@@ -74,7 +75,8 @@ impl Files for FilesApi {
         }
         let kind = file_kind(request.kind).map_err(ApiError::from)?;
         if request.template {
-            let message = format!("template-driver: invalid value \"golang\": a {kind} is delivered as it is");
+            let message =
+                format!("template-driver: invalid value \"golang\": a {kind} is delivered as it is");
             return Err(ApiError::new(Reason::Invalid, message)
                 .with_hint("templates in secrets and configs are not supported yet")
                 .into());
@@ -124,8 +126,7 @@ impl Files for FilesApi {
         labels.extend(request.labels_set);
         validate::labels("label-add", &labels).map_err(ApiError::from)?;
         let labels = (labels != present.labels).then_some(labels);
-        let data =
-            request.data.map(|data| content(kind, present.name.as_str(), &data)).transpose()?;
+        let data = request.data.map(|data| content(kind, present.name.as_str(), &data)).transpose()?;
         // Labels are made of those that were read; a version alone is added to whatever there is.
         let expected = if labels.is_some() { present.version } else { Version::default() };
         let changes = vec![Change::UpdateFile { file: present.id, expected, labels, data }];

@@ -35,8 +35,9 @@ pub(super) fn keep_for_job(present: &ServiceSpec, spec: &mut ServiceSpec) {
 fn one(view: &State, reference: &mut FileReference) -> Result<(), ApiError> {
     let (kind, name) = (reference.kind, reference.name.as_str());
     let Some(file) = view.file_by_name(kind, &reference.name) else {
-        return Err(ApiError::new(Reason::NotFound, format!("{kind}: no {kind} {name:?}"))
-            .with_hint(format!("make it with `coracle {kind} create {name} FILE`; see `coracle {kind} ls`")));
+        return Err(ApiError::new(Reason::NotFound, format!("{kind}: no {kind} {name:?}")).with_hint(
+            format!("make it with `coracle {kind} create {name} FILE`; see `coracle {kind} ls`"),
+        ));
     };
     reference.file = file.id;
     if !reference.pinned {
@@ -51,7 +52,8 @@ fn one(view: &State, reference: &mut FileReference) -> Result<(), ApiError> {
         return Err(ApiError::new(Reason::Invalid, message));
     }
     if let FileTarget::Environment { variable } = &reference.target {
-        let message = format!("{kind}: invalid value {variable:?}: a {kind} cannot be put into the environment yet");
+        let message =
+            format!("{kind}: invalid value {variable:?}: a {kind} cannot be put into the environment yet");
         return Err(ApiError::new(Reason::Invalid, message).with_hint("leave `env` out and read the file"));
     }
     Ok(())

@@ -76,7 +76,17 @@ impl Session {
     #[must_use]
     pub fn new(store: Store, term: Term, node: NodeId, outbox: Outbox) -> Self {
         let id = SessionId::from_bits(rand::random());
-        Self { store, term, node, id, outbox, sent: BTreeMap::new(), sent_files: BTreeSet::new(), sequence: 0, told: Told::default() }
+        Self {
+            store,
+            term,
+            node,
+            id,
+            outbox,
+            sent: BTreeMap::new(),
+            sent_files: BTreeSet::new(),
+            sequence: 0,
+            told: Told::default(),
+        }
     }
 
     /// Serves the agent until either side ends it.
@@ -385,7 +395,8 @@ fn ticket_public_key(view: &View) -> Result<Bytes, ApiError> {
 }
 
 fn file_set(files: &BTreeSet<(FileId, u64)>) -> v1::AssignedFileSet {
-    let key = |(file, content): &(FileId, u64)| v1::AssignedFileKey { file: file.to_string(), content: *content };
+    let key =
+        |(file, content): &(FileId, u64)| v1::AssignedFileKey { file: file.to_string(), content: *content };
     v1::AssignedFileSet { files: files.iter().map(key).collect() }
 }
 

@@ -1,10 +1,10 @@
 //! Secrets and configs.
 
 use bytes::Bytes;
-use coracle_model::id::FileId;
-use coracle_model::version::Version;
 use coracle_model::cluster::Secret;
+use coracle_model::id::FileId;
 use coracle_model::secret::{Content, FILE_MODE, File, FileKind, FileReference, FileTarget};
+use coracle_model::version::Version;
 
 use super::{DecodeError, enumerator, parse, required, timestamp};
 use crate::v1;

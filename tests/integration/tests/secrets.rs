@@ -55,8 +55,10 @@ fn refusals(lab: &Lab, canary: &str) -> anyhow::Result<()> {
     lab.cli(M1, &format!("secret create empty {empty}")).refused(&["empty"])?;
     lab.cli(M1, &format!("secret create key {big}")).refused(&[])?;
     lab.cli(M1, &format!("config create -bad- {big}")).refused(&[])?;
-    lab.cli(M1, "service create --detach --name no --secret nokey responder:1").refused(&["no secret \"nokey\""])?;
-    lab.cli(M1, "service create --detach --name no --secret key@7 responder:1").refused(&["no such version"])?;
+    lab.cli(M1, "service create --detach --name no --secret nokey responder:1")
+        .refused(&["no secret \"nokey\""])?;
+    lab.cli(M1, "service create --detach --name no --secret key@7 responder:1")
+        .refused(&["no such version"])?;
     let shown = lab.cli(M1, "secret inspect key").ok()? + &lab.cli(M1, "secret inspect --pretty key").ok()?;
     ensure!(shown.contains("team") && !shown.contains(canary), "{shown}");
     ensure!(lab.cli(M1, "config inspect --pretty site.conf").ok()?.contains("colour = green"));
@@ -166,7 +168,8 @@ fn a_newer_version(lab: &Lab, canary: &str) -> anyhow::Result<()> {
     lab.cli(M1, &format!("secret update key {}", lab_file(lab, "second", "the second")?)).ok()?;
     lab.until("the service has it", |lab| {
         let Ok((root, process)) = container(lab, "web") else { return Ok(false) };
-        Ok(process != before && fs::read_to_string(root.join("run/secrets/key")).is_ok_and(|text| text == "the second"))
+        Ok(process != before
+            && fs::read_to_string(root.join("run/secrets/key")).is_ok_and(|text| text == "the second"))
     })?;
     let (root, process) = container(lab, "old")?;
     ensure!(process == pinned, "what is pinned was replaced");
@@ -181,7 +184,9 @@ fn the_end(lab: &Lab) -> anyhow::Result<()> {
     lab.cli(M1, "config rm site.conf").ok()?;
     lab.eventually("nothing runs", |view| view.tasks.is_empty())?;
     let files = lab.get(W1)?.folders().run().join("files");
-    lab.until("nothing is left on the node", |_| Ok(fs::read_dir(&files).is_ok_and(|mut left| left.next().is_none())))?;
+    lab.until("nothing is left on the node", |_| {
+        Ok(fs::read_dir(&files).is_ok_and(|mut left| left.next().is_none()))
+    })?;
     ensure!(lab.cli(M1, "secret ls --quiet").ok()?.is_empty());
     Ok(())
 }

@@ -50,7 +50,12 @@ impl WithFiles {
         // What an earlier try has left.
         clear(&folder).map_err(|error| failed("removing old secrets and configs", &error))?;
         fill(&folder, &launch.files).map_err(|error| failed("writing secrets and configs", &error))?;
-        Ok(launch.files.iter().enumerate().map(|(at, file)| bind(&folder.join(at.to_string()), file)).collect())
+        Ok(launch
+            .files
+            .iter()
+            .enumerate()
+            .map(|(at, file)| bind(&folder.join(at.to_string()), file))
+            .collect())
     }
 
     fn remove(&self, task: TaskId) -> Result<(), ContainerError> {
@@ -174,7 +179,12 @@ impl Containers for WithFiles {
         self.containers.kill(task)
     }
 
-    fn execute(&self, task: TaskId, command: &[String], timeout: Duration) -> Result<Executed, ContainerError> {
+    fn execute(
+        &self,
+        task: TaskId,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<Executed, ContainerError> {
         self.containers.execute(task, command, timeout)
     }
 

@@ -32,7 +32,8 @@ pub(super) fn content(kind: FileKind, path: &Path) -> anyhow::Result<Bytes> {
         })?
     };
     if read.len() >= kind.limit() {
-        let message = format!("{} is too large: a {kind} is smaller than {} bytes", path.display(), kind.limit());
+        let message =
+            format!("{} is too large: a {kind} is smaller than {} bytes", path.display(), kind.limit());
         return Err(Failure::new(ExitCode::Usage, message).into());
     }
     Ok(read.into())

@@ -141,6 +141,16 @@ impl v1::swarm_server::Swarm for Manager {
         Ok(Response::new(v1::GetClusterResponse::default()))
     }
 
+    async fn update_cluster(
+        &self,
+        request: Request<v1::UpdateClusterRequest>,
+    ) -> Result<Response<v1::UpdateClusterResponse>, Status> {
+        self.admit()?;
+        let allow_privileged = request.into_inner().allow_privileged.unwrap_or_default();
+        let spec = Some(v1::ClusterSpec { allow_privileged, ..Default::default() });
+        Ok(Response::new(v1::UpdateClusterResponse { spec, version: 20 }))
+    }
+
     async fn list_loops(
         &self,
         _: Request<v1::ListLoopsRequest>,

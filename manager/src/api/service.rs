@@ -73,8 +73,14 @@ fn specification(view: &View, spec: Option<v1::ServiceSpec>) -> Result<ServiceSp
     let digest = resolve_image(view, draft.image_reference())?;
     let mut spec = draft.pin(digest)?;
     file_use::resolve(view, &mut spec)?;
-    validate::service(&spec)?;
+    check(view, &spec)?;
     Ok(spec)
+}
+
+/// What the specification may say at all, and what the cluster's policy lets it say.
+fn check(view: &State, spec: &ServiceSpec) -> Result<(), ApiError> {
+    validate::service(spec)?;
+    Ok(validate::policy(spec, view.cluster_spec().allow_privileged)?)
 }
 
 /// A service as it is proposed; what the log decides is filled in when it is applied.
@@ -340,7 +346,7 @@ fn keep_pin(view: &View, service: &Service, spec: Option<v1::ServiceSpec>) -> Re
             .ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
         let mut spec = draft(spec)?.pin(present.digest)?;
         file_use::resolve(view, &mut spec)?;
-        validate::service(&spec)?;
+        check(view, &spec)?;
         return Ok(spec);
     }
     specification(view, spec)

@@ -190,7 +190,9 @@ impl Cron {
                 earliest = Time::midnight();
                 continue;
             }
-            if self.is_day(date) && let Some(time) = self.next_time(earliest) {
+            if self.is_day(date)
+                && let Some(time) = self.next_time(earliest)
+            {
                 return Some(date.to_datetime(time));
             }
             date = date.tomorrow().ok()?;

@@ -67,10 +67,7 @@ fn a_service_converges_changes_and_leaves_nothing() {
     });
 }
 
-fn update_goes_slot_by_slot(
-    lab: &Lab,
-    old: &std::collections::BTreeSet<String>,
-) -> anyhow::Result<()> {
+fn update_goes_slot_by_slot(lab: &Lab, old: &std::collections::BTreeSet<String>) -> anyhow::Result<()> {
     lab.cli(M1, "service update --detach --env-add ROUND=2 web").ok()?;
     let mut fewest = usize::MAX;
     lab.eventually_within("all four are new", FORM_DEADLINE, |view| {

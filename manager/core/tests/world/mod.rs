@@ -190,12 +190,13 @@ impl World {
                 settled.lines.extend(changes.iter().map(|change| self.change_line(change)));
                 settled.rest.merge(Plan { changes: Vec::new(), ..plan });
                 let again = self.plan(key);
-                // A rollback, a newer secret or the removal of a job is another wish, as if an operator had spoken.
+                // A rollback, a newer secret, the begin or the removal of a job is another wish, as if an operator had spoken.
                 let rolled_back = changes.iter().any(|change| {
                     matches!(
                         change,
                         Change::RollBackService { .. }
                             | Change::RemoveService { .. }
+                            | Change::SetJobStatus { .. }
                             | Change::FollowFile { .. }
                     )
                 });

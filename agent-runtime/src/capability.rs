@@ -87,6 +87,27 @@ impl Capabilities {
         Self(DEFAULT.iter().filter_map(|name| number(name)).fold(0, |mask, number| mask | 1 << number))
     }
 
+    /// All that this process has, so that it can give them: every one, for an ordinary root.
+    #[must_use]
+    pub fn available() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+        let bits = permitted.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
+        Self(bits & ((1 << NAMES.len()) - 1))
+    }
+
+    /// What both sets have.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// What this set has and the other lacks.
+    #[must_use]
+    pub fn missing_from(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// This set with further capabilities. `ALL` stands for every one.
     ///
     /// # Errors

@@ -19,13 +19,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests"))]
 
 mod capability;
+mod cdi;
 mod cgroup;
 mod check;
+mod device;
 mod directory;
 mod error;
+mod exec;
 mod id;
 pub mod log;
 mod plan;
+mod prepare;
 mod program;
 mod runtime;
 mod seccomp;
@@ -40,9 +44,11 @@ pub use cgroup::{CgroupVersion, Stats};
 pub use check::{HostFacts, check};
 pub use coracle_runtime_protocol::{Failure, FailureKind};
 pub use error::RuntimeError;
+pub use exec::{ExecEnd, ExecResult, ExecSpec};
 pub use id::{ContainerId, InvalidContainerId};
 pub use runtime::{ContainerSummary, Runtime, RuntimeConfig};
 pub use spec::{
-    ContainerSpec, LogConfig, Mount, Network, PlacedFiles, ResourceLimit, Resources, Rootfs, User,
+    BindOptions, ContainerSpec, Device, HostNamespaces, LogConfig, Mount, Network, PlacedFiles, Propagation,
+    ResourceLimit, Resources, Rootfs, Seccomp, User,
 };
 pub use status::{Exit, ExitReason, Status};

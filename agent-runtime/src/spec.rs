@@ -31,8 +31,25 @@ pub struct ContainerSpec {
     pub capabilities: Capabilities,
     /// Whether set-user-id programs gain nothing. On by default.
     pub no_new_privileges: bool,
-    /// Whether the default system call filter is installed. On by default.
-    pub seccomp: bool,
+    /// Filter of system calls.
+    pub seccomp: Seccomp,
+    /// AppArmor profile that is loaded on the host; `None` is the host's own choice.
+    pub apparmor: Option<String>,
+    /// Nothing of the host's devices and kernel file systems is kept away. Capabilities, system call filter and
+    /// `no_new_privileges` are asked for separately.
+    pub privileged: bool,
+    /// Devices of the host.
+    pub devices: Vec<Device>,
+    /// Devices by their names in the host's CDI files, as `vendor.com/class=name`.
+    pub cdi_devices: Vec<String>,
+    /// Namespaces that are the host's.
+    pub host_namespaces: HostNamespaces,
+    /// Size of /dev/shm in bytes; `None` is 64 MiB.
+    pub shm_size: Option<u64>,
+    /// Adjustment of the kernel's choice when memory runs out, -1000 to 1000.
+    pub oom_score_adj: i32,
+    /// The standard streams are a terminal. Its output is logged as it comes, as standard output.
+    pub terminal: bool,
     /// Resource limits of the program; others are inherited from the caller.
     pub resource_limits: Vec<ResourceLimit>,
     /// Kernel parameters of the container's own namespaces, by dotted name.
@@ -64,7 +81,15 @@ impl ContainerSpec {
             resources: Resources::default(),
             capabilities: Capabilities::container_default(),
             no_new_privileges: true,
-            seccomp: true,
+            seccomp: Seccomp::Default,
+            apparmor: None,
+            privileged: false,
+            devices: Vec::new(),
+            cdi_devices: Vec::new(),
+            host_namespaces: HostNamespaces::default(),
+            shm_size: None,
+            oom_score_adj: 0,
+            terminal: false,
             resource_limits: Vec::new(),
             sysctls: BTreeMap::new(),
             files: PlacedFiles::default(),
@@ -73,6 +98,40 @@ impl ContainerSpec {
             init: false,
         }
     }
+}
+
+/// Filter of system calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// The built-in one.
+    #[default]
+    Default,
+    /// None.
+    Unconfined,
+    /// A profile as `linux.seccomp` of the OCI runtime specification has it, or with Docker's additions (JSON).
+    Custom(String),
+}
+
+/// A device of the host, or a folder of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Absolute path on the host.
+    pub host: PathBuf,
+    /// Absolute path in the container.
+    pub container: String,
+    /// Any of `r`, `w` and `m` (mknod).
+    pub permissions: String,
+}
+
+/// Namespaces that are the host's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostNamespaces {
+    /// The container sees, and may signal, the host's processes.
+    pub pid: bool,
+    /// The container sees the host's shared memory, semaphores and queues.
+    pub ipc: bool,
+    /// The container has the host's name.
+    pub uts: bool,
 }
 
 /// A container's file tree.
@@ -111,6 +170,8 @@ pub enum Mount {
         read_only: bool,
         /// With the mounts below the source. Read-only then holds for them too.
         recursive: bool,
+        /// What is rarely asked for.
+        options: BindOptions,
     },
     /// An empty file system in memory, without devices, set-user-id or executables.
     Tmpfs {
@@ -133,6 +194,29 @@ impl Mount {
     }
 }
 
+/// What is rarely asked of a bind mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BindOptions {
+    /// How mounts below it are seen on either side.
+    pub propagation: Propagation,
+    /// Mounts below the source stay writable when it is read-only.
+    pub writable_below: bool,
+    /// A directory is made, with its parents, where the source is missing.
+    pub create_source: bool,
+}
+
+/// How mounts below a bind mount are seen on either side (mount_namespaces(7)), recursively.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// Neither side sees the other's.
+    #[default]
+    Private,
+    /// The container sees the host's.
+    Slave,
+    /// Both see each other's.
+    Shared,
+}
+
 /// The network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
@@ -151,15 +235,26 @@ pub struct Resources {
     pub cpu_nano: Option<u64>,
     /// Memory in bytes; `None` is unlimited.
     pub memory_bytes: Option<u64>,
-    /// Memory and swap together in bytes; `None` is twice `memory_bytes`, as in Docker.
+    /// Memory and swap together in bytes; `None` is twice `memory_bytes`, as in Docker; `u64::MAX` is no limit of swap.
     pub memory_swap: Option<u64>,
+    /// How readily memory is swapped out, 0 to 100; `None` is the host's setting. cgroup v1 only.
+    pub swappiness: Option<u32>,
+    /// Processors that it may run on, as `0-2,7`; `None` is all.
+    pub cpuset: Option<String>,
     /// Processes and threads; `None` is unlimited.
     pub pids: Option<u64>,
 }
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { cpu_nano: None, memory_bytes: None, memory_swap: None, pids: Some(4096) }
+        Self {
+            cpu_nano: None,
+            memory_bytes: None,
+            memory_swap: None,
+            swappiness: None,
+            cpuset: None,
+            pids: Some(4096),
+        }
     }
 }
 
@@ -193,10 +288,12 @@ pub struct LogConfig {
     pub max_size: u64,
     /// Files kept, the current one included.
     pub max_files: u32,
+    /// Nothing is kept.
+    pub discard: bool,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { directory: None, max_size: 10 << 20, max_files: 3 }
+        Self { directory: None, max_size: 10 << 20, max_files: 3, discard: false }
     }
 }

@@ -1,11 +1,15 @@
 //! Refusing specifications that cannot or must not be carried out, before anything is made.
 
 use crate::error::RuntimeError;
-use crate::spec::{ContainerSpec, Mount, Network, ResourceLimit, Rootfs, User};
+use crate::exec::ExecSpec;
+use crate::spec::{ContainerSpec, Device, Mount, Network, ResourceLimit, Rootfs, User};
+use coracle_runtime_protocol::REQUEST_BYTES;
 use std::path::Path;
 
 /// Docker's lower bound: less cannot even be set up.
 const LEAST_MEMORY: u64 = 6 << 20;
+/// One page.
+const LEAST_SHARED_MEMORY: u64 = 4096;
 /// The overlay options must fit in one page together with everything else.
 const MOST_LAYERS: usize = 400;
 /// Host names longer than this are refused by sethostname(2).
@@ -80,6 +84,20 @@ pub(crate) fn check(spec: &ContainerSpec) -> Result<(), RuntimeError> {
     }
     for (name, value) in &spec.sysctls {
         kernel_parameter(name, value, spec.network == Network::Host)?;
+        if spec.host_namespaces.ipc && !name.starts_with("net.") {
+            return Err(refused(
+                "kernel parameter",
+                name,
+                "with the host's ipc namespace it would change the host",
+            ));
+        }
+    }
+    host_namespaces(spec)?;
+    for device in &spec.devices {
+        check_device(device)?;
+    }
+    if !(-1000..=1000).contains(&spec.oom_score_adj) {
+        return Err(refused("oom-score-adj", spec.oom_score_adj, "it is between -1000 and 1000"));
     }
     if spec.log.max_files == 0 || spec.log.max_size == 0 {
         return Err(refused(
@@ -87,6 +105,42 @@ pub(crate) fn check(spec: &ContainerSpec) -> Result<(), RuntimeError> {
             format!("{:?}", spec.log),
             "at least one file of at least one byte is needed",
         ));
+    }
+    Ok(())
+}
+
+fn host_namespaces(spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    if let (true, Some(name)) = (spec.host_namespaces.uts, &spec.hostname) {
+        return Err(refused("host name", name, "with the host's uts namespace it would change the host"));
+    }
+    match spec.shm_size {
+        Some(size) if spec.host_namespaces.ipc => {
+            Err(refused("shm-size", size, "with the host's ipc namespace /dev/shm is the host's"))
+        }
+        Some(size) if size < LEAST_SHARED_MEMORY => {
+            Err(refused("shm-size", size, format!("at least {LEAST_SHARED_MEMORY} bytes are needed")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_device(device: &Device) -> Result<(), RuntimeError> {
+    let container = &device.container;
+    let parts: Vec<&str> = container.split('/').filter(|part| !part.is_empty()).collect();
+    let refuse = |value: &str, why: &str| Err(refused("device", value, why));
+    if !device.host.is_absolute() {
+        return refuse(&device.host.to_string_lossy(), "its path on the node must be absolute");
+    }
+    if !container.starts_with('/') || parts.is_empty() || parts.contains(&"..") || container.contains('\0') {
+        return refuse(container, "its path in the container must be absolute and without '..'");
+    }
+    if matches!(parts[0], "proc" | "sys") {
+        return refuse(container, "/proc and /sys belong to the runtime; choose another path");
+    }
+    let letters = &device.permissions;
+    let distinct: std::collections::BTreeSet<char> = letters.chars().collect();
+    if letters.is_empty() || distinct.len() != letters.len() || !letters.chars().all(|c| "rwm".contains(c)) {
+        return refuse(container, "its permissions are some of the letters r, w and m");
     }
     Ok(())
 }
@@ -103,20 +157,44 @@ fn rootfs(rootfs: &Rootfs) -> Result<(), RuntimeError> {
 }
 
 fn program(spec: &ContainerSpec) -> Result<(), RuntimeError> {
-    if spec.args.first().is_none_or(String::is_empty) {
-        return Err(refused("arguments", format!("{:?}", spec.args), "a program is needed"));
+    words(&spec.args, &spec.env, &spec.cwd)
+}
+
+/// Checks a program that is to run beside a container's own.
+pub(crate) fn exec(spec: &ExecSpec) -> Result<(), RuntimeError> {
+    words(&spec.args, &spec.env, spec.cwd.as_deref().unwrap_or_default())?;
+    let room = |texts: &[String]| texts.iter().map(|text| text.len() as u64 + 1).sum::<u64>();
+    let size = room(&spec.args) + room(&spec.env);
+    // Half of it, because quotes and the like are escaped on the way.
+    if size > REQUEST_BYTES / 2 {
+        return Err(refused(
+            "program",
+            format!("{size} bytes"),
+            "arguments and variables are too long together",
+        ));
     }
-    if let Some(bad) = spec.args.iter().chain([&spec.cwd]).find(|text| text.contains('\0')) {
+    if spec.timeout.is_zero() {
+        return Err(refused("timeout", "0", "a program needs some time to run"));
+    }
+    spec.user.as_ref().map_or(Ok(()), user)
+}
+
+fn words(arguments: &[String], environment: &[String], directory: &str) -> Result<(), RuntimeError> {
+    if arguments.first().is_none_or(String::is_empty) {
+        return Err(refused("arguments", format!("{arguments:?}"), "a program is needed"));
+    }
+    let mut texts = arguments.iter().map(String::as_str).chain([directory]);
+    if let Some(bad) = texts.find(|text| text.contains('\0')) {
         return Err(refused("argument", bad, "it contains a NUL byte"));
     }
     let well_formed = |entry: &&String| entry.find('=').is_some_and(|at| at > 0) && !entry.contains('\0');
-    if let Some(bad) = spec.env.iter().find(|entry| !well_formed(entry)) {
+    if let Some(bad) = environment.iter().find(|entry| !well_formed(entry)) {
         // The value may be a secret, so only the name is told.
         let name = bad.split('=').next().unwrap_or_default();
         return Err(refused("environment variable", name, "it must be NAME=value without NUL bytes"));
     }
-    if !spec.cwd.is_empty() && !spec.cwd.starts_with('/') {
-        return Err(refused("working directory", &spec.cwd, "it must be an absolute path"));
+    if !directory.is_empty() && !directory.starts_with('/') {
+        return Err(refused("working directory", directory, "it must be an absolute path"));
     }
     Ok(())
 }
@@ -184,6 +262,14 @@ fn resources(spec: &ContainerSpec) -> Result<(), RuntimeError> {
     } else if let Some(total) = resources.memory_swap {
         return Err(refused("memory and swap limit", total, "it needs a memory limit"));
     }
+    if let Some(swappiness) = resources.swappiness.filter(|value| *value > 100) {
+        return Err(refused("limits.swappiness", swappiness, "it is between 0 and 100"));
+    }
+    if let Some(cpuset) = &resources.cpuset
+        && (cpuset.is_empty() || !cpuset.bytes().all(|b| b.is_ascii_digit() || matches!(b, b',' | b'-')))
+    {
+        return Err(refused("limits.cpuset", cpuset, "write numbers and ranges, such as 0-2,7"));
+    }
     for (field, value) in [("processor limit", resources.cpu_nano), ("process limit", resources.pids)] {
         if value == Some(0) {
             return Err(refused(field, 0, "leave it out for no limit"));
@@ -238,8 +324,13 @@ mod tests {
     }
 
     fn bind(target: &str) -> ContainerSpec {
-        let mount =
-            Mount::Bind { source: "/srv".into(), target: target.into(), read_only: true, recursive: true };
+        let mount = Mount::Bind {
+            source: "/srv".into(),
+            target: target.into(),
+            read_only: true,
+            recursive: true,
+            options: crate::spec::BindOptions::default(),
+        };
         ContainerSpec { mounts: vec![mount], ..spec() }
     }
 

@@ -6,7 +6,8 @@
 mod support;
 
 use coracle_agent_runtime::{
-    Capabilities, ContainerSpec, FailureKind, Mount, Network, ResourceLimit, Resources, RuntimeError, User,
+    BindOptions, Capabilities, ContainerSpec, FailureKind, Mount, Network, ResourceLimit, Resources,
+    RuntimeError, Seccomp, User,
 };
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,7 +15,13 @@ use std::path::Path;
 use support::{Lab, eventually, unique};
 
 fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
-    Mount::Bind { source: source.to_owned(), target: target.into(), read_only, recursive: true }
+    Mount::Bind {
+        source: source.to_owned(),
+        target: target.into(),
+        read_only,
+        recursive: true,
+        options: BindOptions::default(),
+    }
 }
 
 /// Does something only inside a container, from a copy of this test program: prints `name errno` lines.
@@ -75,7 +82,7 @@ fn system_calls() {
     let mut spec = lab.shell("grep -E 'NoNewPrivs|Seccomp:' /proc/self/status; unshare -m true; echo $?");
     spec.no_new_privileges = false;
     assert_eq!(lab.stdout(&spec), "NoNewPrivs:\t0\nSeccomp:\t2\n1\n");
-    spec.seccomp = false;
+    spec.seccomp = Seccomp::Unconfined;
     assert_eq!(lab.stdout(&spec), "NoNewPrivs:\t0\nSeccomp:\t0\n1\n");
 }
 

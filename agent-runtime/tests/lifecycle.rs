@@ -7,7 +7,8 @@ mod support;
 
 use coracle_agent_runtime::log::{LogOptions, LogReader, LogStream};
 use coracle_agent_runtime::{
-    ExitReason, FailureKind, LogConfig, Mount, Network, Runtime, RuntimeConfig, RuntimeError, Status,
+    BindOptions, ExitReason, FailureKind, LogConfig, Mount, Network, Runtime, RuntimeConfig, RuntimeError,
+    Status,
 };
 use std::fs;
 use std::path::Path;
@@ -104,6 +105,7 @@ fn failures_name_the_step_and_leave_nothing() {
         target: "/data".into(),
         read_only: false,
         recursive: true,
+        options: BindOptions::default(),
     }];
     assert_eq!(kind(spec), FailureKind::MissingBindSource);
     let mut spec = lab.spec(&["true"]);
@@ -134,7 +136,8 @@ fn output_is_logged_line_by_line() {
 fn logs_rotate_while_followed() {
     let Some(lab) = Lab::new() else { return };
     let mut spec = lab.shell("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done");
-    spec.log = LogConfig { directory: Some(lab.host("logs")), max_size: 100_000, max_files: 3 };
+    spec.log =
+        LogConfig { directory: Some(lab.host("logs")), max_size: 100_000, max_files: 3, discard: false };
     let id = unique("log");
     lab.runtime().run(&id, &spec).unwrap();
     let mut reader = LogReader::open(&lab.host("logs"), &LogOptions::default()).unwrap();
@@ -292,6 +295,7 @@ impl WithFifo for coracle_agent_runtime::ContainerSpec {
             target: "/run".into(),
             read_only: false,
             recursive: false,
+            options: BindOptions::default(),
         });
         self
     }

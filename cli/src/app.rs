@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::cmd::{completion, image, node, service, swarm, system, task, version};
+use crate::cmd::{completion, config, image, node, secret, service, swarm, system, task, version};
 use crate::context::ConnectionArgs;
 use crate::daemon::DaemonArgs;
 use crate::exit_code;
@@ -49,6 +49,12 @@ pub(crate) enum Command {
     /// Bring images into the cluster
     #[command(subcommand)]
     Image(image::Command),
+    /// Keep passwords and keys that services are given as files
+    #[command(subcommand)]
+    Secret(secret::Command),
+    /// Keep configuration files that services are given
+    #[command(subcommand)]
+    Config(config::Command),
     /// Look at this node and the control loops
     #[command(subcommand)]
     System(system::Command),
@@ -70,6 +76,8 @@ pub(crate) async fn run(command: Command, connection: ConnectionArgs) -> anyhow:
         Command::Service(command) => service::run(command, &connection).await,
         Command::Task(command) => task::run(command, &connection).await,
         Command::Image(command) => image::run(command, &connection).await,
+        Command::Secret(command) => secret::run(command, &connection).await,
+        Command::Config(command) => config::run(command, &connection).await,
         Command::System(command) => system::run(command, &connection).await,
         Command::Version(args) => version::run(args, &connection).await,
         Command::Completion(args) => completion::run(&args),

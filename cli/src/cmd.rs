@@ -1,8 +1,11 @@
 //! The commands, one folder for each noun and one file for each verb.
 
 pub(crate) mod completion;
+pub(crate) mod config;
+mod file;
 pub(crate) mod image;
 pub(crate) mod node;
+pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod swarm;
 pub(crate) mod system;

@@ -25,10 +25,11 @@ const ANSWER_LIMIT: usize = 512 << 20;
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
     /// Local socket of the daemon [env: CORACLE_SOCKET] [default: /run/coracle/coracle.sock]
-    #[arg(long, global = true, value_name = "PATH", conflicts_with = "host")]
+    #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// A manager elsewhere, reached with an operator's certificate [env: CORACLE_HOST]
-    #[arg(short = 'H', long, global = true, value_name = "IP:PORT")]
+    /// A manager elsewhere, reached with an operator's certificate; goes before the command [env: CORACLE_HOST]
+    // Not global: `service create --host` is another thing, and Docker has both.
+    #[arg(short = 'H', long, value_name = "IP:PORT", conflicts_with = "socket")]
     pub host: Option<String>,
     /// Folder of the operator's certificate [env: CORACLE_CERT_PATH] [default: ~/.config/coracle]
     #[arg(long, global = true, value_name = "DIRECTORY")]
@@ -69,6 +70,8 @@ impl Context {
         swarm: swarm_client::SwarmClient;
         /// Images.
         images: images_client::ImagesClient;
+        /// Secrets and configs.
+        files: files_client::FilesClient;
         /// The node whose socket is used.
         local: local_node_client::LocalNodeClient;
     }

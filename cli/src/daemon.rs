@@ -43,6 +43,14 @@ pub(crate) struct DaemonArgs {
     /// Label of this node for constraints on engine.labels (may be repeated)
     #[arg(long = "engine-label", value_name = "KEY=VALUE")]
     pub(crate) engine_labels: Vec<String>,
+    /// Something that tasks may reserve on this node, counted or by name (may be repeated)
+    #[arg(
+        long = "generic-resource",
+        value_name = "KIND=NUMBER|KIND=NAME",
+        env = "CORACLE_GENERIC_RESOURCE",
+        value_delimiter = ','
+    )]
+    pub(crate) generic_resources: Vec<String>,
     /// Control group under which containers are placed
     #[arg(long, value_name = "PATH", default_value = "coracle")]
     pub(crate) cgroup_parent: String,

@@ -22,6 +22,8 @@ pub(crate) enum ExitCode {
     Refused = 6,
     /// The write was accepted, but the service did not converge within `--timeout`.
     NotConverged = 7,
+    /// The write was accepted, but the update was paused or rolled back, or the job failed.
+    UpdateFailed = 8,
     /// Interrupted; what was accepted goes on.
     Interrupted = 130,
 }
@@ -37,6 +39,7 @@ Exit status:
   5    the daemon, a leader or a majority of managers cannot be reached
   6    a rule forbids it, or a limit is reached
   7    accepted, but not converged within --timeout
+  8    accepted, but the update was paused or rolled back, or the job failed
   130  interrupted; what was accepted goes on";
 
 impl From<Reason> for ExitCode {
@@ -77,6 +80,7 @@ mod tests {
             ExitCode::Unavailable,
             ExitCode::Refused,
             ExitCode::NotConverged,
+            ExitCode::UpdateFailed,
             ExitCode::Interrupted,
         ];
         let listed: Vec<_> = HELP.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();

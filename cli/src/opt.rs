@@ -1,14 +1,25 @@
 //! Values of flags: each type owns its grammar, its error and its text form.
 
+pub(crate) mod boolean;
 pub(crate) mod bytes;
+pub(crate) mod choice;
 pub(crate) mod count;
 pub(crate) mod cpus;
+pub(crate) mod csv;
+pub(crate) mod device;
 pub(crate) mod duration;
 pub(crate) mod env;
+pub(crate) mod file;
 pub(crate) mod filter;
+pub(crate) mod generic;
+pub(crate) mod gpus;
+pub(crate) mod host;
 pub(crate) mod label;
 pub(crate) mod mode;
 pub(crate) mod mount;
+pub(crate) mod port;
+pub(crate) mod security;
+pub(crate) mod ulimit;
 pub(crate) mod words;
 
 use std::fmt::Display;

@@ -10,6 +10,7 @@ mod summary;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use coracle_model::rollout::UpdateState;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
 use tokio::time::{Instant, sleep};
@@ -30,6 +31,34 @@ const TICK: Duration = Duration::from_millis(250);
 /// How long a service must stay converged before that is said: a program that ends right after its start shows within it.
 const SETTLING: Duration = Duration::from_secs(1);
 
+/// What a command waits for besides that its service converges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// The specification that was written: going back from it is a failure.
+    Specification {
+        /// A rollback was there already when it was written.
+        rollback_before: bool,
+    },
+    /// The specification before.
+    Rollback,
+}
+
+impl Goal {
+    /// The goal of a write that was answered with this service.
+    pub(crate) fn after(written: Option<&v1::Service>) -> Self {
+        let update = written.and_then(|service| service.update.as_ref());
+        Self::Specification { rollback_before: update.is_some_and(is_rollback) }
+    }
+}
+
+fn state(update: &v1::UpdateProgress) -> Option<UpdateState> {
+    v1::UpdateState::try_from(update.state).ok()?.try_into().ok()
+}
+
+fn is_rollback(update: &v1::UpdateProgress) -> bool {
+    state(update).is_some_and(UpdateState::is_rollback)
+}
+
 /// Shows progress somewhere.
 trait Renderer {
     /// The service is as told now.
@@ -43,12 +72,14 @@ trait Renderer {
 /// Waits until the service has converged, unless the flags say not to.
 ///
 /// # Errors
-/// When it is removed meanwhile, does not converge in time, or cannot be watched; when the user interrupts.
+/// When it is removed meanwhile, does not converge in time, or cannot be watched; when its update is paused or rolled
+/// back, or its job fails; when the user interrupts.
 pub(crate) async fn converge(
     context: &Context,
     id: &str,
     name: &str,
     flags: &WaitFlags,
+    goal: Goal,
 ) -> anyhow::Result<()> {
     if flags.detach {
         return Ok(());
@@ -60,7 +91,9 @@ pub(crate) async fn converge(
     };
     let mut last = None;
     let outcome = tokio::select! {
-        outcome = watch(context, id, name, renderer.as_mut(), &mut last) => outcome,
+        outcome = watch(context, id, name, renderer.as_mut(), &mut last) => {
+            outcome.and_then(|()| last.as_ref().and_then(|last| failure(name, last, goal)).map_or(Ok(()), Err))
+        }
         _ = tokio::signal::ctrl_c() => Err(interrupted(name)),
         () = elapsed(flags.timeout) => Err(too_late(name, flags.timeout.unwrap_or_default(), last.as_ref())),
     };
@@ -132,7 +165,7 @@ async fn follow(
         let nothing_runs = progress.counts.as_ref().is_none_or(|counts| counts.desired == 0);
         converged_at = progress.converged.then(|| converged_at.unwrap_or_else(Instant::now));
         let settled = converged_at.is_some_and(|at| at.elapsed() >= SETTLING);
-        let done = progress.converged && (nothing_runs || settled);
+        let done = (progress.converged && (nothing_runs || settled)) || is_paused(&progress);
         *last = Some(progress);
         if done {
             return Ok(());
@@ -154,6 +187,56 @@ fn may_return(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<ApiError>()
         .is_some_and(|error| error.reason.may_be_repeated() || error.reason == Reason::OutcomeUnknown)
+}
+
+fn update_of(progress: &v1::ServiceProgress) -> Option<&v1::UpdateProgress> {
+    progress.service.as_ref()?.update.as_ref()
+}
+
+fn is_paused(progress: &v1::ServiceProgress) -> bool {
+    update_of(progress).and_then(state).is_some_and(UpdateState::is_paused)
+}
+
+/// Why the end is not the one that was wanted.
+fn failure(name: &str, last: &v1::ServiceProgress, goal: Goal) -> Option<anyhow::Error> {
+    let failed = |what: &str, message: &str, hint: String| {
+        let because = if message.is_empty() { String::new() } else { format!(": {message}") };
+        let text = format!("{what}{because}");
+        Some(Failure::new(ExitCode::UpdateFailed, text).with_hint(hint).into())
+    };
+    let counts = last.counts.unwrap_or_default();
+    let job = last.service.as_ref().and_then(|service| service.job.as_ref());
+    if job.is_some_and(|job| job.ended_at.is_some()) && counts.completed < counts.total {
+        let errors = summary::errors(last).join("; ");
+        let what = format!(
+            "{} of {} tasks of the job did not complete",
+            counts.total - counts.completed,
+            counts.total
+        );
+        return failed(
+            &what,
+            &errors,
+            format!(
+                "see `coracle service ps {name}`; run it again with `coracle service update --force {name}`"
+            ),
+        );
+    }
+    let update = update_of(last)?;
+    let again = format!("see `coracle service ps {name}`; any `coracle service update {name}` goes on");
+    match (state(update)?, goal) {
+        (UpdateState::Paused, _) => {
+            failed(&format!("the update of service {name:?} is paused"), &update.message, again)
+        }
+        (UpdateState::RollbackPaused, _) => {
+            failed(&format!("the rollback of service {name:?} is paused"), &update.message, again)
+        }
+        (UpdateState::RollbackCompleted, Goal::Specification { rollback_before: false }) => failed(
+            &format!("the update of service {name:?} was rolled back"),
+            &update.message,
+            format!("the former specification is in force again: see `coracle service ps {name}`"),
+        ),
+        _ => None,
+    }
 }
 
 fn interrupted(name: &str) -> anyhow::Error {

@@ -101,6 +101,8 @@ fn services_in_detail() {
             "service inspect web nope stuck --format '{{.Spec.Name}} {{.Spec.Task.Restart.DelayNs}} {{json .Spec.Labels}}'",
             "service inspect w",
             "service inspect -q web stuck",
+            "service inspect import --format '{{.Spec.MaxConcurrent}} {{json .Job}} {{json .Tasks}} {{json .Spec.Update}}'",
+            "service inspect --pretty import",
         ],
     );
 }
@@ -144,6 +146,65 @@ fn changing_services() {
             "service scale web",
             "service rm web nope stuck",
             "service ls -q",
+        ],
+    );
+}
+
+#[test]
+fn going_back() {
+    golden(
+        "service_rollback",
+        &[
+            "service rollback web",
+            "service update -d --env-add A=1 web",
+            "service rollback -q web",
+            "service update --rollback web",
+            "service update --rollback --env-add A=1 web",
+            "service rollback nope",
+        ],
+    );
+}
+
+#[test]
+fn updates_and_jobs_that_fail() {
+    golden(
+        "failed",
+        &[
+            "service create --name pauses web:1",
+            "service update --force pauses",
+            "service create -d --name goes-back web:1",
+            "service update --force goes-back",
+            "service create -d --name stays-back web:1",
+            "service update --force stays-back",
+            "service update --force import",
+        ],
+    );
+}
+
+#[test]
+fn every_flag_reaches_the_specification() {
+    golden(
+        "service_flags",
+        &[
+            "service create -d --name all --hostname {{.Service.Name}} --entrypoint 'sh -c' --init --tty --group 7 --group wheel \
+             --secret key@2 --secret source=token,env=TOKEN --config source=conf,target=/etc/conf,mode=0400,uid=3 \
+             --mount source=data,target=/data,volume-label=a=b --mount type=bind,src=/a,dst=/b,bind-propagation=rslave \
+             --pre-stop-delay 2s --health-cmd 'test -e /up' --health-retries 2 --cap-add net_admin --cap-drop ALL \
+             --security-opt seccomp=unconfined --security-opt no-new-privileges=false --device /dev/fuse:r --gpus 1 \
+             --ulimit nofile=5:9 --sysctl net.core.somaxconn=9 --dns 10.0.0.1 --dns-search example.org --dns-option ndots:2 \
+             --host db:10.0.0.5 --shm-size 1m --pid host --oom-score-adj -5 --log-driver local --log-opt max-size=1m \
+             --limit-memory 64m --memory-swap -1 --memory-swappiness 10 --cpuset-cpus 0-1 --generic-resource GPU=1 \
+             --placement-pref spread=node.labels.zone --placement-strategy binpack --anti-affinity team=b --network host \
+             --publish mode=host,target=53,protocol=udp --rebalance --node-down-delay 30s --update-parallelism 0 \
+             --update-delay 1s --update-monitor 2s --update-failure-action rollback --update-max-failure-ratio 0.25 \
+             --update-order start-first --update-timeout 0 --rollback-parallelism 3 web:1",
+            "service inspect all",
+            "service inspect --pretty all",
+            "service create --update-order sideways web:1",
+            "service create --update-max-failure-ratio 2 web:1",
+            "service create --rollback-failure-action rollback web:1",
+            "service create --with-registry-auth web:1",
+            "service create --publish 8080:80 web:1",
         ],
     );
 }

@@ -1,5 +1,7 @@
 //! The control API, one file per resource. A handler has four moves: who calls, parse into model types, do, render.
 
+pub mod file;
+mod file_use;
 pub mod image;
 pub mod logs;
 pub mod node;

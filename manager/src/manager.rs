@@ -25,6 +25,7 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 use tracing::{info, warn};
 
+use crate::api::file::FilesApi;
 use crate::api::image::ImagesApi;
 use crate::api::node::NodesApi;
 use crate::api::service::ServicesApi;
@@ -382,6 +383,7 @@ fn routes(
         ))
         .add_service(limited!(v1::swarm_server::SwarmServer, SwarmApi::new(store.clone(), loops.clone())))
         .add_service(limited!(v1::images_server::ImagesServer, images))
+        .add_service(limited!(v1::files_server::FilesServer, FilesApi(store.clone())))
         .add_service(
             limited!(v1::certificate_authority_server::CertificateAuthorityServer, CaApi::new(store.clone()))
                 // Anybody may send these: a request for a certificate and what a machine says of itself.

@@ -9,10 +9,16 @@
 
 pub mod cluster;
 pub mod container;
+pub mod file;
+pub mod health;
 pub mod image;
+pub mod job;
 pub mod mount;
 pub mod node;
+pub mod placement;
 pub mod resources;
+pub mod rollout;
+pub mod security;
 pub mod service;
 pub mod task;
 

@@ -24,3 +24,5 @@ pub mod v1 {
 pub mod access;
 pub mod convert;
 pub mod status;
+
+mod redact;

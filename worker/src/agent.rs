@@ -20,6 +20,8 @@ use tracing::{info, warn};
 
 use crate::adapters::containers::{ContainerError, Containers};
 use crate::collect::{Collector, remove};
+use crate::files::Shelf;
+use crate::files::mounted::WithFiles;
 use crate::desk::{Desk, Event, Views};
 use crate::image_use::ImageUses;
 use crate::journal::{Journal, JournalError};
@@ -32,6 +34,9 @@ use crate::transfer::serve::ImageTransferService;
 /// Events between runners, session and desk.
 const EVENTS: usize = 1024;
 
+/// Health checks under way at a time: each holds a thread, of which the rest of the daemon needs some too.
+const CHECKS: usize = 128;
+
 /// How long after the kill containers may take to be deleted before `swarm leave` goes on without them.
 const AFTER_KILL: Duration = Duration::from_secs(30);
 
@@ -39,6 +44,8 @@ const AFTER_KILL: Duration = Duration::from_secs(30);
 pub struct AgentConfig {
     /// The node's folder; the agent's own is `agent/` in it.
     pub data_dir: PathBuf,
+    /// Folder of what does not survive a reboot; the agent's own is `files/` in it.
+    pub run_dir: PathBuf,
     /// Who this node is, now and after renewals.
     pub identity: SwappableIdentity,
     /// Seals the journal.
@@ -139,7 +146,10 @@ impl Agent {
         let folder = config.data_dir.join("agent");
         let (journal, contents) = Journal::open(&folder.join("journal"), config.keyring)?;
         let journal = Arc::new(journal);
-        let found = config.containers.recover().map_err(AgentError::Containers)?;
+        let containers: Arc<dyn Containers> =
+            Arc::new(WithFiles::new(config.containers, config.run_dir.join("files")));
+        let files = Shelf::default();
+        let found = containers.recover().map_err(AgentError::Containers)?;
         info!(tasks = contents.tasks.len(), containers = found.len(), "agent begins");
 
         let (events_in, events) = mpsc::channel(EVENTS);
@@ -181,12 +191,14 @@ impl Agent {
         );
         let log_directory = folder.join("logs");
         let workshop = Arc::new(Workshop {
-            containers: Arc::clone(&config.containers),
+            containers: Arc::clone(&containers),
             images: Arc::clone(&config.images),
             uses,
             fetcher,
+            files: files.clone(),
             clock: config.clock,
             creations: Arc::new(Semaphore::new(creations())),
+            checks: Arc::new(Semaphore::new(CHECKS)),
             log_directory: log_directory.clone(),
             events: events_in.clone(),
         });
@@ -198,7 +210,8 @@ impl Agent {
             desk: events_in,
             outgoing: Arc::clone(&outgoing),
             images: config.images,
-            containers: config.containers,
+            containers,
+            files,
             held: held.subscribe(),
             managers: views.managers.subscribe(),
             manager,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coracle_model::checksum;
-use coracle_model::id::{ServiceId, TaskId};
+use coracle_model::id::{FileId, ServiceId, TaskId};
 use coracle_model::service::TaskSpec;
 use coracle_model::task::{DesiredState, Slot};
 use coracle_model::version::Version;
@@ -22,6 +22,8 @@ pub(crate) struct Assignment {
     pub(crate) slot: Slot,
     /// What to run; or why this version of the agent does not understand it, for which the task is rejected.
     pub(crate) spec: Result<Arc<TaskSpec>, String>,
+    /// Which of this node's other things it has, by kind.
+    pub(crate) generic: BTreeMap<String, Vec<String>>,
 }
 
 /// Why a message does not fit what this agent has: the session begins again.
@@ -33,6 +35,10 @@ pub(crate) enum OutOfStep {
     NotComplete(u64),
     #[error("assignments have checksum {told:016x}, the set here has {ours:016x}")]
     Checksum { told: u64, ours: u64 },
+    #[error("assignments need secret or config {file}, version {content}, which was not sent")]
+    FileMissing { file: FileId, content: u64 },
+    #[error("assignments need an unusable {0}")]
+    UnusableFile(String),
     #[error("assignments hold an unusable task {id:?}: {problem}")]
     Malformed { id: String, problem: String },
 }
@@ -144,6 +150,7 @@ impl Assignment {
             service_name: task.service_name,
             slot: slot.and_then(Result::ok).unwrap_or(Slot::Number(0)),
             spec,
+            generic: task.generic.into_iter().map(|(kind, names)| (kind, names.names)).collect(),
         }
     }
 
@@ -155,6 +162,7 @@ impl Assignment {
             service_name: String::new(),
             slot: Slot::Number(0),
             spec: Err("task is not in this node's journal and no manager assigned it".to_owned()),
+            generic: BTreeMap::new(),
         }
     }
 }

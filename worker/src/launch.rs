@@ -3,6 +3,8 @@
 //! Pure. Arguments of the service replace the image's command and follow its entry point; variables of the service
 //! replace those of the image one by one; everything else that the service leaves empty is the image's.
 
+mod generic;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -11,9 +13,11 @@ use coracle_image::document::config::StopSignal;
 use coracle_model::id::TaskId;
 use coracle_model::mount::Mount;
 use coracle_model::resources::Limits;
+use coracle_model::security::NamespaceMode;
 use coracle_model::service::{ContainerSpec, NetworkMode, TaskSpec};
 
 use crate::assignments::Assignment;
+use crate::files::LaunchFile;
 
 /// Where programs are looked for when neither image nor service says so; Docker's.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -54,6 +58,8 @@ pub struct Launch {
     pub read_only: bool,
     /// Mounts besides the root.
     pub mounts: Vec<Mount>,
+    /// Secrets and configs.
+    pub files: Vec<LaunchFile>,
     /// How it reaches the network.
     pub network: NetworkMode,
     /// What it may use; zero is no limit, except for processes, where it is the runtime's default.
@@ -64,6 +70,8 @@ pub struct Launch {
     pub log_directory: PathBuf,
     /// Signal that asks it to stop.
     pub stop_signal: i32,
+    /// What the service says of everything else.
+    pub container: ContainerSpec,
 }
 
 /// Why a task's specification and image make no container. The task is rejected with this text.
@@ -89,18 +97,24 @@ pub(crate) fn launch(
     Ok(Launch {
         task: assignment.id,
         arguments: arguments(container, image)?,
-        environment: environment(&image.environment, &container.env, &hostname),
+        environment: generic::with_variables(
+            environment(&image.environment, &container.env, own_name(container, &hostname)),
+            &assignment.generic,
+        ),
         working_directory: first_of(&container.workdir, image.working_directory.as_deref(), "/"),
         user: first_of(&container.user, image.user.as_deref(), ""),
         hostname,
         layers,
         read_only: container.read_only,
         mounts: container.mounts.clone(),
+        // Whoever has them adds them.
+        files: Vec::new(),
         network: spec.network,
-        limits: spec.limits,
+        limits: spec.limits.clone(),
         labels: labels(assignment, container, stop_signal),
         log_directory,
         stop_signal,
+        container: container.clone(),
     })
 }
 
@@ -120,9 +134,19 @@ fn hostname(task: TaskId, wanted: &str) -> String {
     }
 }
 
+/// The name that the environment tells; none where it is the node's.
+fn own_name<'a>(container: &ContainerSpec, hostname: &'a str) -> Option<&'a str> {
+    (container.uts == NamespaceMode::Private).then_some(hostname)
+}
+
 fn arguments(container: &ContainerSpec, image: &ImageConfig) -> Result<Vec<String>, LaunchError> {
-    let command = if container.args.is_empty() { &image.command } else { &container.args };
-    let arguments: Vec<String> = image.entrypoint.iter().chain(command).cloned().collect();
+    // An entry point of the service's own also drops the image's command, which was written for the other one. One empty
+    // word stands for no entry point at all.
+    let own = !container.entrypoint.is_empty();
+    let entrypoint = if own { &container.entrypoint } else { &image.entrypoint };
+    let entrypoint = if entrypoint.as_slice() == [""] { &[] } else { entrypoint.as_slice() };
+    let command = if container.args.is_empty() && !own { &image.command } else { &container.args };
+    let arguments: Vec<String> = entrypoint.iter().chain(command).cloned().collect();
     match arguments.first() {
         Some(program) if !program.is_empty() => Ok(arguments),
         _ => Err(LaunchError::NoCommand(container.image.reference.clone())),
@@ -141,8 +165,10 @@ fn stop_signal(container: &ContainerSpec, image: &ImageConfig) -> Result<i32, La
 
 /// Defaults, then the image's, then the service's; a later one takes an earlier one's place. A service's
 /// entry without `=` removes the variable, as Docker has it.
-fn environment(image: &[String], service: &[String], hostname: &str) -> Vec<String> {
-    let defaults = [format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={hostname}")];
+fn environment(image: &[String], service: &[String], hostname: Option<&str>) -> Vec<String> {
+    let path = format!("PATH={DEFAULT_PATH}");
+    let defaults: Vec<String> =
+        [path].into_iter().chain(hostname.map(|hostname| format!("HOSTNAME={hostname}"))).collect();
     let mut entries: Vec<(&str, Option<&str>)> = Vec::new();
     for entry in defaults.iter().chain(image).chain(service) {
         let (name, value) =

@@ -9,7 +9,8 @@
 //! - [`agent`]: the whole, and the handle that the daemon keeps.
 //! - `session`: the stream with the leader. `desk`: what is wanted and what is. `task`: one task's machine.
 //! - `transfer`: images from node to node. `collect`: which of them go. `logs`: what managers ask to read. `journal`: what survives a restart.
-//! - [`identity`]: joining and renewing.
+//! - `health`: what health checks say. [`identity`]: joining and renewing.
+//! - `files`: secrets and configs, in memory only.
 //! - [`adapters`]: the container runtime, as the agent sees it.
 //!
 //! **Invariant:** the truth is with the managers (what is wanted) and the runtime (what is there). The agent may be
@@ -26,6 +27,8 @@ pub mod transfer;
 mod assignments;
 mod collect;
 mod desk;
+mod files;
+mod health;
 mod image_use;
 mod journal;
 mod outbox;
@@ -37,5 +40,6 @@ mod task;
 mod tests;
 
 pub use collect::IMAGE_GRACE;
+pub use files::LaunchFile;
 
 pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentStatus, NodeUpdate};

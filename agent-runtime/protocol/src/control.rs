@@ -1,6 +1,6 @@
 //! Messages between a living supervisor and the daemon.
 
-use crate::Failure;
+use crate::{Exec, Executed, Failure};
 use serde::{Deserialize, Serialize};
 
 /// The supervisor's one answer to the daemon that started it.
@@ -34,6 +34,8 @@ pub enum Request {
         /// Signal number, 1 to 64.
         number: i32,
     },
+    /// Run another program in the running container. Not to be asked twice: it would run twice.
+    Exec(Exec),
 }
 
 /// The answer to a [`Request`].
@@ -47,6 +49,8 @@ pub enum Reply {
     },
     /// The signal was sent.
     Done,
+    /// The program of [`Request::Exec`] ran and ended.
+    Executed(Executed),
     /// The request could not be carried out.
     Failed(Failure),
 }

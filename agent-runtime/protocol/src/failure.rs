@@ -35,6 +35,8 @@ pub enum FailureKind {
     UnknownUser,
     /// The image has something in a place where the runtime must mount, such as a symbolic link at /proc.
     RefusedRootfs,
+    /// This node cannot do what the specification asks for.
+    Unsupported,
 }
 
 impl fmt::Display for Failure {

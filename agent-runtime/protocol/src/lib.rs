@@ -6,14 +6,17 @@
 //! supervisors that it adopts, so fields are only ever added, with a default.
 
 mod control;
+mod exec;
 mod failure;
 mod plan;
 mod record;
 
 pub use control::{Reply, Report, Request};
+pub use exec::{Exec, ExecEnd, ExecUser, Executed};
 pub use failure::{Failure, FailureKind, errno_name};
 pub use plan::{
-    Credentials, DeviceNode, LogPlan, MountAttributes, OutOfMemoryCounter, Plan, Program, ResourceLimit, Step,
+    Credentials, DeviceNode, HostDevice, LogPlan, MountAttributes, OutOfMemoryCounter, Plan, Program,
+    Propagation, ResourceLimit, Step,
 };
 pub use record::{ExitRecord, Outcome, RunState};
 
@@ -33,5 +36,11 @@ pub const EXIT_FILE_PREPARED: &str = "exit.json.new";
 pub const EXIT_FILE_BYTES: u64 = 4096;
 /// Name of the log that is being written; older ones have `.1`, `.2`, … appended.
 pub const LOG_FILE: &str = "container.log";
+/// Longest [`Request`] in bytes.
+pub const REQUEST_BYTES: u64 = 256 * 1024;
+/// Longest [`Reply`] in bytes, and with it room for [`EXEC_OUTPUT_BYTES`] in which each byte was escaped.
+pub const REPLY_BYTES: u64 = 1024 * 1024;
+/// Most bytes that are kept of the output of an [`Exec`].
+pub const EXEC_OUTPUT_BYTES: u32 = 128 * 1024;
 /// Largest number of bytes of program output in one log record.
 pub const LOG_RECORD_BYTES: usize = 16 * 1024;

@@ -29,6 +29,9 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What init executes at last.
     pub program: Program,
+    /// The program's standard streams are a terminal of the container's own.
+    #[serde(default)]
+    pub terminal: bool,
 }
 
 /// A file of `key value` lines and the key to look for.
@@ -49,6 +52,9 @@ pub struct LogPlan {
     pub max_size: u64,
     /// Number of files kept, the current one included; at least 1.
     pub max_files: u32,
+    /// Nothing is kept.
+    #[serde(default)]
+    pub discard: bool,
 }
 
 /// The program, after everything is set up.
@@ -69,6 +75,19 @@ pub enum Step {
     /// Make the kernel choose the container for want of memory as readily as any other process, whatever the daemon's
     /// own score is. A score above the ordinary one is kept where lowering it is not permitted.
     OrdinaryOutOfMemoryScore,
+    /// Set the adjustment of that choice, -1000 to 1000 (proc_pid_oom_score_adj(5)).
+    OutOfMemoryScore(i32),
+    /// Take a part of the host's tree while its mounts still propagate, for a later [`Step::Bind`] of the same source.
+    TakeTree {
+        /// Path on the host.
+        source: PathBuf,
+        /// With the mounts below the source.
+        recursive: bool,
+        /// The container's mounts are to be seen on the host.
+        shared: bool,
+    },
+    /// Make a directory of the host, with its parents, unless something is there.
+    HostDirectory(PathBuf),
     /// Write our process id into this `cgroup.procs` file (cgroup v1).
     JoinCgroup(PathBuf),
     /// Make what we joined the root of a new cgroup namespace.
@@ -124,9 +143,17 @@ pub enum Step {
         attributes: MountAttributes,
         /// Do nothing when the source is missing, instead of failing.
         optional: bool,
+        /// How mounts below it are seen on either side; private ones are not.
+        #[serde(default)]
+        propagation: Propagation,
+        /// Mounts below the source stay writable when the bind is read-only.
+        #[serde(default)]
+        writable_below: bool,
     },
     /// Make a character device in the container's /dev.
     Device(DeviceNode),
+    /// Make a device of the host in the container.
+    HostDevice(HostDevice),
     /// Make a directory in a file system that we mounted.
     Directory {
         /// Absolute path in the container; the parent exists.
@@ -160,6 +187,8 @@ pub enum Step {
     WorkingDirectory(String),
     /// Join a new, empty session keyring of this name.
     SessionKeyring(String),
+    /// Be confined by this AppArmor profile from the execution of the program on.
+    AppArmor(String),
     /// Set a resource limit that nobody asked for, as far as the hard limit allows, so that those of the daemon are
     /// not inherited.
     DefaultResourceLimit(ResourceLimit),
@@ -180,6 +209,38 @@ pub struct MountAttributes {
     pub no_devices: bool,
     /// `MOUNT_ATTR_NOEXEC`
     pub no_execute: bool,
+}
+
+/// How mounts below a bind mount are seen on either side (mount_namespaces(7)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Propagation {
+    /// Neither side sees the other's.
+    #[default]
+    Private,
+    /// The container sees the host's.
+    Slave,
+    /// Both see each other's.
+    Shared,
+}
+
+/// A device file like one of the host's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostDevice {
+    /// Absolute path in the container; parents are made.
+    pub path: String,
+    /// Block rather than character device.
+    pub block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub user: u32,
+    /// Group.
+    pub group: u32,
 }
 
 /// A character device.
@@ -234,6 +295,9 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OrdinaryOutOfMemoryScore => f.write_str("giving up the daemon's score for want of memory"),
+            Self::OutOfMemoryScore(score) => write!(f, "setting oom-score-adj to {score}"),
+            Self::TakeTree { source, .. } => write!(f, "taking the tree {}", source.display()),
+            Self::HostDirectory(path) => write!(f, "making the bind source {}", path.display()),
             Self::JoinCgroup(file) => write!(f, "joining the cgroup {}", file.display()),
             Self::NewCgroupNamespace => f.write_str("making the cgroup namespace"),
             Self::EnterNetwork(path) => write!(f, "entering the network {}", path.display()),
@@ -256,10 +320,20 @@ impl fmt::Display for Step {
                 }
                 f.write_str(")")
             }
-            Self::Bind { source, target, recursive, attributes, .. } => {
+            Self::Bind { source, target, recursive, attributes, propagation, .. } => {
                 let verb = if *recursive { "binding the tree" } else { "binding" };
-                write!(f, "{verb} {} to {target} ({attributes})", source.display())
+                let propagation = match propagation {
+                    Propagation::Private => "",
+                    Propagation::Slave => ",slave",
+                    Propagation::Shared => ",shared",
+                };
+                write!(f, "{verb} {} to {target} ({attributes}{propagation})", source.display())
             }
+            Self::HostDevice(device) => {
+                let kind = if device.block { "block" } else { "character" };
+                write!(f, "making the {kind} device {} ({}:{})", device.path, device.major, device.minor)
+            }
+            Self::AppArmor(profile) => write!(f, "taking on the AppArmor profile {profile:?}"),
             Self::Device(node) => {
                 write!(f, "making the device {} ({}:{})", node.name, node.major, node.minor)
             }

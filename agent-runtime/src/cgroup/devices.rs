@@ -1,18 +1,31 @@
 //! Which devices a container may use: text rules on v1, an eBPF program on v2.
 
+use crate::device::Found;
 use crate::sys::BpfInstruction;
 use std::fmt;
 
-/// Permission to read, write and make nodes of some character devices.
+/// Permission for some devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
-    pub(super) major: u32,
+pub(crate) struct Rule {
+    /// Block rather than character devices.
+    block: bool,
+    major: u32,
     /// `None` is every minor number.
-    pub(super) minor: Option<u32>,
+    minor: Option<u32>,
+    /// `BPF_DEVCG_ACC_*`
+    access: u32,
 }
 
+/// `BPF_DEVCG_ACC_MKNOD`
+const MAKE: u32 = 1;
+/// `BPF_DEVCG_ACC_READ`
+const READ: u32 = 2;
+/// `BPF_DEVCG_ACC_WRITE`
+const WRITE: u32 = 4;
+const ALL: u32 = MAKE | READ | WRITE;
+
 const fn rule(major: u32, minor: u32) -> Rule {
-    Rule { major, minor: Some(minor) }
+    Rule { block: false, major, minor: Some(minor), access: ALL }
 }
 
 /// null, zero, full, random, urandom, tty, console, ptmx and pseudo-terminals (kernel: admin-guide/devices.txt).
@@ -25,16 +38,35 @@ pub(super) const DEFAULT: &[Rule] = &[
     rule(5, 0),
     rule(5, 1),
     rule(5, 2),
-    Rule { major: 136, minor: None },
+    Rule { block: false, major: 136, minor: None, access: ALL },
 ];
+
+impl Rule {
+    /// For a device of the host. Making its file is always allowed, because init makes it as a member of the cgroup; who may
+    /// make another can do no more with it than with the first. Letters other than `r`, `w` and `m` were refused by the validation.
+    pub(super) fn of(found: &Found) -> Self {
+        let access = [('m', MAKE), ('r', READ), ('w', WRITE)]
+            .into_iter()
+            .filter(|(letter, _)| found.permissions.contains(*letter))
+            .fold(MAKE, |access, (_, bit)| access | bit);
+        Self { block: found.block, major: found.major, minor: Some(found.minor), access }
+    }
+}
 
 /// As written to `devices.allow`.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}:", if self.block { 'b' } else { 'c' }, self.major)?;
         match self.minor {
-            Some(minor) => write!(f, "c {}:{minor} rwm", self.major),
-            None => write!(f, "c {}:* rwm", self.major),
+            Some(minor) => write!(f, "{minor} ")?,
+            None => f.write_str("* ")?,
         }
+        for (letter, bit) in [('r', READ), ('w', WRITE), ('m', MAKE)] {
+            if self.access & bit != 0 {
+                write!(f, "{letter}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -44,39 +76,58 @@ const AND: u8 = 0x57; // BPF_ALU64 | BPF_AND | BPF_K
 const MOVE: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
 const JUMP_IF_NOT_EQUAL: u8 = 0x55; // BPF_JMP | BPF_JNE | BPF_K
 const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
+const MOVE_REGISTER: u8 = 0xbf; // BPF_ALU64 | BPF_MOV | BPF_X
+const SHIFT_RIGHT: u8 = 0x77; // BPF_ALU64 | BPF_RSH | BPF_K
+/// `BPF_DEVCG_DEV_BLOCK`
+const BLOCK: u32 = 1;
 /// `BPF_DEVCG_DEV_CHAR`
-const CHARACTER: i32 = 2;
+const CHARACTER: u32 = 2;
 
 const fn instruction(code: u8, registers: u8, offset: i16, immediate: u32) -> BpfInstruction {
     BpfInstruction { code, registers, offset, immediate: immediate.cast_signed() }
 }
 
-/// The verdict for a `struct bpf_cgroup_dev_ctx` in register 1: type and access, major, minor, 4 bytes each. All
-/// rules allow every access, so only type and numbers are compared.
+/// The verdict for a `struct bpf_cgroup_dev_ctx` in register 1: type and access, major, minor, 4 bytes each.
 pub(super) fn program(rules: &[Rule]) -> Vec<BpfInstruction> {
     let mut program = vec![
         instruction(LOAD_WORD, 0x12, 0, 0),
+        instruction(MOVE_REGISTER, 0x25, 0, 0),
+        instruction(SHIFT_RIGHT, 0x05, 0, 16),
         instruction(AND, 0x02, 0, 0xffff),
         instruction(LOAD_WORD, 0x13, 4, 0),
         instruction(LOAD_WORD, 0x14, 8, 0),
-        // Anything but a character device goes to the verdict "no" directly.
-        instruction(JUMP_IF_NOT_EQUAL, 0x02, 0, CHARACTER.cast_unsigned()),
     ];
-    let head = program.len() - 1;
     for rule in rules {
-        if let Some(minor) = rule.minor {
-            program.push(instruction(JUMP_IF_NOT_EQUAL, 0x03, 3, rule.major));
-            program.push(instruction(JUMP_IF_NOT_EQUAL, 0x04, 2, minor));
-        } else {
-            program.push(instruction(JUMP_IF_NOT_EQUAL, 0x03, 2, rule.major));
-        }
-        program.push(instruction(MOVE, 0x00, 0, 1));
-        program.push(instruction(EXIT, 0, 0, 0));
+        program.extend(allow(rule));
     }
-    program[head].offset = i16::try_from(program.len() - head - 1).unwrap_or(i16::MAX);
     program.push(instruction(MOVE, 0x00, 0, 0));
     program.push(instruction(EXIT, 0, 0, 0));
     program
+}
+
+/// Comparisons of type (register 2), major (3), minor (4) and access (5); each that fails jumps behind the verdict.
+fn allow(rule: &Rule) -> Vec<BpfInstruction> {
+    let kind = if rule.block { BLOCK } else { CHARACTER };
+    let mut checks = vec![instruction(JUMP_IF_NOT_EQUAL, 0x02, 0, kind)];
+    checks.push(instruction(JUMP_IF_NOT_EQUAL, 0x03, 0, rule.major));
+    if let Some(minor) = rule.minor {
+        checks.push(instruction(JUMP_IF_NOT_EQUAL, 0x04, 0, minor));
+    }
+    let forbidden = ALL & !rule.access;
+    if forbidden != 0 {
+        checks.push(instruction(MOVE_REGISTER, 0x56, 0, 0));
+        checks.push(instruction(AND, 0x06, 0, forbidden));
+        checks.push(instruction(JUMP_IF_NOT_EQUAL, 0x06, 0, 0));
+    }
+    let end = checks.len() + 2;
+    for (index, check) in checks.iter_mut().enumerate() {
+        if check.code == JUMP_IF_NOT_EQUAL {
+            check.offset = i16::try_from(end - index - 1).unwrap_or(i16::MAX);
+        }
+    }
+    checks.push(instruction(MOVE, 0x00, 0, 1));
+    checks.push(instruction(EXIT, 0, 0, 0));
+    checks
 }
 
 #[cfg(test)]
@@ -85,9 +136,12 @@ mod tests {
 
     /// Follows the program as the kernel would.
     fn allowed(kind: u32, major: u32, minor: u32) -> bool {
-        let context = [kind | (7 << 16), major, minor];
+        verdict(DEFAULT, [kind | (7 << 16), major, minor])
+    }
+
+    fn verdict(rules: &[Rule], context: [u32; 3]) -> bool {
         let mut registers = [0_u32; 8];
-        let program = program(DEFAULT);
+        let program = program(rules);
         let mut at = 0;
         loop {
             let now = program[at];
@@ -96,6 +150,8 @@ mod tests {
             match now.code {
                 LOAD_WORD => registers[target] = context[usize::try_from(now.offset / 4).unwrap()],
                 AND => registers[target] &= now.immediate.cast_unsigned(),
+                MOVE_REGISTER => registers[target] = registers[usize::from(now.registers >> 4)],
+                SHIFT_RIGHT => registers[target] >>= now.immediate,
                 MOVE => registers[target] = now.immediate.cast_unsigned(),
                 JUMP_IF_NOT_EQUAL if registers[target] != now.immediate.cast_unsigned() => {
                     at += usize::try_from(now.offset).unwrap();
@@ -116,6 +172,28 @@ mod tests {
         for (major, minor) in [(1, 1), (1, 4), (1, 11), (5, 3), (8, 0), (10, 200), (0, 0)] {
             assert!(!allowed(2, major, minor), "{major}:{minor}");
         }
+    }
+
+    #[test]
+    fn access_is_limited_to_what_was_asked_for() {
+        let found = Found {
+            path: "/dev/sda".into(),
+            block: true,
+            major: 8,
+            minor: 1,
+            mode: 0o660,
+            user: 0,
+            group: 0,
+            permissions: "r".into(),
+        };
+        let rule = Rule::of(&found);
+        assert_eq!(rule.to_string(), "b 8:1 rm");
+        let rules = [DEFAULT[0], rule, DEFAULT[8]];
+        assert!(verdict(&rules, [BLOCK | (READ << 16), 8, 1]));
+        assert!(!verdict(&rules, [BLOCK | (WRITE << 16), 8, 1]));
+        assert!(!verdict(&rules, [BLOCK | ((READ | WRITE) << 16), 8, 1]));
+        assert!(!verdict(&rules, [CHARACTER | (READ << 16), 8, 1]));
+        assert!(verdict(&rules, [CHARACTER | (ALL << 16), 136, 9]));
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(crate) struct Host {
     /// Mounts of hierarchies without controllers that a service manager tracks its units with (v1 only). Supervisors
     /// leave the daemon's unit in them too; containers go with their supervisors.
     pub(crate) tracking: Vec<PathBuf>,
+    /// Mount of the v1 hierarchy with the controller `cpuset`, which only those containers join that need it.
+    pub(crate) cpuset: Option<PathBuf>,
 }
 
 impl Host {
@@ -66,6 +68,7 @@ fn parse(mountinfo: &str) -> Result<Host, RuntimeError> {
     let mut hierarchies: Vec<Hierarchy> = Vec::new();
     let mut unified = None;
     let mut named = None;
+    let mut cpuset = None;
     for line in mountinfo.lines() {
         let Some((before, after)) = line.split_once(" - ") else { continue };
         let Some(mount) = before.split(' ').nth(4).map(PathBuf::from) else { continue };
@@ -78,6 +81,9 @@ fn parse(mountinfo: &str) -> Result<Host, RuntimeError> {
             (Some("cgroup"), Some(options)) => {
                 let controllers: Vec<String> =
                     options.split(',').filter(|option| is_controller(option)).map(str::to_owned).collect();
+                if controllers.iter().any(|controller| controller == "cpuset") {
+                    cpuset = cpuset.or_else(|| Some(mount.clone()));
+                }
                 let known = hierarchies.iter().any(|known| known.controllers == controllers);
                 if !known && controllers.iter().any(|controller| WANTED.contains(&controller.as_str())) {
                     hierarchies.push(Hierarchy { mount, controllers });
@@ -92,7 +98,7 @@ fn parse(mountinfo: &str) -> Result<Host, RuntimeError> {
         let missing: Vec<&str> = WANTED.iter().copied().filter(|name| !has(name)).collect();
         return if missing.is_empty() {
             let tracking = named.into_iter().chain(unified).collect();
-            Ok(Host { version: CgroupVersion::V1, hierarchies, tracking })
+            Ok(Host { version: CgroupVersion::V1, hierarchies, tracking, cpuset })
         } else {
             Err(RuntimeError::Host(format!(
                 "the cgroup v1 controllers {} are not mounted",
@@ -103,7 +109,7 @@ fn parse(mountinfo: &str) -> Result<Host, RuntimeError> {
     let mount = unified
         .ok_or_else(|| RuntimeError::Host("no cgroup file system is mounted at /sys/fs/cgroup".into()))?;
     let hierarchies = vec![Hierarchy { mount, controllers: Vec::new() }];
-    Ok(Host { version: CgroupVersion::V2, hierarchies, tracking: Vec::new() })
+    Ok(Host { version: CgroupVersion::V2, hierarchies, tracking: Vec::new(), cpuset: None })
 }
 
 fn is_controller(option: &str) -> bool {

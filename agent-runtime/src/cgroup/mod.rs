@@ -41,15 +41,38 @@ pub(crate) struct Write {
     pub(crate) value: String,
     /// Whether a kernel without this file may go on (swap accounting is often off).
     pub(crate) optional: bool,
+    /// The wish of the specification that it stands for, named when the kernel refuses it.
+    pub(crate) field: Option<&'static str>,
 }
 
 impl Write {
     fn new(controller: &'static str, file: &'static str, value: impl ToString) -> Self {
-        Self { controller, file, value: value.to_string(), optional: false }
+        Self { controller, file, value: value.to_string(), optional: false, field: None }
     }
 
     fn optional(self) -> Self {
         Self { optional: true, ..self }
+    }
+
+    fn asked_for(self, field: &'static str) -> Self {
+        Self { field: Some(field), ..self }
+    }
+}
+
+/// Which devices a container may use.
+#[derive(Debug)]
+pub(crate) struct Devices<'a> {
+    /// All there are.
+    pub(crate) all: bool,
+    /// These besides the ones that every container has.
+    pub(crate) found: &'a [crate::device::Found],
+}
+
+impl Devices<'_> {
+    /// `None` is no limit.
+    fn rules(&self) -> Option<Vec<devices::Rule>> {
+        let found = self.found.iter().map(devices::Rule::of);
+        (!self.all).then(|| devices::DEFAULT.iter().copied().chain(found).collect())
     }
 }
 
@@ -150,23 +173,71 @@ impl Cgroups {
     }
 
     /// Makes the container's cgroup with its limits and its device rules.
-    pub(crate) fn create(&self, id: &ContainerId, resources: &Resources) -> Result<Membership, RuntimeError> {
+    pub(crate) fn create(
+        &self,
+        id: &ContainerId,
+        resources: &Resources,
+        devices: &Devices<'_>,
+    ) -> Result<Membership, RuntimeError> {
         for hierarchy in &self.host.hierarchies {
             let directory = self.directory(hierarchy, id.as_str());
             fs::create_dir(&directory).doing("creating the cgroup", &directory)?;
         }
         coracle_crash_point::crash_point!("cgroup.after-create");
         let writes = match self.host.version {
-            CgroupVersion::V1 => [v1::writes(resources), v1::device_writes(devices::DEFAULT)].concat(),
+            CgroupVersion::V1 => {
+                let rules = devices.rules().map(|rules| v1::device_writes(&rules)).unwrap_or_default();
+                [v1::writes(resources), rules].concat()
+            }
             CgroupVersion::V2 => {
-                self.attach_device_program(id)?;
+                if let (Some(rules), Some(directory)) = (devices.rules(), self.controller(id, "devices")) {
+                    attach_devices(&directory, &rules)?;
+                }
                 v2::writes(resources)
             }
         };
         for write in &writes {
             self.apply(id, write)?;
         }
-        Ok(self.membership(id))
+        let mut membership = self.membership(id);
+        if let (CgroupVersion::V1, Some(cpuset)) = (self.host.version, &resources.cpuset) {
+            membership.join.push(self.confine(id, cpuset)?.join("cgroup.procs"));
+        }
+        Ok(membership)
+    }
+
+    /// Makes a cgroup of the v1 controller `cpuset`. One without processors and memory nodes takes no process, so each
+    /// level is given its parent's first.
+    fn confine(&self, id: &ContainerId, cpuset: &str) -> Result<PathBuf, RuntimeError> {
+        let refused =
+            |why: String| RuntimeError::InvalidSpec { field: "limits.cpuset", value: cpuset.to_owned(), why };
+        let Some(mount) = &self.host.cpuset else {
+            return Err(refused("this node has no cgroup controller cpuset".into()));
+        };
+        let mut directory = mount.clone();
+        let levels: Vec<_> = self.parent.components().collect();
+        let names = levels.iter().map(|level| Path::new(level.as_os_str())).chain([Path::new(id.as_str())]);
+        for name in names {
+            let parent = directory.clone();
+            directory.push(name);
+            match fs::create_dir(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => result.doing("creating the cgroup", &directory)?,
+            }
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let (from, to) = (parent.join(file), directory.join(file));
+                let value = fs::read_to_string(&from).doing("reading the cgroup file", &from)?;
+                let has = fs::read_to_string(&to).doing("reading the cgroup file", &to)?;
+                if has.trim().is_empty() {
+                    write_existing(&to, value.trim()).doing("writing the cgroup limit", &to)?;
+                }
+            }
+        }
+        let file = directory.join("cpuset.cpus");
+        let most = fs::read_to_string(&file).unwrap_or_default();
+        write_existing(&file, cpuset)
+            .map_err(|error| refused(format!("this node has the processors {}: {error}", most.trim())))?;
+        Ok(directory)
     }
 
     fn apply(&self, id: &ContainerId, write: &Write) -> Result<(), RuntimeError> {
@@ -179,13 +250,16 @@ impl Cgroups {
         let file = directory.join(write.file);
         match write_existing(&file, &write.value) {
             Err(error) if write.optional && error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if write.field.is_some() => Err(RuntimeError::InvalidSpec {
+                field: write.field.unwrap_or_default(),
+                value: write.value.clone(),
+                why: format!(
+                    "this node's kernel (cgroup v{}) does not take it: {}: {error}",
+                    self.host.version, write.file
+                ),
+            }),
             result => result.doing("writing the cgroup limit", &file),
         }
-    }
-
-    fn attach_device_program(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        let Some(directory) = self.controller(id, "devices") else { return Ok(()) };
-        attach_devices(&directory, devices::DEFAULT)
     }
 
     fn membership(&self, id: &ContainerId) -> Membership {
@@ -239,12 +313,18 @@ impl Cgroups {
                 errors.push(error);
             }
         }
+        if let Some(mount) = &self.host.cpuset {
+            let directory = mount.join(&self.parent).join(id.as_str());
+            if let Err(error) = remove_tree(&directory, deadline).doing("removing the cgroup", &directory) {
+                errors.push(error);
+            }
+        }
     }
 
     /// Removes the supervisors' cgroup and the parent, if nothing else is in them. For tests and uninstallation.
     pub(crate) fn remove_parent(&self) {
         let mounts = self.host.hierarchies.iter().map(|hierarchy| &hierarchy.mount);
-        for mount in mounts.chain(&self.host.tracking) {
+        for mount in mounts.chain(&self.host.tracking).chain(&self.host.cpuset) {
             let mut directory = mount.join(&self.parent);
             let _ = fs::remove_dir(directory.join(SUPERVISORS));
             while directory != *mount && fs::remove_dir(&directory).is_ok() {

@@ -13,6 +13,7 @@ fn v2_limits_reach_their_files() {
         version: CgroupVersion::V2,
         hierarchies: vec![Hierarchy { mount: root.path().to_owned(), controllers: Vec::new() }],
         tracking: Vec::new(),
+        cpuset: None,
     };
     let cgroups = Cgroups { host, parent: "coracle/node".into() };
     let id: ContainerId = "one".parse().unwrap();

@@ -19,9 +19,16 @@ pub(super) fn quota(cpu_nano: u64) -> u64 {
 pub(super) fn writes(resources: &Resources) -> Vec<Write> {
     let mut writes = Vec::new();
     if let Some(memory) = resources.memory_bytes {
-        let total = resources.memory_swap.unwrap_or(memory.saturating_mul(2)).max(memory);
         writes.push(Write::new("memory", "memory.limit_in_bytes", memory));
-        writes.push(Write::new("memory", "memory.memsw.limit_in_bytes", total).optional());
+        const SWAP: &str = "memory.memsw.limit_in_bytes";
+        writes.push(match resources.memory_swap {
+            None => Write::new("memory", SWAP, memory.saturating_mul(2)).optional(),
+            Some(u64::MAX) => Write::new("memory", SWAP, "-1").asked_for("limits.swap"),
+            Some(total) => Write::new("memory", SWAP, total.max(memory)).asked_for("limits.swap"),
+        });
+    }
+    if let Some(swappiness) = resources.swappiness {
+        writes.push(Write::new("memory", "memory.swappiness", swappiness).asked_for("limits.swappiness"));
     }
     if let Some(pids) = resources.pids {
         writes.push(Write::new("pids", "pids.max", pids));

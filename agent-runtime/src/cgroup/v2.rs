@@ -12,9 +12,20 @@ const CONTROLLERS: &[&str] = &["cpu", "memory", "pids"];
 pub(super) fn writes(resources: &Resources) -> Vec<Write> {
     let mut writes = Vec::new();
     if let Some(memory) = resources.memory_bytes {
-        let total = resources.memory_swap.unwrap_or(memory.saturating_mul(2)).max(memory);
         writes.push(Write::new("memory", "memory.max", memory));
-        writes.push(Write::new("memory", "memory.swap.max", total - memory).optional());
+        const SWAP: &str = "memory.swap.max";
+        writes.push(match resources.memory_swap {
+            None => Write::new("memory", SWAP, memory).optional(),
+            Some(u64::MAX) => Write::new("memory", SWAP, "max").asked_for("limits.swap"),
+            Some(total) => Write::new("memory", SWAP, total.saturating_sub(memory)).asked_for("limits.swap"),
+        });
+    }
+    if let Some(swappiness) = resources.swappiness {
+        // There is no such file, which the error then says.
+        writes.push(Write::new("memory", "memory.swappiness", swappiness).asked_for("limits.swappiness"));
+    }
+    if let Some(cpuset) = &resources.cpuset {
+        writes.push(Write::new("cpuset", "cpuset.cpus", cpuset).asked_for("limits.cpuset"));
     }
     if let Some(pids) = resources.pids {
         writes.push(Write::new("pids", "pids.max", pids));
@@ -49,7 +60,10 @@ fn enable(directory: &Path) -> io::Result<()> {
     let control = directory.join("cgroup.subtree_control");
     let enable = |controller| super::write_existing(&control, &format!("+{controller}"));
     // One by one, because one that is missing must not cost the others.
-    CONTROLLERS.iter().map(enable).fold(Ok(()), Result::and)
+    let result = CONTROLLERS.iter().copied().map(enable).fold(Ok(()), Result::and);
+    // Where it is missing, containers that need it are refused.
+    let _ = enable("cpuset");
+    result
 }
 
 /// Moves all processes of a cgroup into its child `init`.
@@ -105,6 +119,7 @@ mod tests {
             memory_bytes: Some(1000),
             memory_swap: Some(1000),
             pids: Some(7),
+            ..Resources::default()
         };
         assert_eq!(
             lines(&all),

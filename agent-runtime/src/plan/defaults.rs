@@ -33,6 +33,9 @@ pub(super) const MASKED: &[&str] = &[
     "/sys/firmware",
 ];
 
+/// Size of /dev/shm, Docker's.
+pub(super) const SHARED_MEMORY: &str = "65536k";
+
 /// Soft and hard limit on open files, as Docker has had for long; programs that walk through all possible descriptors
 /// take a while with more.
 pub(super) const OPEN_FILES: u64 = 1 << 20;

@@ -4,13 +4,14 @@
 mod defaults;
 
 use crate::cgroup::{CgroupVersion, Membership};
+use crate::device::Found;
 use crate::directory::ContainerDirectory;
 use crate::id::ContainerId;
-use crate::seccomp;
-use crate::spec::{ContainerSpec, Mount, Network, Rootfs};
+use crate::spec::{ContainerSpec, Mount, Network, Propagation, Rootfs};
 use crate::validate::resource_limit_number;
+use coracle_runtime_protocol as protocol;
 use coracle_runtime_protocol::{
-    Credentials, DeviceNode, LogPlan, MountAttributes, Plan, Program, ResourceLimit, Step,
+    Credentials, DeviceNode, HostDevice, LogPlan, MountAttributes, Plan, Program, ResourceLimit, Step,
 };
 use std::path::PathBuf;
 
@@ -22,6 +23,10 @@ pub(crate) struct Input<'a> {
     pub(crate) directory: &'a ContainerDirectory,
     pub(crate) membership: &'a Membership,
     pub(crate) log_directory: PathBuf,
+    /// Devices of the host.
+    pub(crate) devices: &'a [Found],
+    /// The compiled filter of system calls, as the supervisor is given it.
+    pub(crate) seccomp: Option<String>,
     /// Paths to mask that depend on the host's processors.
     pub(crate) host_masks: &'a [String],
     pub(crate) start_at_once: bool,
@@ -39,7 +44,7 @@ pub(crate) fn build(input: &Input<'_>) -> Plan {
         state_directory: input.directory.state.clone(),
         run_directory: input.directory.run.clone(),
         start_at_once: input.start_at_once,
-        namespaces: namespaces(&spec.network),
+        namespaces: namespaces(spec),
         cgroup_directory: input.membership.directory.clone(),
         supervisor_cgroups: input.membership.supervisor.clone(),
         out_of_memory: input.membership.out_of_memory.clone(),
@@ -47,17 +52,27 @@ pub(crate) fn build(input: &Input<'_>) -> Plan {
             directory: input.log_directory.clone(),
             max_size: spec.log.max_size,
             max_files: spec.log.max_files,
+            discard: spec.log.discard,
         },
         steps: steps(input),
         program: Program { arguments: spec.args.clone(), environment: environment(input), reaper: spec.init },
+        terminal: spec.terminal,
     }
 }
 
 /// The cgroup namespace is missing here: its root is what its maker is a member of, so init joins first.
-fn namespaces(network: &Network) -> u64 {
-    let mut flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    if *network == Network::None {
-        flags |= libc::CLONE_NEWNET;
+fn namespaces(spec: &ContainerSpec) -> u64 {
+    let host = spec.host_namespaces;
+    let mut flags = libc::CLONE_NEWNS;
+    for (own, flag) in [
+        (!host.pid, libc::CLONE_NEWPID),
+        (!host.uts, libc::CLONE_NEWUTS),
+        (!host.ipc, libc::CLONE_NEWIPC),
+        (spec.network == Network::None, libc::CLONE_NEWNET),
+    ] {
+        if own {
+            flags |= flag;
+        }
     }
     u64::from(flags.cast_unsigned())
 }
@@ -68,8 +83,9 @@ fn hostname(input: &Input<'_>) -> String {
 
 fn environment(input: &Input<'_>) -> Vec<String> {
     let mut environment = input.spec.env.clone();
-    let defaults = [("PATH", defaults::PATH.to_owned()), ("HOSTNAME", hostname(input))];
-    for (name, value) in defaults {
+    let path = ("PATH", defaults::PATH.to_owned());
+    let hostname = (!input.spec.host_namespaces.uts).then(|| ("HOSTNAME", hostname(input)));
+    for (name, value) in [path].into_iter().chain(hostname) {
         if !environment.iter().any(|entry| entry.split('=').next() == Some(name)) {
             environment.push(format!("{name}={value}"));
         }
@@ -93,7 +109,10 @@ fn steps(input: &Input<'_>) -> Vec<Step> {
 
 fn isolation(input: &Input<'_>, steps: &mut Vec<Step>) {
     // Here the host's /proc is still in place.
-    steps.push(Step::OrdinaryOutOfMemoryScore);
+    steps.push(match input.spec.oom_score_adj {
+        0 => Step::OrdinaryOutOfMemoryScore,
+        score => Step::OutOfMemoryScore(score),
+    });
     steps.extend(input.membership.join.iter().cloned().map(Step::JoinCgroup));
     steps.push(Step::NewCgroupNamespace);
     match &input.spec.network {
@@ -101,8 +120,25 @@ fn isolation(input: &Input<'_>, steps: &mut Vec<Step>) {
         Network::Path(path) => steps.push(Step::EnterNetwork(path.clone())),
         Network::Host => {}
     }
-    steps.push(Step::HostName(hostname(input)));
+    if !input.spec.host_namespaces.uts {
+        steps.push(Step::HostName(hostname(input)));
+    }
+    for mount in &input.spec.mounts {
+        host_tree(mount, steps);
+    }
     steps.push(Step::PrivatePropagation);
+}
+
+/// What has to be done to a bind's source while our mounts are still the host's.
+fn host_tree(mount: &Mount, steps: &mut Vec<Step>) {
+    let Mount::Bind { source, recursive, options, .. } = mount else { return };
+    if options.create_source {
+        steps.push(Step::HostDirectory(source.clone()));
+    }
+    if options.propagation != Propagation::Private {
+        let shared = options.propagation == Propagation::Shared;
+        steps.push(Step::TakeTree { source: source.clone(), recursive: *recursive, shared });
+    }
 }
 
 fn root(input: &Input<'_>, steps: &mut Vec<Step>) {
@@ -145,13 +181,42 @@ fn kernel_filesystems(input: &Input<'_>, steps: &mut Vec<Step>) {
     let terminals = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     let terminal = MountAttributes { no_devices: false, ..QUIET };
     steps.push(own("devpts", "/dev/pts", terminal, &terminals));
-    steps.push(own("tmpfs", "/dev/shm", QUIET, &[("mode", "1777"), ("size", "65536k")]));
+    steps.push(shared_memory(input.spec));
     steps.push(own("mqueue", "/dev/mqueue", QUIET, &[]));
     for &(path, target) in defaults::LINKS {
         steps.push(Step::SymbolicLink { path: path.into(), target: target.into() });
     }
-    steps.push(own("sysfs", "/sys", QUIET_READ_ONLY, &[]));
-    cgroup_filesystems(input.membership, steps);
+    let quiet = if input.spec.privileged { QUIET } else { QUIET_READ_ONLY };
+    steps.push(own("sysfs", "/sys", quiet, &[]));
+    cgroup_filesystems(input.membership, quiet, steps);
+    steps.extend(input.devices.iter().map(|found| {
+        Step::HostDevice(HostDevice {
+            path: found.path.clone(),
+            block: found.block,
+            major: found.major,
+            minor: found.minor,
+            mode: found.mode,
+            user: found.user,
+            group: found.group,
+        })
+    }));
+}
+
+fn shared_memory(spec: &ContainerSpec) -> Step {
+    const PLACE: &str = "/dev/shm";
+    if spec.host_namespaces.ipc {
+        return Step::Bind {
+            source: PLACE.into(),
+            target: PLACE.into(),
+            recursive: false,
+            attributes: QUIET,
+            optional: false,
+            propagation: protocol::Propagation::Private,
+            writable_below: false,
+        };
+    }
+    let size = spec.shm_size.map_or_else(|| defaults::SHARED_MEMORY.to_owned(), |size| size.to_string());
+    own("tmpfs", PLACE, QUIET, &[("mode", "1777"), ("size", &size)])
 }
 
 /// The container's own user may listen on low ports and ping: the network is its own. Given values win.
@@ -165,10 +230,10 @@ fn kernel_parameters(spec: &ContainerSpec) -> Vec<(String, String)> {
     parameters.into_iter().collect()
 }
 
-fn cgroup_filesystems(membership: &Membership, steps: &mut Vec<Step>) {
+fn cgroup_filesystems(membership: &Membership, attributes: MountAttributes, steps: &mut Vec<Step>) {
     const ROOT: &str = "/sys/fs/cgroup";
     if membership.version == CgroupVersion::V2 {
-        steps.push(own("cgroup2", ROOT, QUIET_READ_ONLY, &[]));
+        steps.push(own("cgroup2", ROOT, attributes, &[]));
         return;
     }
     steps.push(own("tmpfs", ROOT, QUIET, &[("mode", "755"), ("size", "1m")]));
@@ -176,7 +241,7 @@ fn cgroup_filesystems(membership: &Membership, steps: &mut Vec<Step>) {
         let name = controllers.join(",");
         let options: Vec<(&str, &str)> =
             controllers.iter().map(|controller| (controller.as_str(), "")).collect();
-        steps.push(own("cgroup", &format!("{ROOT}/{name}"), QUIET_READ_ONLY, &options));
+        steps.push(own("cgroup", &format!("{ROOT}/{name}"), attributes, &options));
         if controllers.len() > 1 {
             for controller in controllers {
                 steps.push(Step::SymbolicLink { path: format!("{ROOT}/{controller}"), target: name.clone() });
@@ -191,7 +256,7 @@ fn placed_files(input: &Input<'_>, steps: &mut Vec<Step>) {
     let spec = input.spec;
     let host = spec.network == Network::Host;
     let files = [
-        ("hostname", spec.hostname.is_some(), false),
+        ("hostname", spec.hostname.is_some(), spec.host_namespaces.uts),
         ("hosts", spec.files.hosts.is_some() || !host, host),
         ("resolv.conf", spec.files.resolv_conf.is_some(), host),
     ];
@@ -212,6 +277,8 @@ fn placed_files(input: &Input<'_>, steps: &mut Vec<Step>) {
                 no_execute: false,
             },
             optional,
+            propagation: protocol::Propagation::Private,
+            writable_below: false,
         });
     }
 }
@@ -226,7 +293,7 @@ fn user_mounts(input: &Input<'_>, steps: &mut Vec<Step>) {
 
 fn user_mount(mount: &Mount) -> Step {
     match mount {
-        Mount::Bind { source, target, read_only, recursive } => Step::Bind {
+        Mount::Bind { source, target, read_only, recursive, options } => Step::Bind {
             source: source.clone(),
             target: target.clone(),
             recursive: *recursive,
@@ -237,6 +304,12 @@ fn user_mount(mount: &Mount) -> Step {
                 no_execute: false,
             },
             optional: false,
+            propagation: match options.propagation {
+                Propagation::Private => protocol::Propagation::Private,
+                Propagation::Slave => protocol::Propagation::Slave,
+                Propagation::Shared => protocol::Propagation::Shared,
+            },
+            writable_below: options.writable_below,
         },
         Mount::Tmpfs { target, size, mode } => {
             let mode = ("mode".to_owned(), Some(format!("{:o}", mode.unwrap_or(0o1777))));
@@ -253,6 +326,9 @@ fn user_mount(mount: &Mount) -> Step {
 }
 
 fn masks(input: &Input<'_>, steps: &mut Vec<Step>) {
+    if input.spec.privileged {
+        return;
+    }
     let masked = defaults::MASKED.iter().map(|&path| path.to_owned()).chain(input.host_masks.iter().cloned());
     steps.extend(masked.map(Step::Mask));
     steps.extend(defaults::READ_ONLY.iter().map(|&path| Step::ReadOnlyPath(path.to_owned())));
@@ -278,10 +354,11 @@ fn finish(input: &Input<'_>, steps: &mut Vec<Step>) {
             steps.push(Step::ResourceLimit(ResourceLimit { resource, soft: limit.soft, hard: limit.hard }));
         }
     }
+    steps.extend(spec.apparmor.clone().map(Step::AppArmor));
     steps.push(Step::Restrict(Credentials {
         capabilities: spec.capabilities.bits(),
         no_new_privileges: spec.no_new_privileges,
-        seccomp: spec.seccomp.then(|| seccomp::default_filter(spec.capabilities)),
+        seccomp: input.seccomp.clone(),
     }));
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::spec::User;
+use crate::spec::{BindOptions, User};
 use std::fmt::Write;
 
 fn plan(spec: &ContainerSpec, version: CgroupVersion) -> Plan {
@@ -24,6 +24,8 @@ fn plan(spec: &ContainerSpec, version: CgroupVersion) -> Plan {
         directory: &directory,
         membership: &membership,
         log_directory: directory.state.clone(),
+        devices: &[],
+        seccomp: Some("00".into()),
         host_masks: &["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
         start_at_once: true,
     })
@@ -52,7 +54,13 @@ fn everything_on_version_2() {
     spec.hostname = Some("box".into());
     spec.mounts = vec![
         Mount::Tmpfs { target: "/data/cache/deep".into(), size: Some(4096), mode: Some(0o700) },
-        Mount::Bind { source: "/srv/data".into(), target: "/data".into(), read_only: true, recursive: true },
+        Mount::Bind {
+            source: "/srv/data".into(),
+            target: "/data".into(),
+            read_only: true,
+            recursive: true,
+            options: BindOptions::default(),
+        },
     ];
     spec.resource_limits = vec![crate::spec::ResourceLimit { name: "nofile".into(), soft: 10, hard: 20 }];
     spec.sysctls.insert("kernel.shmmax".into(), "1".into());

@@ -1,13 +1,14 @@
 //! Making a container.
 
 use super::{Entry, Runtime, Shared, exists, locked, supervisor};
+use crate::cgroup::Devices;
 use crate::directory::ContainerFile;
 use crate::error::RuntimeError;
 use crate::id::ContainerId;
 use crate::plan;
+use crate::prepare::{self, Prepared};
 use crate::spec::ContainerSpec;
 use crate::status::{self, Status};
-use crate::validate;
 use coracle_runtime_protocol::Report;
 use std::sync::Arc;
 
@@ -19,9 +20,9 @@ impl Runtime {
         spec: &ContainerSpec,
         start_at_once: bool,
     ) -> Result<Status, RuntimeError> {
-        validate::check(spec)?;
-        self.shared.reserve(id, spec)?;
-        let started = self.shared.build(id, spec, start_at_once);
+        let prepared = prepare::prepare(spec)?;
+        self.shared.reserve(id, &prepared.spec)?;
+        let started = self.shared.build(id, &prepared, start_at_once);
         match started.and_then(|status| self.watch(id).map(|()| status)) {
             Ok(status) => Ok(status),
             Err(error) => {
@@ -68,9 +69,10 @@ impl Shared {
     fn build(
         &self,
         id: &ContainerId,
-        spec: &ContainerSpec,
+        prepared: &Prepared,
         start_at_once: bool,
     ) -> Result<Status, RuntimeError> {
+        let spec = &prepared.spec;
         let directory = self.directory(id);
         let file = ContainerFile {
             created_at: status::now(),
@@ -79,13 +81,16 @@ impl Shared {
             log_directory: self.log_directory(id, spec),
         };
         directory.create(spec, &file)?;
-        let membership = self.cgroups.create(id, &spec.resources)?;
+        let devices = Devices { all: spec.privileged, found: &prepared.devices };
+        let membership = self.cgroups.create(id, &spec.resources, &devices)?;
         let plan = plan::build(&plan::Input {
             id,
             spec,
             directory: &directory,
             membership: &membership,
             log_directory: self.log_directory(id, spec),
+            devices: &prepared.devices,
+            seccomp: prepared.seccomp.clone(),
             host_masks: &self.host_masks,
             start_at_once,
         });

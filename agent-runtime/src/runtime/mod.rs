@@ -13,6 +13,7 @@ mod watch;
 use crate::cgroup::{Cgroups, Host, Stats};
 use crate::directory::ContainerDirectory;
 use crate::error::{IoContext, RuntimeError};
+use crate::exec::{ExecResult, ExecSpec};
 use crate::id::ContainerId;
 use crate::program::Program;
 use crate::spec::ContainerSpec;
@@ -172,7 +173,7 @@ impl Runtime {
                 Ok(self.shared.set_running(id, started_at))
             }
             Reply::Failed(failure) => Err(RuntimeError::Setup { id: id.clone(), failure }),
-            Reply::Done => {
+            Reply::Done | Reply::Executed(_) => {
                 Err(RuntimeError::Supervisor { id: id.clone(), why: "it gave no start time".into() })
             }
         }
@@ -199,7 +200,27 @@ impl Runtime {
             Reply::Failed(failure) => {
                 Err(RuntimeError::Supervisor { id: id.clone(), why: failure.to_string() })
             }
-            Reply::Done | Reply::Started { .. } => Ok(()),
+            Reply::Done | Reply::Started { .. } | Reply::Executed(_) => Ok(()),
+        }
+    }
+
+    /// Runs another program in a running container, with the container's restrictions, and waits for its end. It is killed
+    /// when its time is up, when the container ends, and when this process ends, so that a caller may simply ask again.
+    ///
+    /// # Errors
+    /// The container does not run, or the program could not be executed (see [`RuntimeError::Setup`]).
+    pub fn exec(&self, id: &ContainerId, spec: &ExecSpec) -> Result<ExecResult, RuntimeError> {
+        let request = Request::Exec(spec.request()?);
+        match self.status(id)? {
+            Status::Running { .. } => {}
+            other => return Err(wrong_state(id, &other, "entered")),
+        }
+        match supervisor::ask_once(id, &self.shared.directory(id), &request, spec.timeout)? {
+            Reply::Executed(executed) => Ok(executed.into()),
+            Reply::Failed(failure) => Err(RuntimeError::Setup { id: id.clone(), failure }),
+            Reply::Done | Reply::Started { .. } => {
+                Err(RuntimeError::Supervisor { id: id.clone(), why: "it gave no result".into() })
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use crate::directory::ContainerDirectory;
 use crate::error::{IoContext, RuntimeError};
 use crate::id::ContainerId;
 use crate::program::{Program, memory_file};
-use coracle_runtime_protocol::{CONTROL_SOCKET, Plan, Reply, Report, Request};
+use coracle_runtime_protocol::{CONTROL_SOCKET, Plan, REPLY_BYTES, Reply, Report, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a request is made whose conversation breaks off.
 const ASK_ATTEMPTS: u32 = 3;
-/// Longest report or reply.
+/// Longest report.
 const ANSWER_BYTES: u64 = 64 * 1024;
 
 fn failed(id: &ContainerId, why: impl Into<String>) -> RuntimeError {
@@ -93,7 +93,7 @@ pub(super) fn ask(
 ) -> Result<Reply, RuntimeError> {
     let mut attempt = 1;
     loop {
-        match exchange(directory, request) {
+        match exchange(directory, request, ANSWER_PATIENCE) {
             Err(error) if attempt < ASK_ATTEMPTS && broke_off(&error) => {
                 tracing::warn!(container = %id, %error, attempt, "a supervisor did not answer, asking again");
             }
@@ -101,6 +101,17 @@ pub(super) fn ask(
         }
         attempt += 1;
     }
+}
+
+/// One request that may not be made twice, and its reply, for which so much time is given on top of the usual.
+pub(super) fn ask_once(
+    id: &ContainerId,
+    directory: &ContainerDirectory,
+    request: &Request,
+    patience: Duration,
+) -> Result<Reply, RuntimeError> {
+    exchange(directory, request, ANSWER_PATIENCE.saturating_add(patience))
+        .map_err(|error| failed(id, format!("talking to it: {error}")))
 }
 
 /// Whether the supervisor may be alive and have missed the request, or we its reply.
@@ -116,17 +127,17 @@ fn broke_off(error: &io::Error) -> bool {
     )
 }
 
-fn exchange(directory: &ContainerDirectory, request: &Request) -> io::Result<Reply> {
+fn exchange(directory: &ContainerDirectory, request: &Request, patience: Duration) -> io::Result<Reply> {
     // Through a descriptor, because the path of a socket may have 107 bytes only.
     let run = File::open(&directory.run)?;
     let stream = UnixStream::connect(format!("/proc/self/fd/{}/{CONTROL_SOCKET}", run.as_raw_fd()))?;
-    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(ANSWER_PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     (&stream).write_all(&line)?;
     let mut reply = String::new();
-    BufReader::new((&stream).take(ANSWER_BYTES)).read_line(&mut reply)?;
+    BufReader::new((&stream).take(REPLY_BYTES)).read_line(&mut reply)?;
     if !reply.ends_with('\n') {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection without a reply"));
     }

@@ -12,9 +12,41 @@ const NOT_IMPLEMENTED: u32 = 0x0005_0026;
 /// Bit of the x32 numbers on x86-64.
 const X32: u32 = 0x4000_0000;
 
-/// What happens on a call.
+/// A comparison of an argument, all 64 bits of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Condition {
+    /// Number of the argument, 0 to 5.
+    pub(super) argument: u32,
+    pub(super) operator: Operator,
+    pub(super) value: u64,
+}
+
+/// How an argument is compared with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operator {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    GreaterOrEqual,
+    Greater,
+    /// Equal after all bits but these were cleared.
+    MaskedEqual(u64),
+}
+
+/// What happens if all conditions hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) conditions: Vec<Condition>,
+    /// A `SECCOMP_RET_*` value.
+    pub(super) verdict: u32,
+}
+
+/// What happens on a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
+    /// The first rule whose conditions hold, else the default.
+    Rules(Vec<Rule>),
     /// A `SECCOMP_RET_*` value.
     Return(u32),
     /// Allowed if none of `bits` is set in an argument, else the default.
@@ -51,6 +83,8 @@ const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
 const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const JUMP_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const JUMP_ABOVE: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const JUMP_ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
@@ -82,7 +116,7 @@ impl Filter {
 
     pub(super) fn set_all(&mut self, calls: &[libc::c_long], action: Action) {
         for call in calls {
-            self.set(*call, action);
+            self.set(*call, action.clone());
         }
     }
 
@@ -101,16 +135,16 @@ impl Filter {
 
     /// First number and action of each range; the ranges cover all numbers.
     fn ranges(&self) -> Vec<(u32, Action)> {
-        let mut ranges: Vec<(u32, Action)> = vec![(0, self.default)];
+        let mut ranges: Vec<(u32, Action)> = vec![(0, self.default.clone())];
         let mut add = |start: u32, action: Action| match ranges.last_mut() {
             Some((last, before)) if *last == start => *before = action,
             Some((_, before)) if *before == action => {}
             _ => ranges.push((start, action)),
         };
-        for (&number, &action) in &self.calls {
-            add(number, action);
+        for (&number, action) in &self.calls {
+            add(number, action.clone());
             if !self.calls.contains_key(&(number + 1)) {
-                add(number + 1, self.default);
+                add(number + 1, self.default.clone());
             }
         }
         ranges
@@ -119,7 +153,7 @@ impl Filter {
     fn search(&self, ranges: &[(u32, Action)]) -> Vec<Instruction> {
         match ranges {
             [] => Vec::new(),
-            [(_, action)] => self.act(*action),
+            [(_, action)] => self.act(action),
             _ => {
                 let (low, high) = ranges.split_at(ranges.len() / 2);
                 let (low_code, high_code) = (self.search(low), self.search(high));
@@ -132,7 +166,7 @@ impl Filter {
     }
 
     /// Arguments are compared in their low half only: all that are looked at are 32 bits wide in the kernel.
-    fn act(&self, action: Action) -> Vec<Instruction> {
+    fn act(&self, action: &Action) -> Vec<Instruction> {
         let argument = |number: u32| {
             let low_half = if cfg!(target_endian = "big") { 4 } else { 0 };
             plain(LOAD, 16 + 8 * number + low_half)
@@ -140,17 +174,34 @@ impl Filter {
         let refuse = self.default_value();
         let allow = plain(RETURN, 0x7fff_0000);
         match action {
-            Action::Return(value) => vec![plain(RETURN, value)],
+            Action::Return(value) => vec![plain(RETURN, *value)],
+            Action::Rules(rules) => self.rules(rules),
             Action::AllowUnlessBits { argument: number, bits } => {
-                vec![argument(number), branch(JUMP_ANY_BIT, bits, 1, 0), allow, plain(RETURN, refuse)]
+                vec![argument(*number), branch(JUMP_ANY_BIT, *bits, 1, 0), allow, plain(RETURN, refuse)]
             }
             Action::AllowUnlessOneOf { argument: number, values } => {
-                choose(argument(number), values, plain(RETURN, refuse), allow)
+                choose(argument(*number), values, plain(RETURN, refuse), allow)
             }
             Action::AllowIfOneOf { argument: number, values } => {
-                choose(argument(number), values, allow, plain(RETURN, refuse))
+                choose(argument(*number), values, allow, plain(RETURN, refuse))
             }
         }
+    }
+
+    fn rules(&self, rules: &[Rule]) -> Vec<Instruction> {
+        let mut code = Vec::new();
+        for rule in rules {
+            // From the last to the first, because each has to know how far the end of the rule is.
+            let mut body = vec![plain(RETURN, rule.verdict)];
+            for condition in rule.conditions.iter().rev() {
+                let mut check = compare(*condition, body.len());
+                check.append(&mut body);
+                body = check;
+            }
+            code.append(&mut body);
+        }
+        code.push(plain(RETURN, self.default_value()));
+        code
     }
 
     fn default_value(&self) -> u32 {
@@ -158,6 +209,67 @@ impl Filter {
             Action::Return(value) => value,
             _ => KILL,
         }
+    }
+}
+
+/// Goes on behind itself if the condition holds, else over `rest` more instructions. Filters load 32 bits at a time, so the
+/// halves are compared one after the other.
+fn compare(condition: Condition, rest: usize) -> Vec<Instruction> {
+    let Condition { argument, operator, value } = condition;
+    let (high, low) = ((value >> 32) as u32, (value & 0xffff_ffff) as u32);
+    let (low_at, high_at) = if cfg!(target_endian = "big") { (4, 0) } else { (0, 4) };
+    let load = |at: u32| plain(LOAD, 16 + 8 * argument + at);
+    // At most six conditions of one rule, each shorter than ten: one byte is enough.
+    let no = |behind: usize| u8::try_from(rest + behind).unwrap_or(u8::MAX);
+    match operator {
+        Operator::Equal => vec![
+            load(high_at),
+            branch(JUMP_EQUAL, high, 0, no(2)),
+            load(low_at),
+            branch(JUMP_EQUAL, low, 0, no(0)),
+        ],
+        Operator::NotEqual => vec![
+            load(high_at),
+            branch(JUMP_EQUAL, high, 0, 2),
+            load(low_at),
+            branch(JUMP_EQUAL, low, no(0), 0),
+        ],
+        Operator::MaskedEqual(mask) => vec![
+            load(high_at),
+            plain(AND, (mask >> 32) as u32),
+            branch(JUMP_EQUAL, high, 0, no(3)),
+            load(low_at),
+            plain(AND, (mask & 0xffff_ffff) as u32),
+            branch(JUMP_EQUAL, low, 0, no(0)),
+        ],
+        Operator::Greater => vec![
+            load(high_at),
+            branch(JUMP_ABOVE, high, 3, 0),
+            branch(JUMP_EQUAL, high, 0, no(2)),
+            load(low_at),
+            branch(JUMP_ABOVE, low, 0, no(0)),
+        ],
+        Operator::GreaterOrEqual => vec![
+            load(high_at),
+            branch(JUMP_ABOVE, high, 3, 0),
+            branch(JUMP_EQUAL, high, 0, no(2)),
+            load(low_at),
+            branch(JUMP_AT_LEAST, low, 0, no(0)),
+        ],
+        Operator::Less => vec![
+            load(high_at),
+            branch(JUMP_ABOVE, high, no(3), 0),
+            branch(JUMP_EQUAL, high, 0, 2),
+            load(low_at),
+            branch(JUMP_AT_LEAST, low, no(0), 0),
+        ],
+        Operator::LessOrEqual => vec![
+            load(high_at),
+            branch(JUMP_ABOVE, high, no(3), 0),
+            branch(JUMP_EQUAL, high, 0, 2),
+            load(low_at),
+            branch(JUMP_ABOVE, low, no(0), 0),
+        ],
     }
 }
 
@@ -184,11 +296,20 @@ pub(super) fn evaluate(program: &[Instruction], architecture: u32, number: u32, 
                 accumulator = match now.value {
                     0 => number,
                     4 => architecture,
-                    offset => (arguments[(offset as usize - 16) / 8] & 0xffff_ffff) as u32,
+                    offset => {
+                        let argument = arguments[(offset as usize - 16) / 8];
+                        if offset % 8 == 0 {
+                            (argument & 0xffff_ffff) as u32
+                        } else {
+                            (argument >> 32) as u32
+                        }
+                    }
                 }
             }
             JUMP => at += now.value as usize,
             JUMP_EQUAL => at += jump(accumulator == now.value),
+            JUMP_ABOVE => at += jump(accumulator > now.value),
+            AND => accumulator &= now.value,
             JUMP_AT_LEAST => at += jump(accumulator >= now.value),
             JUMP_ANY_BIT => at += jump(accumulator & now.value != 0),
             RETURN => return now.value,
@@ -203,6 +324,38 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        /// Every operator says of every pair of numbers what the processor does.
+        #[test]
+        fn operators_compare_all_64_bits(
+            argument in prop_oneof![any::<u64>(), 0_u64..4, (0_u64..4).prop_map(|high| high << 32 | 1)],
+            value in prop_oneof![any::<u64>(), 0_u64..4, (0_u64..4).prop_map(|high| high << 32 | 1)],
+            mask: u64,
+        ) {
+            for (operator, holds) in [
+                (Operator::Equal, argument == value),
+                (Operator::NotEqual, argument != value),
+                (Operator::Less, argument < value),
+                (Operator::LessOrEqual, argument <= value),
+                (Operator::Greater, argument > value),
+                (Operator::GreaterOrEqual, argument >= value),
+                (Operator::MaskedEqual(mask), argument & mask == value),
+            ] {
+                let condition = Condition { argument: 2, operator, value };
+                let always = Condition { argument: 0, operator: Operator::Equal, value: 7 };
+                for conditions in [vec![condition], vec![condition, always], vec![always, condition]] {
+                    let mut filter = Filter::new(Action::Return(9));
+                    let never = Condition { argument: 0, operator: Operator::NotEqual, value: 7 };
+                    filter.set(5, Action::Rules(vec![
+                        Rule { conditions: vec![never], verdict: 1 },
+                        Rule { conditions, verdict: 3 },
+                    ]));
+                    let program = filter.compile(7, false);
+                    let verdict = evaluate(&program, 7, 5, [7, 0, argument, 0, 0, 0]);
+                    prop_assert_eq!(verdict, if holds { 3 } else { 9 }, "{:?} {} {}", operator, argument, value);
+                }
+            }
+        }
+
         /// The program says for every number what the table says.
         #[test]
         fn program_equals_table(table in proptest::collection::btree_map(0_u32..500, 1_u32..5, 0..300), probe in 0_u32..600) {

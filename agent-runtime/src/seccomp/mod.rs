@@ -5,9 +5,12 @@
 //! a way around the numbers compared here, so using them ends the process.
 
 mod compile;
+mod names;
+mod profile;
 mod syscalls;
 
 use crate::capability::Capabilities;
+use crate::error::RuntimeError;
 use compile::{Action, Filter};
 
 /// `SECCOMP_RET_ERRNO` with this error number.
@@ -24,8 +27,18 @@ const PERSONALITIES: &[u32] = &[0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// The filter for a container with these capabilities, as hexadecimal digits of its instructions.
 pub(crate) fn default_filter(capabilities: Capabilities) -> String {
-    let instructions =
-        policy(capabilities).compile(syscalls::NATIVE_ARCHITECTURE, cfg!(target_arch = "x86_64"));
+    encode(&policy(capabilities))
+}
+
+/// The filter of a profile that an operator wrote, for a container with these capabilities.
+pub(crate) fn custom_filter(profile: &str, capabilities: Capabilities) -> Result<String, RuntimeError> {
+    profile::parse(profile, capabilities).map(|filter| encode(&filter)).map_err(|why| {
+        RuntimeError::InvalidSpec { field: "seccomp profile", value: profile.chars().take(40).collect(), why }
+    })
+}
+
+fn encode(filter: &Filter) -> String {
+    let instructions = filter.compile(syscalls::NATIVE_ARCHITECTURE, cfg!(target_arch = "x86_64"));
     let mut digits = String::with_capacity(instructions.len() * 16);
     for instruction in &instructions {
         for byte in instruction.bytes() {

@@ -2,7 +2,7 @@
 
 use crate::error::{CallError, During, InCall};
 use crate::identity::{self, Identity};
-use crate::mount::Mounts;
+use crate::mount::{Bind, Mounts};
 use crate::{reaper, restrict, sys};
 use coracle_runtime_protocol::{Failure, FailureKind, Plan, Program, ResourceLimit, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,6 +16,8 @@ use std::fs;
 pub(crate) const CREATED: u8 = b'c';
 /// Message on the sync socket: about to execute. If the socket closes without a word after this, that succeeded.
 pub(crate) const EXECUTING: u8 = b'x';
+/// Message on the sync socket that carries the master of the program's terminal.
+pub(crate) const TERMINAL: u8 = b't';
 /// First byte of a message that carries a [`Failure`].
 pub(crate) const FAILED: u8 = b'f';
 
@@ -35,7 +37,7 @@ pub(crate) fn run(plan: &Plan, streams: &Streams) -> ! {
     sys::exit_now(127)
 }
 
-fn tell(sync: BorrowedFd<'_>, failure: &Failure) {
+pub(crate) fn tell(sync: BorrowedFd<'_>, failure: &Failure) {
     let mut message = vec![FAILED];
     if serde_json::to_writer(&mut message, failure).is_ok() {
         let _ = rustix::io::write(sync, &message);
@@ -50,7 +52,12 @@ fn set_up_and_execute(plan: &Plan, streams: &Streams) -> Result<(), Failure> {
     let mut setup = Setup::default();
     for action in &plan.steps {
         if matches!(action, Step::Restrict(_)) {
-            setup.connect_streams(streams).during("connecting the standard streams")?;
+            let connected = if plan.terminal {
+                setup.connect_terminal(streams.sync.as_fd())
+            } else {
+                setup.connect_streams(streams)
+            };
+            connected.during("connecting the standard streams")?;
         }
         setup.perform(action).during(action)?;
     }
@@ -60,11 +67,11 @@ fn set_up_and_execute(plan: &Plan, streams: &Streams) -> Result<(), Failure> {
     // Changing credentials cleared the death signal, and the supervisor may have died before it was set again.
     die_with_supervisor(streams.sync.as_fd()).during(step)?;
     coracle_crash_point::crash_point!("init.before-execute");
-    execute(&plan.program, setup.identity.as_ref(), streams)
+    execute(&plan.program, setup.identity.as_ref(), streams.sync.as_fd())
 }
 
 /// Asks the kernel to kill us with our parent; if it is gone already, its end of the socket is too.
-fn die_with_supervisor(sync: BorrowedFd<'_>) -> Result<(), CallError> {
+pub(crate) fn die_with_supervisor(sync: BorrowedFd<'_>) -> Result<(), CallError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .in_call(|| "prctl(PR_SET_PDEATHSIG)".into())?;
     let mut poll = [rustix::event::PollFd::new(&sync, rustix::event::PollFlags::HUP)];
@@ -86,17 +93,21 @@ fn wait_for_start(sync: BorrowedFd<'_>) -> Result<(), CallError> {
     }
 }
 
+/// What the steps build up.
 #[derive(Debug, Default)]
-struct Setup {
-    mounts: Mounts,
-    identity: Option<Identity>,
+pub(crate) struct Setup {
+    pub(crate) mounts: Mounts,
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Setup {
     /// One line per variant where possible; the plan's order is what matters.
-    fn perform(&mut self, step: &Step) -> Result<(), CallError> {
+    pub(crate) fn perform(&mut self, step: &Step) -> Result<(), CallError> {
         match step {
             Step::OrdinaryOutOfMemoryScore => ordinary_out_of_memory_score(),
+            Step::OutOfMemoryScore(score) => out_of_memory_score(*score),
+            Step::TakeTree { source, recursive, shared } => self.mounts.take(source, *recursive, *shared),
+            Step::HostDirectory(path) => host_directory(path),
             // "0" stands for the writer.
             Step::JoinCgroup(procs) => fs::write(procs, "0").in_call(|| format!("write({procs:?})")),
             Step::NewCgroupNamespace => unshare_cgroup(),
@@ -121,10 +132,19 @@ impl Setup {
             Step::MountFilesystem { filesystem, options, attributes, target, plain_directory } => {
                 self.mounts.filesystem(filesystem, options, *attributes, target, *plain_directory)
             }
-            Step::Bind { source, target, recursive, attributes, optional } => {
-                self.mounts.bind(source, target, *recursive, *attributes, *optional)
+            Step::Bind { source, target, recursive, attributes, optional, propagation, writable_below } => {
+                self.mounts.bind(Bind {
+                    source,
+                    target,
+                    recursive: *recursive,
+                    attributes: *attributes,
+                    optional: *optional,
+                    propagation: *propagation,
+                    writable_below: *writable_below,
+                })
             }
             Step::Device(node) => self.mounts.device(node),
+            Step::HostDevice(device) => self.mounts.host_device(device),
             Step::Directory { path } => self.mounts.directory(path),
             Step::SymbolicLink { path, target } => self.mounts.symbolic_link(path, target),
             Step::KernelParameter { name, value } => self.mounts.kernel_parameter(name, value),
@@ -135,9 +155,9 @@ impl Setup {
             Step::ReadOnlyRoot => self.mounts.seal("/"),
             Step::WorkingDirectory(path) => self.mounts.working_directory(path),
             Step::SessionKeyring(name) => session_keyring(name),
+            Step::AppArmor(profile) => self.mounts.apparmor(profile),
             Step::DefaultResourceLimit(limit) => default_resource_limit(limit),
-            Step::ResourceLimit(limit) => sys::set_resource_limit(limit.resource, limit.soft, limit.hard)
-                .in_call(|| format!("prlimit({}, {}:{})", limit.resource, limit.soft, limit.hard)),
+            Step::ResourceLimit(limit) => resource_limit(limit),
             Step::Restrict(credentials) => {
                 let identity = self.identity.as_ref().ok_or_else(|| {
                     CallError::refused(
@@ -153,15 +173,39 @@ impl Setup {
     /// The program's own user may reopen its streams as /dev/stdout and /dev/stderr.
     fn connect_streams(&self, streams: &Streams) -> Result<(), CallError> {
         let null = self.mounts.open_null()?;
-        rustix::stdio::dup2_stdin(&null).in_call(|| "dup2(null, 0)".into())?;
+        self.connect(null.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd())
+    }
+
+    /// A new terminal becomes all three streams, and its other end goes to the supervisor.
+    fn connect_terminal(&self, sync: BorrowedFd<'_>) -> Result<(), CallError> {
+        let (master, slave) = self.mounts.open_terminal()?;
+        sys::control_by(slave.as_fd()).in_call(|| "ioctl(TIOCSCTTY)".into())?;
+        if let Some(identity) = &self.identity {
+            rustix::fs::fchown(&slave, Some(Uid::from_raw(identity.user)), None)
+                .in_call(|| "fchown(terminal)".into())?;
+        }
+        send_terminal(sync, master.as_fd()).in_call(|| "sendmsg(terminal)".into())?;
+        rustix::stdio::dup2_stdin(&slave).in_call(|| "dup2(terminal, 0)".into())?;
+        rustix::stdio::dup2_stdout(&slave).in_call(|| "dup2(terminal, 1)".into())?;
+        rustix::stdio::dup2_stderr(&slave).in_call(|| "dup2(terminal, 2)".into())
+    }
+
+    /// Makes these the standard streams, of which the last two become the user's.
+    pub(crate) fn connect(
+        &self,
+        input: BorrowedFd<'_>,
+        output: BorrowedFd<'_>,
+        errors: BorrowedFd<'_>,
+    ) -> Result<(), CallError> {
+        rustix::stdio::dup2_stdin(input).in_call(|| "dup2(null, 0)".into())?;
         if let Some(identity) = &self.identity {
             let (user, group) = (Uid::from_raw(identity.user), Gid::from_raw(identity.group));
-            for pipe in [&streams.stdout, &streams.stderr] {
+            for pipe in [output, errors] {
                 rustix::fs::fchown(pipe, Some(user), Some(group)).in_call(|| "fchown(output pipe)".into())?;
             }
         }
-        rustix::stdio::dup2_stdout(&streams.stdout).in_call(|| "dup2(pipe, 1)".into())?;
-        rustix::stdio::dup2_stderr(&streams.stderr).in_call(|| "dup2(pipe, 2)".into())
+        rustix::stdio::dup2_stdout(output).in_call(|| "dup2(pipe, 1)".into())?;
+        rustix::stdio::dup2_stderr(errors).in_call(|| "dup2(pipe, 2)".into())
     }
 }
 
@@ -174,6 +218,50 @@ fn ordinary_out_of_memory_score() -> Result<(), CallError> {
     match fs::write("/proc/self/oom_score_adj", "0") {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
         result => result.in_call(|| "write(\"/proc/self/oom_score_adj\")".into()),
+    }
+}
+
+/// Only lowering a score needs a capability.
+fn out_of_memory_score(score: i32) -> Result<(), CallError> {
+    match fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(CallError::refused(
+            FailureKind::Unsupported,
+            format!(
+                "oom-score-adj {score} cannot be set on this node, whose daemon lacks CAP_SYS_RESOURCE; use a value of 0 or \
+                 more"
+            ),
+        )),
+        result => result.in_call(|| "write(\"/proc/self/oom_score_adj\")".into()),
+    }
+}
+
+fn host_directory(path: &std::path::Path) -> Result<(), CallError> {
+    use std::os::unix::fs::DirBuilderExt;
+    if path.exists() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).in_call(|| format!("mkdir({path:?})"))
+}
+
+fn send_terminal(sync: BorrowedFd<'_>, master: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [master];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(sync, &[std::io::IoSlice::new(&[TERMINAL])], &mut control, SendFlags::empty()).map(drop)
+}
+
+fn resource_limit(limit: &ResourceLimit) -> Result<(), CallError> {
+    match sys::set_resource_limit(limit.resource, limit.soft, limit.hard) {
+        Err(Errno::PERM) => {
+            let most = sys::hard_resource_limit(limit.resource).unwrap_or(0);
+            Err(CallError::refused(
+                FailureKind::Unsupported,
+                format!("ulimit {}:{} is above this node's hard limit of {most}", limit.soft, limit.hard),
+            ))
+        }
+        result => result.in_call(|| format!("prlimit({}, {}:{})", limit.resource, limit.soft, limit.hard)),
     }
 }
 
@@ -218,7 +306,12 @@ fn c_string(text: &str) -> Result<CString, CallError> {
         .map_err(|_| CallError::refused(FailureKind::Other, format!("{text:?} contains a NUL byte")))
 }
 
-fn execute(program: &Program, identity: Option<&Identity>, streams: &Streams) -> Result<(), Failure> {
+/// Becomes the program; returns only when that failed.
+pub(crate) fn execute(
+    program: &Program,
+    identity: Option<&Identity>,
+    sync: BorrowedFd<'_>,
+) -> Result<(), Failure> {
     let name = program.arguments.first().map_or("", String::as_str);
     let step = format!("executing {name:?}");
     let all = |texts: &[String]| texts.iter().map(|text| c_string(text)).collect::<Result<Vec<_>, _>>();
@@ -230,7 +323,7 @@ fn execute(program: &Program, identity: Option<&Identity>, streams: &Streams) ->
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));
     sys::close_descriptors_on_exec().in_call(|| "close_range(3, CLOEXEC)".into()).during(&step)?;
-    rustix::io::write(&streams.sync, &[EXECUTING]).in_call(|| "write(sync socket)".into()).during(&step)?;
+    rustix::io::write(sync, &[EXECUTING]).in_call(|| "write(sync socket)".into()).during(&step)?;
     if program.reaper {
         reaper::split().during(&step)?;
     }

@@ -16,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod error;
+mod exec;
 mod identity;
 mod init;
 mod log;

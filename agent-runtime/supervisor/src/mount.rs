@@ -3,7 +3,7 @@
 use crate::error::{CallError, InCall};
 use crate::resolve::{self, Missing};
 use crate::sys;
-use coracle_runtime_protocol::{DeviceNode, FailureKind, MountAttributes};
+use coracle_runtime_protocol::{DeviceNode, FailureKind, HostDevice, MountAttributes, Propagation};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, makedev, mknodat};
 use rustix::io::Errno;
@@ -11,7 +11,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The descriptors that later steps build on.
 #[derive(Debug, Default)]
@@ -25,6 +25,20 @@ pub(crate) struct Mounts {
     null: Option<OwnedFd>,
     /// An empty read-only file system that hides directories.
     empty: Option<OwnedFd>,
+    /// Trees of the host that were taken while their mounts still propagated.
+    trees: Vec<(PathBuf, OwnedFd)>,
+}
+
+/// A bind mount.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bind<'a> {
+    pub(crate) source: &'a Path,
+    pub(crate) target: &'a str,
+    pub(crate) recursive: bool,
+    pub(crate) attributes: MountAttributes,
+    pub(crate) optional: bool,
+    pub(crate) propagation: Propagation,
+    pub(crate) writable_below: bool,
 }
 
 fn out_of_order(what: &str) -> CallError {
@@ -32,6 +46,12 @@ fn out_of_order(what: &str) -> CallError {
 }
 
 impl Mounts {
+    /// Those of a container whose mount namespace was entered: nothing is known but the root.
+    pub(crate) fn entered() -> Result<Self, CallError> {
+        let root = resolve::open_root(Path::new("/")).in_call(|| "open(\"/\")".into())?;
+        Ok(Self { root: Some(root), ..Self::default() })
+    }
+
     pub(crate) fn root(&self) -> Result<BorrowedFd<'_>, CallError> {
         self.root.as_ref().map(AsFd::as_fd).ok_or_else(|| out_of_order("the root file system"))
     }
@@ -88,36 +108,119 @@ impl Mounts {
         Ok(())
     }
 
-    pub(crate) fn bind(
-        &self,
-        source: &Path,
-        target: &str,
-        recursive: bool,
-        attributes: MountAttributes,
-        optional: bool,
-    ) -> Result<(), CallError> {
-        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        if recursive {
-            flags |= OpenTreeFlags::AT_RECURSIVE;
-        }
-        let tree = match open_tree(CWD, source, flags) {
-            Err(Errno::NOENT) if optional => return Ok(()),
-            Err(Errno::NOENT | Errno::NOTDIR) => {
-                return Err(CallError::refused(
-                    FailureKind::MissingBindSource,
-                    format!("bind source path {} does not exist on this node", source.display()),
-                ));
-            }
-            result => result.in_call(|| format!("open_tree({source:?})"))?,
+    pub(crate) fn bind(&mut self, bind: Bind<'_>) -> Result<(), CallError> {
+        let Bind { source, target, recursive, .. } = bind;
+        let taken = self.trees.iter().position(|(taken, _)| taken == source);
+        let tree = match taken.map(|taken| self.trees.swap_remove(taken).1) {
+            Some(tree) => tree,
+            None => match take_tree(source, recursive)? {
+                None if bind.optional => return Ok(()),
+                None => return Err(missing_source(source)),
+                Some(tree) => tree,
+            },
         };
-        set_attributes(tree.as_fd(), attributes, recursive)
+        let attributes = bind.attributes;
+        if bind.writable_below {
+            let below = MountAttributes { read_only: false, ..attributes };
+            set_attributes(tree.as_fd(), below, recursive)
+                .in_call(|| format!("mount_setattr({source:?})"))?;
+        }
+        set_attributes(tree.as_fd(), attributes, recursive && !bind.writable_below)
             .in_call(|| format!("mount_setattr({source:?})"))?;
+        set_propagation(tree.as_fd(), bind.propagation, recursive)
+            .in_call(|| format!("mount_setattr({source:?}, {:?})", bind.propagation))?;
         let missing = match file_type(tree.as_fd()).in_call(|| format!("fstat({source:?})"))? {
             FileType::Directory => Missing::MakeDirectory,
             _ => Missing::MakeFile,
         };
         let place = self.place(target, missing)?;
         attach(tree.as_fd(), place.as_fd(), target)
+    }
+
+    /// Takes a tree whose mounts shall propagate. That is possible only where they do on the host.
+    pub(crate) fn take(&mut self, source: &Path, recursive: bool, shared: bool) -> Result<(), CallError> {
+        let tree = take_tree(source, recursive)?.ok_or_else(|| missing_source(source))?;
+        let peers = peers(source)?;
+        if !(peers.shared || peers.follows && !shared) {
+            let wanted = if shared { "shared" } else { "shared or a slave" };
+            return Err(CallError::refused(
+                FailureKind::Unsupported,
+                format!(
+                    "the mount that holds {} on this node is not {wanted}; make it so with mount --make-rshared, or \
+                     choose the propagation rprivate",
+                    source.display()
+                ),
+            ));
+        }
+        self.trees.push((source.to_owned(), tree));
+        Ok(())
+    }
+
+    /// A device of the host, as it is there. One that the runtime has made already stays.
+    pub(crate) fn host_device(&self, device: &HostDevice) -> Result<(), CallError> {
+        let (parent, name) = resolve::split(&device.path);
+        let place = self.place(parent, Missing::MakeDirectory)?;
+        let kind = if device.block { FileType::BlockDevice } else { FileType::CharacterDevice };
+        let number = makedev(device.major, device.minor);
+        let call = || format!("mknodat({:?}, {}:{})", device.path, device.major, device.minor);
+        match mknodat(&place, name, kind, Mode::from_raw_mode(device.mode), number) {
+            Err(Errno::EXIST) => {
+                let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+                let there = rustix::fs::statat(&place, name, flags).in_call(call)?;
+                if FileType::from_raw_mode(there.st_mode) == kind && there.st_rdev == number {
+                    return Ok(());
+                }
+                let why = format!("device {}: the container has another file there", device.path);
+                return Err(CallError::refused(FailureKind::RefusedRootfs, why));
+            }
+            result => result.in_call(call)?,
+        }
+        let (user, group) = (rustix::fs::Uid::from_raw(device.user), rustix::fs::Gid::from_raw(device.group));
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(&place, name, Some(user), Some(group), flags)
+            .in_call(|| format!("fchownat({:?})", device.path))
+    }
+
+    /// Both ends of a new terminal of the container's own devpts: the master and the slave.
+    pub(crate) fn open_terminal(&self) -> Result<(OwnedFd, OwnedFd), CallError> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let master = rustix::fs::openat(self.dev()?, "pts/ptmx", flags, Mode::empty())
+            .in_call(|| "openat(\"/dev/pts/ptmx\")".into())?;
+        let slave = sys::unlocked_peer(master.as_fd()).in_call(|| "ioctl(TIOCGPTPEER)".into())?;
+        Ok((master, slave))
+    }
+
+    /// Asks for an AppArmor profile through our own procfs, and makes sure that the kernel heard it (CVE-2019-16884).
+    pub(crate) fn apparmor(&self, profile: &str) -> Result<(), CallError> {
+        let entered;
+        let proc = match &self.proc {
+            Some(proc) => proc.as_fd(),
+            None => {
+                entered =
+                    resolve::existing_plain(self.root()?, "/proc").in_call(|| "openat2(\"/proc\")".into())?;
+                resolve::expect_proc(entered.as_fd())?;
+                entered.as_fd()
+            }
+        };
+        let own = rustix::process::getpid().as_raw_nonzero();
+        let names = [format!("{own}/attr/apparmor/exec"), format!("{own}/attr/exec")];
+        let flags = rustix::fs::ResolveFlags::BENEATH
+            | rustix::fs::ResolveFlags::NO_XDEV
+            | rustix::fs::ResolveFlags::NO_SYMLINKS;
+        let open = |name: &String| resolve::open_in_root(proc, name, OFlags::RDWR, flags);
+        let file =
+            open(&names[0]).or_else(|_| open(&names[1])).in_call(|| format!("openat2({:?})", names[1]))?;
+        let wish = format!("exec {profile}");
+        rustix::io::write(&file, wish.as_bytes()).in_call(|| format!("write({:?}, {wish:?})", names[0]))?;
+        let mut heard = vec![0; profile.len() + 64];
+        let length = rustix::io::pread(&file, &mut heard, 0).in_call(|| format!("read({:?})", names[0]))?;
+        if heard[..length].starts_with(profile.as_bytes()) {
+            return Ok(());
+        }
+        Err(CallError::refused(
+            FailureKind::Unsupported,
+            format!("the kernel did not take the AppArmor profile {profile:?}"),
+        ))
     }
 
     /// The target of a mount that a user asked for.
@@ -267,6 +370,85 @@ impl Mounts {
     }
 }
 
+/// The null device of a container that may have changed its /dev meanwhile. Never the host's: the container could change
+/// the mode of that one through the descriptor.
+pub(crate) fn open_null_of_entered(root: BorrowedFd<'_>) -> Result<OwnedFd, CallError> {
+    let open = |flags| {
+        let flags = flags | OFlags::NOFOLLOW;
+        let resolve = rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_SYMLINKS;
+        let null = resolve::open_in_root(root, "/dev/null", flags, resolve)
+            .in_call(|| "openat2(\"/dev/null\")".into())?;
+        let stat = fstat(&null).in_call(|| "fstat(\"/dev/null\")".into())?;
+        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+        if is_device && stat.st_rdev == makedev(1, 3) {
+            return Ok(null);
+        }
+        let why = "/dev/null of the container is not the null device any more";
+        Err(CallError::refused(FailureKind::Other, why))
+    };
+    // Looked at before it is opened, which may have an effect, and again, because it may have been replaced.
+    open(OFlags::PATH)?;
+    open(OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK)
+}
+
+/// `None` if there is no such path.
+fn take_tree(source: &Path, recursive: bool) -> Result<Option<OwnedFd>, CallError> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    match open_tree(CWD, source, flags) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        result => result.map(Some).in_call(|| format!("open_tree({source:?})")),
+    }
+}
+
+fn missing_source(source: &Path) -> CallError {
+    let why = format!("bind source path {} does not exist on this node", source.display());
+    CallError::refused(FailureKind::MissingBindSource, why)
+}
+
+/// How the mount that holds a path propagates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Peers {
+    shared: bool,
+    /// It is a slave of another.
+    follows: bool,
+}
+
+fn peers(path: &Path) -> Result<Peers, CallError> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let place = rustix::fs::open(path, flags, Mode::empty()).in_call(|| format!("open({path:?})"))?;
+    let stat = rustix::fs::statx(&place, "", rustix::fs::AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::MNT_ID)
+        .in_call(|| format!("statx({path:?})"))?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").in_call(|| "read(mountinfo)".into())?;
+    Ok(find_peers(&mounts, stat.stx_mnt_id))
+}
+
+/// proc_pid_mountinfo(5): the optional fields follow the sixth.
+fn find_peers(mounts: &str, id: u64) -> Peers {
+    let id = id.to_string();
+    let line = mounts.lines().find(|line| line.split(' ').next() == Some(id.as_str())).unwrap_or_default();
+    let fields = || line.split(' ').skip(6).take_while(|field| *field != "-");
+    Peers {
+        shared: fields().any(|field| field.starts_with("shared:")),
+        follows: fields().any(|field| field.starts_with("master:")),
+    }
+}
+
+fn set_propagation(
+    mount: BorrowedFd<'_>,
+    propagation: Propagation,
+    recursive: bool,
+) -> rustix::io::Result<()> {
+    match propagation {
+        // All mounts of our namespace are private by now, and so are copies of them.
+        Propagation::Private => Ok(()),
+        Propagation::Slave => sys::set_propagation(mount, libc::MS_SLAVE, recursive),
+        Propagation::Shared => sys::set_propagation(mount, libc::MS_SHARED, recursive),
+    }
+}
+
 fn make_filesystem(
     filesystem: &str,
     options: &[(String, Option<String>)],
@@ -322,4 +504,19 @@ fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>, path: &str) -> Result<()
 
 fn file_type(file: BorrowedFd<'_>) -> rustix::io::Result<FileType> {
     fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn propagation_is_read_from_the_line_of_the_mount() {
+        let mounts = "21 1 0:20 / /proc rw shared:5 master:7 - proc proc rw\n22 1 0:21 / /sys rw - sysfs shared:1 rw\n\
+            210 1 0:22 / /x rw master:3 - tmpfs t rw\n";
+        assert_eq!(find_peers(mounts, 21), Peers { shared: true, follows: true });
+        assert_eq!(find_peers(mounts, 22), Peers::default());
+        assert_eq!(find_peers(mounts, 210), Peers { shared: false, follows: true });
+        assert_eq!(find_peers(mounts, 2), Peers::default());
+    }
 }

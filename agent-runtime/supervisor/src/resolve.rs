@@ -192,6 +192,14 @@ pub(crate) fn refuse_kernel_filesystem(place: BorrowedFd<'_>, path: &str) -> Res
     Ok(())
 }
 
+/// Refuses a /proc that is not the kernel's.
+pub(crate) fn expect_proc(place: BorrowedFd<'_>) -> Result<(), CallError> {
+    match fstatfs(place).in_call(|| "fstatfs(\"/proc\")".into())?.f_type {
+        PROC_SUPER_MAGIC => Ok(()),
+        _ => Err(CallError::refused(FailureKind::Unsupported, "/proc of the container is not the kernel's")),
+    }
+}
+
 fn parts(path: &str) -> VecDeque<String> {
     path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect()
 }

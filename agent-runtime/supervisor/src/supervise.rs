@@ -1,13 +1,14 @@
 //! Starting init, and the loop that lives as long as the container.
 
 use crate::error::{CallError, During, InCall};
-use crate::init::{self, CREATED, EXECUTING, FAILED, Streams};
+use crate::init::{self, CREATED, EXECUTING, FAILED, Streams, TERMINAL};
 use crate::log::{Lines, Log};
-use crate::{record, sys, time};
+use crate::{exec, record, sys, time};
 use coracle_runtime_protocol::{
-    CONTROL_SOCKET, Failure, FailureKind, Outcome, Plan, Reply, Report, Request, RunState,
+    CONTROL_SOCKET, Exec, Failure, FailureKind, Outcome, Plan, REQUEST_BYTES, Reply, Report, Request,
+    RunState, Step,
 };
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -20,8 +21,11 @@ use std::time::Duration;
 
 /// Bytes read from an output pipe at once.
 const READ_BYTES: usize = 32 * 1024;
-/// Longest request on the control socket.
-const REQUEST_BYTES: u64 = 4096;
+/// How often what is left in a cgroup is killed, and the pause between two attempts: about ten seconds.
+const KILL_ROUNDS: u32 = 2_000;
+const KILL_PAUSE: Duration = Duration::from_millis(5);
+/// Programs beside the container's own that may run at once.
+const MOST_HELPERS: usize = 16;
 /// A client that stops in the middle of a request must not hold up the output for longer. Clients are daemons only, and
 /// one that is short of processor time or starts from a slow disk is to be waited for.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
@@ -37,6 +41,16 @@ pub(crate) struct Container {
     stderr: OwnedFd,
     listener: UnixListener,
     log: Log,
+    helpers: Helpers,
+}
+
+/// The processes that run programs beside the container's own; see [`exec`].
+#[derive(Debug, Default)]
+struct Helpers {
+    running: Vec<OwnedFd>,
+    /// One was killed, so its program, which the kernel kills with it, became a child of ours. Unless it is reaped, the
+    /// container's process 1 can never end (zap_pid_ns_processes in kernel/pid_namespace.c).
+    orphans: bool,
 }
 
 impl Container {
@@ -80,9 +94,27 @@ pub(crate) fn launch(plan: &Plan) -> Result<Container, Failure> {
         sys::Cloned::Parent { pid, descriptor } => (pid, descriptor),
     };
     drop((sync_init, stdout_writer, stderr_writer));
-    let mut container = Container { init, init_pid, started_at: None, sync, stdout, stderr, listener, log };
-    match wait_for_init(container.sync.as_fd()) {
+    let mut container = Container {
+        init,
+        init_pid,
+        started_at: None,
+        sync,
+        stdout,
+        stderr,
+        listener,
+        log,
+        helpers: Helpers::default(),
+    };
+    // A host's pid namespace does not end with init, and gives us its orphans.
+    container.helpers.orphans = shares_processes(plan);
+    let mut terminal = None;
+    match wait_for_init(container.sync.as_fd(), &mut terminal) {
         Ok(stage) => {
+            if let Some(terminal) = terminal {
+                let nonblocking = rustix::fs::fcntl_setfl(&terminal, OFlags::NONBLOCK);
+                nonblocking.in_call(|| "fcntl(terminal, F_SETFL)".into()).during(step)?;
+                container.stdout = terminal;
+            }
             container.started_at = (stage == Stage::Running).then(time::now);
             let state = RunState { init_pid, started_at: container.started_at };
             coracle_crash_point::crash_point!("supervisor.before-state");
@@ -98,7 +130,7 @@ pub(crate) fn launch(plan: &Plan) -> Result<Container, Failure> {
 }
 
 /// The reading end does not block, the writing end, which the program gets, does.
-fn output_pipe() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn output_pipe() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
     Ok((reader, writer))
@@ -114,17 +146,17 @@ fn listen(plan: &Plan) -> std::io::Result<UnixListener> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     Waiting,
     Running,
 }
 
 /// Reads from init until it waits, runs or fails.
-fn wait_for_init(sync: BorrowedFd<'_>) -> Result<Stage, Failure> {
+pub(crate) fn wait_for_init(sync: BorrowedFd<'_>, terminal: &mut Option<OwnedFd>) -> Result<Stage, Failure> {
     let mut executing = false;
     let mut message = [0_u8; 8192];
     loop {
-        let length = rustix::io::retry_on_intr(|| rustix::io::read(sync, &mut message))
+        let length = rustix::io::retry_on_intr(|| receive(sync, &mut message, terminal))
             .in_call(|| "read(sync socket)".into())
             .during("waiting for init")?;
         match message[..length].split_first() {
@@ -135,10 +167,30 @@ fn wait_for_init(sync: BorrowedFd<'_>) -> Result<Stage, Failure> {
             }
             Some((&CREATED, _)) => return Ok(Stage::Waiting),
             Some((&EXECUTING, _)) => executing = true,
+            Some((&TERMINAL, _)) => {}
             Some((&FAILED, text)) => return Err(parse_failure(text)),
             Some(_) => {}
         }
     }
+}
+
+/// One message, and the descriptor that came with it.
+fn receive(
+    sync: BorrowedFd<'_>,
+    message: &mut [u8],
+    descriptor: &mut Option<OwnedFd>,
+) -> rustix::io::Result<usize> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [std::io::IoSliceMut::new(message)];
+    let received = recvmsg(sync, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for part in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = part {
+            *descriptor = descriptors.last().or(descriptor.take());
+        }
+    }
+    Ok(received.bytes)
 }
 
 fn parse_failure(text: &[u8]) -> Failure {
@@ -159,7 +211,8 @@ fn end_init(init: BorrowedFd<'_>) {
 /// Serves output, requests and the end of init, and records that end.
 pub(crate) fn run(plan: &Plan, mut container: Container) {
     let mut stdout = Some(Lines::new("stdout"));
-    let mut stderr = Some(Lines::new("stderr"));
+    // A terminal is one stream.
+    let mut stderr = (!plan.terminal).then(|| Lines::new("stderr"));
     let mut failed_start = None;
     let mut buffer = vec![0_u8; READ_BYTES];
     let outcome = loop {
@@ -175,12 +228,16 @@ pub(crate) fn run(plan: &Plan, mut container: Container) {
         if ready.control {
             serve(plan, &mut container, &mut failed_start);
         }
+        container.helpers.reap(container.init_pid);
         if ready.init
             && let Some(outcome) = reap(container.init.as_fd(), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
         {
             break outcome;
         }
     };
+    if shares_processes(plan) {
+        end_rest(plan, &container.helpers, container.init_pid);
+    }
     // With init every process of its pid namespace has ended, so what they wrote is in the pipes.
     for (pipe, lines) in [(&container.stdout, &mut stdout), (&container.stderr, &mut stderr)] {
         while pump(pipe.as_fd(), lines, &mut container.log, &mut buffer) {
@@ -215,14 +272,16 @@ fn wait(container: &Container, stdout: bool, stderr: bool) -> Ready {
     let wanted = |open| if open { PollFlags::IN } else { PollFlags::empty() };
     // A closed stream would be reported as hung up forever, so init stands in for it.
     let source = |open, stream| if open { stream } else { &container.init };
-    let mut polled = [
+    let mut polled = vec![
         PollFd::new(source(stdout, &container.stdout), wanted(stdout)),
         PollFd::new(source(stderr, &container.stderr), wanted(stderr)),
         PollFd::new(&container.listener, PollFlags::IN),
         PollFd::new(&container.init, PollFlags::IN),
     ];
+    polled.extend(container.helpers.running.iter().map(|helper| PollFd::new(helper, PollFlags::IN)));
+    let soon = Timespec { tv_sec: 1, tv_nsec: 0 };
     // An interrupted or failed poll finds nothing ready, and is tried again.
-    let _ = poll(&mut polled, None);
+    let _ = poll(&mut polled, container.helpers.orphans.then_some(&soon));
     let happened = |index: usize| !polled[index].revents().is_empty();
     Ready {
         stdout: stdout && happened(0),
@@ -245,12 +304,54 @@ fn pump(pipe: BorrowedFd<'_>, lines: &mut Option<Lines>, log: &mut Log, buffer: 
             open.push(&buffer[..length], log);
             true
         }
+        // All of the container closed the terminal.
+        Err(Errno::IO) => {
+            open.finish(log);
+            *lines = None;
+            false
+        }
         Err(error) => error == Errno::INTR,
     }
 }
 
-/// The outcome, if init has ended.
-fn reap(init: BorrowedFd<'_>, options: WaitIdOptions) -> Option<Outcome> {
+fn shares_processes(plan: &Plan) -> bool {
+    plan.namespaces & u64::from(libc::CLONE_NEWPID.cast_unsigned()) == 0
+}
+
+/// Kills what init left in the container's cgroup, so that the container is over when it is said to be.
+fn end_rest(plan: &Plan, helpers: &Helpers, init_pid: i32) {
+    let joined = plan.steps.iter().find_map(|step| match step {
+        Step::JoinCgroup(procs) => Some(procs.clone()),
+        _ => None,
+    });
+    let procs = plan.cgroup_directory.as_ref().map(|directory| directory.join("cgroup.procs")).or(joined);
+    let Some(procs) = procs else { return };
+    let members = || -> Vec<i32> {
+        let text = std::fs::read_to_string(&procs).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    for _ in 0..KILL_ROUNDS {
+        let found = members();
+        if found.is_empty() {
+            return;
+        }
+        for pid in found {
+            let Some(pid) = rustix::process::Pid::from_raw(pid) else { continue };
+            let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
+            // The number may have become another's before the descriptor was taken.
+            if let Ok(process) = process
+                && members().contains(&pid.as_raw_nonzero().get())
+            {
+                let _ = sys::pidfd_send_signal(process.as_fd(), libc::SIGKILL);
+            }
+        }
+        while helpers.reap_orphan(init_pid).is_some() {}
+        std::thread::sleep(KILL_PAUSE);
+    }
+}
+
+/// The outcome, if the process has ended.
+pub(crate) fn reap(init: BorrowedFd<'_>, options: WaitIdOptions) -> Option<Outcome> {
     let status =
         rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(init), options)).ok()??;
     match (status.exit_status(), status.terminating_signal()) {
@@ -267,6 +368,11 @@ fn serve(plan: &Plan, container: &mut Container, failed_start: &mut Option<Failu
     let reply = match request {
         Request::Start => start(plan, container, failed_start),
         Request::Signal { number } => signal(container, number),
+        Request::Exec(exec) => match begin(plan, container, &exec, &client) {
+            // Its helper answers.
+            Ok(()) => return,
+            Err(failure) => Reply::Failed(failure),
+        },
     };
     if let Ok(mut line) = serde_json::to_vec(&reply) {
         line.push(b'\n');
@@ -289,7 +395,8 @@ fn start(plan: &Plan, container: &mut Container, failed_start: &mut Option<Failu
     }
     coracle_crash_point::crash_point!("supervisor.start.before");
     let told = rustix::io::write(&container.sync, &[0]).in_call(|| "write(sync socket)".into());
-    let running = told.during("starting the program").and_then(|_| wait_for_init(container.sync.as_fd()));
+    let running =
+        told.during("starting the program").and_then(|_| wait_for_init(container.sync.as_fd(), &mut None));
     match running {
         Ok(_) => {
             let started_at = time::now();
@@ -316,5 +423,51 @@ fn signal(container: &Container, number: i32) -> Reply {
     {
         Ok(()) => Reply::Done,
         Err(failure) => Reply::Failed(failure),
+    }
+}
+
+/// Starts a helper, which answers the client when the program has ended.
+fn begin(plan: &Plan, container: &mut Container, exec: &Exec, client: &UnixStream) -> Result<(), Failure> {
+    let step = "executing another program";
+    let refused = |why: &str| Err(CallError::refused(FailureKind::Other, why)).during(step);
+    if container.started_at.is_none() {
+        return refused("the container has not been started");
+    }
+    if container.helpers.running.len() >= MOST_HELPERS {
+        return refused("too many programs run beside the container's own; try again later");
+    }
+    let helper = exec::begin(plan, container.init.as_fd(), exec, client)?;
+    container.helpers.running.push(helper);
+    Ok(())
+}
+
+impl Helpers {
+    /// Reaps the ones that ended, and what they left.
+    fn reap(&mut self, init_pid: i32) {
+        let orphans = &mut self.orphans;
+        self.running.retain(|helper| {
+            match reap(helper.as_fd(), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+                None => true,
+                Some(outcome) => {
+                    *orphans |= outcome != Outcome::Code(0);
+                    false
+                }
+            }
+        });
+        while self.orphans && self.reap_orphan(init_pid).is_some() {}
+    }
+
+    /// Any ended child but init, whose end is looked for elsewhere, and the helpers.
+    fn reap_orphan(&self, init_pid: i32) -> Option<()> {
+        let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let ended = sys::ended_child(peek.bits())?;
+        let is_helper = |helper: &OwnedFd| reap(helper.as_fd(), peek).is_some();
+        if ended == init_pid || self.running.iter().any(is_helper) {
+            return None;
+        }
+        let ended = rustix::process::Pid::from_raw(ended)?;
+        rustix::process::waitid(WaitId::Pid(ended), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+            .ok()?
+            .map(drop)
     }
 }

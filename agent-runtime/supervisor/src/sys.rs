@@ -166,6 +166,34 @@ pub(crate) fn clone_init(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Res
     Ok(Cloned::Parent { pid: i32::try_from(pid).map_err(|_| Errno::RANGE)?, descriptor })
 }
 
+/// Process id of any child that ended, as `options` (waitid(2)) say; none if there is none.
+pub(crate) fn ended_child(options: u32) -> Option<i32> {
+    // SAFETY: all-zero is a valid siginfo_t, which lives through the call.
+    unsafe {
+        let mut information: libc::siginfo_t = std::mem::zeroed();
+        let result = libc::waitid(libc::P_ALL, 0, &raw mut information, options.cast_signed());
+        let pid = information.si_pid();
+        (result == 0 && pid > 0).then_some(pid)
+    }
+}
+
+/// Closes every descriptor above standard error but these, whoever owns them. Only for a new process that uses no other
+/// one and never returns to code that would drop one.
+pub(crate) fn close_all_but(kept: [BorrowedFd<'_>; 2]) {
+    let mut kept = kept.map(|descriptor| descriptor.as_raw_fd().cast_unsigned());
+    kept.sort_unstable();
+    let mut from = 3_u32;
+    for kept in kept {
+        if from < kept {
+            // SAFETY: as the function says, nobody uses these any more.
+            unsafe { libc::syscall(libc::SYS_close_range, from, kept - 1, 0_u32) };
+        }
+        from = kept + 1;
+    }
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_close_range, from, u32::MAX, 0_u32) };
+}
+
 /// fork(2) for the reaper's child. Returns 0 in the child.
 pub(crate) fn fork() -> Result<i32> {
     // SAFETY: this program has one thread, so the child may go on like the parent.
@@ -174,6 +202,7 @@ pub(crate) fn fork() -> Result<i32> {
 }
 
 #[repr(C)]
+#[derive(Default)]
 struct MountAttribute {
     set: u64,
     clear: u64,
@@ -183,9 +212,17 @@ struct MountAttribute {
 
 /// mount_setattr(2): sets attributes on the mount that `mount` refers to, and the mounts below if `recursive`.
 pub(crate) fn set_mount_attributes(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) -> Result<()> {
+    mount_setattr(mount, recursive, &MountAttribute { set: attributes, ..MountAttribute::default() })
+}
+
+/// mount_setattr(2): how mounts propagate (`MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`).
+pub(crate) fn set_propagation(mount: BorrowedFd<'_>, propagation: u64, recursive: bool) -> Result<()> {
+    mount_setattr(mount, recursive, &MountAttribute { propagation, ..MountAttribute::default() })
+}
+
+fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attribute: &MountAttribute) -> Result<()> {
     const AT_RECURSIVE: i32 = 0x8000;
     let flags = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
-    let attribute = MountAttribute { set: attributes, clear: 0, propagation: 0, user_namespace: 0 };
     // SAFETY: `attribute` has the layout of struct mount_attr (32 bytes, linux/mount.h) and lives through the call.
     check(unsafe {
         libc::syscall(
@@ -193,7 +230,7 @@ pub(crate) fn set_mount_attributes(mount: BorrowedFd<'_>, attributes: u64, recur
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attribute,
+            std::ptr::from_ref(attribute),
             size_of::<MountAttribute>(),
         )
     })
@@ -323,6 +360,28 @@ pub(crate) fn exit_now(status: i32) -> ! {
 pub(crate) fn close_all_but_input() {
     // SAFETY: called only by process 1 of a container, which uses no descriptor from then on.
     unsafe { libc::syscall(libc::SYS_close_range, 1_u32, u32::MAX, 0_u32) };
+}
+
+/// Unlocks the slave of a terminal and opens it (ioctl_tty(2), TIOCSPTLCK and TIOCGPTPEER).
+pub(crate) fn unlocked_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let unlock = 0_i32;
+    // SAFETY: the request reads one int, which lives through the call.
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as _, &raw const unlock)
+    }))?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the request takes an integer.
+    let peer =
+        check(libc::c_long::from(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as _, flags) }))?;
+    let peer = i32::try_from(peer).map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(peer) })
+}
+
+/// Makes a terminal the controlling one of this session (ioctl_tty(2), TIOCSCTTY).
+pub(crate) fn control_by(terminal: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: the request takes an integer.
+    check(libc::c_long::from(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY as _, 0) })).map(drop)
 }
 
 /// unshare(2). Only for namespaces: this process shares nothing with a thread.

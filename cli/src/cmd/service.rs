@@ -3,9 +3,12 @@
 mod create;
 mod flags;
 mod inspect;
+mod lists;
 mod logs;
 mod ls;
 mod merge;
+mod pretty;
+mod rollback;
 mod scale;
 mod update;
 
@@ -26,7 +29,8 @@ pub(crate) enum Command {
         override_usage = "coracle service create [OPTIONS] IMAGE [ARGS...]",
         after_help = "Examples:
   coracle service create --name web --replicas 3 --mount type=bind,src=/data,dst=/data,ro web:1
-  coracle service create --mode global --network host agent:2 --verbose"
+  coracle service create --mode global --network host agent:2 --verbose
+  coracle service create --mode replicated-job --replicas 10 --max-concurrent 2 import:1"
     )]
     Create(Box<create::Args>),
     /// List services
@@ -55,8 +59,13 @@ pub(crate) enum Command {
     /// Change a service
     #[command(after_help = "Examples:
   coracle service update --image web:2 web
+  coracle service update --update-order start-first --update-failure-action rollback --image web:3 web
+  coracle service update --rollback web
   coracle service update --env-add LEVEL=debug --env-rm OLD --limit-memory 256m web")]
     Update(Box<update::Args>),
+    /// Put the specification before a service's last change in force again
+    #[command(after_help = "Example:\n  coracle service rollback web")]
+    Rollback(rollback::Args),
     /// Remove services and their tasks
     #[command(visible_alias = "remove", after_help = "Example:\n  coracle service rm web")]
     Rm {
@@ -86,6 +95,7 @@ pub(crate) async fn run(command: Command, connection: &ConnectionArgs) -> anyhow
         Command::Inspect(args) => inspect::run(&context, args).await,
         Command::Scale(args) => scale::run(&context, args).await,
         Command::Update(args) => update::run(&context, *args).await,
+        Command::Rollback(args) => rollback::run(&context, args).await,
         Command::Rm { services } => {
             each(&services, async |service| {
                 let request = v1::RemoveServiceRequest {

@@ -4,6 +4,7 @@ mod init;
 mod join;
 mod join_token;
 mod operator_cert;
+mod update;
 
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ pub(crate) enum Command {
     /// Show how machines join as workers or managers
     #[command(after_help = "Example:\n  coracle swarm join-token --rotate worker")]
     JoinToken(join_token::Args),
+    /// Change what the cluster allows
+    #[command(after_help = "Example:\n  coracle swarm update --allow-privileged=false")]
+    Update(update::Args),
     /// Make a certificate with which to use this cluster from elsewhere
     #[command(after_help = "Example:\n  coracle swarm operator-cert --name alice --validity 720h -o ./alice")]
     OperatorCert(operator_cert::Args),
@@ -60,6 +64,7 @@ pub(crate) async fn run(command: Command, connection: &ConnectionArgs) -> anyhow
             Ok(output::line("Node left the swarm.")?)
         }
         Command::JoinToken(args) => join_token::run(&Context::connect(connection).await?, &args).await,
+        Command::Update(args) => update::run(&Context::connect(connection).await?, args).await,
         Command::OperatorCert(args) => operator_cert::run(&Context::connect(connection).await?, args).await,
     }
 }

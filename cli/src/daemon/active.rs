@@ -95,6 +95,7 @@ async fn build_agent(
         let runtime = Arc::new(runtime.context("opening the container runtime")?);
         let config = AgentConfig {
             data_dir: args.data_dir.clone(),
+            run_dir: args.run_dir.clone(),
             identity,
             keyring: Arc::clone(node.keys()),
             images: Arc::clone(node.images()),

@@ -11,7 +11,7 @@ use super::DaemonArgs;
 /// The node's description, from the kernel and the command line.
 ///
 /// # Errors
-/// If an engine label cannot be read.
+/// If an engine label or a generic resource cannot be read.
 pub(super) fn describe(args: &DaemonArgs) -> anyhow::Result<NodeDescription> {
     Ok(NodeDescription {
         hostname: args.hostname.clone().unwrap_or_else(hostname),
@@ -19,6 +19,7 @@ pub(super) fn describe(args: &DaemonArgs) -> anyhow::Result<NodeDescription> {
         resources: resources(),
         engine_version: env!("CARGO_PKG_VERSION").to_owned(),
         labels: labels(&args.engine_labels)?,
+        generic: coracle_model::generic::parse(&args.generic_resources)?,
     })
 }
 

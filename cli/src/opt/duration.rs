@@ -36,6 +36,20 @@ pub(crate) fn parser(
     move |text| parse(field, text)
 }
 
+/// A duration, or none where the flag can say that there is to be none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Perhaps(pub Option<Duration>);
+
+/// A parser for clap of a duration or `none`.
+pub(crate) fn perhaps(
+    field: &'static str,
+) -> impl Fn(&str) -> Result<Perhaps, FlagError> + Clone + Send + Sync + 'static {
+    move |text| match text {
+        "none" => Ok(Perhaps(None)),
+        _ => parse(field, text).map(|duration| Perhaps(Some(duration))),
+    }
+}
+
 fn total(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut nanos = 0u64;

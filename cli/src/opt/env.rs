@@ -34,6 +34,32 @@ impl Variable {
     }
 }
 
+/// Reads variables from files: one in a line, `KEY=VALUE` or `KEY`; lines that are empty or begin with `#` say nothing.
+///
+/// # Errors
+/// Names the file, and the line where it has a wrong one.
+pub(crate) fn read_files(paths: &[std::path::PathBuf]) -> Result<Vec<Variable>, FlagError> {
+    let mut variables = Vec::new();
+    for path in paths {
+        let refuse = |problem: String| FlagError::new("env-file", path.display(), problem);
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| refuse(format!("cannot read the file: {error}")))?;
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let wrong = || refuse(format!("line {}: use KEY=VALUE, or KEY to pass on a variable", at + 1));
+            let variable = parse(line).map_err(|_| wrong())?;
+            if variable.key.contains(char::is_whitespace) {
+                return Err(wrong());
+            }
+            variables.push(variable);
+        }
+    }
+    Ok(variables)
+}
+
 /// Resolves all against the environment of this process.
 pub(crate) fn resolve_all(variables: &[Variable]) -> Vec<String> {
     variables.iter().filter_map(|variable| variable.resolve(|key| std::env::var(key).ok())).collect()
@@ -52,6 +78,19 @@ mod tests {
         assert_eq!(resolved("A=b=c"), Some("A=b=c".to_owned()));
         assert_eq!(resolved("HOME"), Some("HOME=/root".to_owned()));
         assert_eq!(resolved("NOPE"), None);
+    }
+
+    #[test]
+    fn files_have_a_variable_in_each_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("env");
+        std::fs::write(&path, "# comment\n\nA=1 2\n  B\n").unwrap();
+        let read = read_files(std::slice::from_ref(&path)).unwrap();
+        assert_eq!(read, [parse("A=1 2").unwrap(), parse("B").unwrap()]);
+        std::fs::write(&path, "A=1\nB C=2\n").unwrap();
+        let error = read_files(&[path]).unwrap_err().to_string();
+        assert!(error.starts_with("env-file: invalid value ") && error.contains("line 2: use KEY=VALUE"));
+        assert!(read_files(&["/nowhere/env".into()]).unwrap_err().to_string().contains("cannot read"));
     }
 
     #[test]

@@ -11,6 +11,10 @@ pub(crate) enum Mode {
     Replicated,
     /// One on each node.
     Global,
+    /// So many tasks that end with success.
+    ReplicatedJob,
+    /// One that ends with success on each node.
+    GlobalJob,
 }
 
 /// Reads the value of `--mode`.
@@ -21,7 +25,9 @@ pub(crate) fn mode(text: &str) -> Result<Mode, FlagError> {
     match text {
         "replicated" => Ok(Mode::Replicated),
         "global" => Ok(Mode::Global),
-        _ => Err(FlagError::new("mode", text, "use replicated or global")),
+        "replicated-job" => Ok(Mode::ReplicatedJob),
+        "global-job" => Ok(Mode::GlobalJob),
+        _ => Err(FlagError::new("mode", text, "use replicated, global, replicated-job or global-job")),
     }
 }
 
@@ -34,6 +40,17 @@ pub(crate) fn network(text: &str) -> Result<v1::NetworkMode, FlagError> {
         "none" => Ok(v1::NetworkMode::None),
         "host" => Ok(v1::NetworkMode::Host),
         _ => Err(FlagError::new("network", text, "use none or host; overlay networks are not there yet")),
+    }
+}
+
+/// A parser for clap of whether a kind of namespace is shared with the node.
+pub(crate) fn namespace(
+    field: &'static str,
+) -> impl Fn(&str) -> Result<v1::NamespaceMode, FlagError> + Clone + Send + Sync + 'static {
+    move |text| match text {
+        "private" => Ok(v1::NamespaceMode::Private),
+        "host" => Ok(v1::NamespaceMode::Host),
+        _ => Err(FlagError::new(field, text, "use private or host")),
     }
 }
 
@@ -58,8 +75,10 @@ mod tests {
         assert_eq!(mode("global"), Ok(Mode::Global));
         assert_eq!(network("host"), Ok(v1::NetworkMode::Host));
         assert_eq!(node_role("worker"), Ok(v1::NodeRole::Worker));
-        let error = mode("global-job").unwrap_err().to_string();
-        assert_eq!(error, "mode: invalid value \"global-job\": use replicated or global");
+        let error = mode("daemon").unwrap_err().to_string();
+        let expected = "mode: invalid value \"daemon\": use replicated, global, replicated-job or global-job";
+        assert_eq!(error, expected);
+        assert!(namespace("pid")("container:web").is_err());
         assert!(network("ingress").is_err() && node_role("operator").is_err());
     }
 }

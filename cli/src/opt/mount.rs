@@ -1,14 +1,18 @@
-//! Mounts: `type=bind,source=/data,target=/var/data,readonly` and `type=tmpfs,target=/tmp,tmpfs-size=64m`.
+//! Mounts: `type=bind,source=/data,target=/var/data,readonly`, `type=tmpfs,target=/tmp,tmpfs-size=64m`,
+//! `type=volume,source=data,target=/data` and `type=image,source=web:1,target=/web`.
 //!
 //! The fields are one record of CSV (RFC 4180), so that a path with a comma can be quoted.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use coracle_model::mount::TMPFS_MODE;
+use coracle_model::mount::{Propagation, Recursive, TMPFS_MODE};
+use coracle_model::volume::LOCAL_DRIVER;
 use coracle_proto::v1;
 use coracle_proto::v1::mount::Kind;
 
+use super::csv::{self, octal, once};
 use super::{FlagError, bytes};
 
 /// One mount as it was given.
@@ -21,8 +25,30 @@ struct Fields {
     source: Option<String>,
     target: Option<String>,
     read_only: Option<bool>,
+    tmpfs: Tmpfs,
+    bind: Bind,
+    volume: Volume,
+    image_subpath: Option<String>,
+}
+
+#[derive(Default, PartialEq)]
+struct Tmpfs {
     size: Option<u64>,
     mode: Option<u32>,
+}
+
+#[derive(Default, PartialEq)]
+struct Bind {
+    propagation: Option<Propagation>,
+    recursive: Option<Recursive>,
+    create_source: Option<bool>,
+}
+
+#[derive(Default, PartialEq)]
+struct Volume {
+    labels: HashMap<String, String>,
+    no_copy: Option<bool>,
+    subpath: Option<String>,
 }
 
 impl FromStr for MountFlag {
@@ -31,7 +57,7 @@ impl FromStr for MountFlag {
     fn from_str(text: &str) -> Result<Self, FlagError> {
         let refuse = |problem: String| FlagError::new("mount", text, problem);
         let mut fields = Fields::default();
-        for field in csv_fields(text).ok_or_else(|| refuse("a double quote is not closed".to_owned()))? {
+        for field in csv::fields(text).ok_or_else(|| refuse("a double quote is not closed".to_owned()))? {
             let (key, value) = match field.split_once('=') {
                 Some((key, value)) => (key, Some(value)),
                 None => (field.as_str(), None),
@@ -52,45 +78,82 @@ impl Fields {
             "readonly" | "ro" => once(&mut self.read_only, key, boolean(key, value)?),
             "tmpfs-size" => {
                 let size = bytes::parse("tmpfs-size", &needed()?).map_err(|error| error.to_string())?;
-                once(&mut self.size, key, size)
+                once(&mut self.tmpfs.size, key, size)
             }
-            "tmpfs-mode" => once(&mut self.mode, key, octal(&needed()?)?),
+            "tmpfs-mode" => once(&mut self.tmpfs.mode, key, octal(key, &needed()?)?),
+            "bind-propagation" => once(&mut self.bind.propagation, key, propagation(&needed()?)?),
+            "bind-recursive" => once(&mut self.bind.recursive, key, recursive(&needed()?)?),
+            "bind-create-src" => once(&mut self.bind.create_source, key, boolean(key, value)?),
+            "volume-label" => {
+                let label = needed()?;
+                let (name, text) = label.split_once('=').unwrap_or((&label, ""));
+                self.volume.labels.insert(name.to_owned(), text.to_owned());
+                Ok(())
+            }
+            "volume-nocopy" => once(&mut self.volume.no_copy, key, boolean(key, value)?),
+            "volume-subpath" => once(&mut self.volume.subpath, key, needed()?),
+            "volume-driver" if value == Some(LOCAL_DRIVER) => Ok(()),
+            "volume-driver" => Err(format!("the only volume driver is {LOCAL_DRIVER}; leave this out")),
+            "volume-opt" => Err("volumes of the local driver have no options; leave this out".to_owned()),
+            "consistency" => Err("it means nothing on Linux; leave this out".to_owned()),
+            "image-subpath" => once(&mut self.image_subpath, key, needed()?),
             _ => Err(format!(
-                "unknown field {key:?}; use type, source, target, readonly, tmpfs-size and tmpfs-mode"
+                "unknown field {key:?}; use type, source, target, readonly, bind-propagation, bind-recursive, \
+                 bind-create-src, tmpfs-size, tmpfs-mode, volume-label, volume-nocopy, volume-subpath and image-subpath"
             )),
         }
     }
 
     fn finish(self) -> Result<v1::Mount, String> {
+        self.check_kind()?;
         let target = self.target.ok_or("the target is missing; add target=PATH")?;
         let kind = match self.kind.as_deref() {
-            Some("bind") if self.size.is_some() || self.mode.is_some() => {
-                return Err("tmpfs-size and tmpfs-mode go with type=tmpfs only".to_owned());
-            }
             Some("bind") => Kind::Bind(v1::BindMount {
                 source: self.source.ok_or("the source is missing; add source=PATH, a path on the node")?,
+                propagation: v1::Propagation::from(self.bind.propagation.unwrap_or_default()).into(),
+                recursive: v1::Recursive::from(self.bind.recursive.unwrap_or_default()).into(),
+                create_source: self.bind.create_source.unwrap_or(false),
             }),
             Some("tmpfs") if self.source.is_some() => {
                 return Err("a tmpfs has no source; leave it out".to_owned());
             }
             Some("tmpfs") => Kind::Tmpfs(v1::TmpfsMount {
-                size: self.size.unwrap_or(0),
-                mode: self.mode.unwrap_or(TMPFS_MODE),
+                size: self.tmpfs.size.unwrap_or(0),
+                mode: self.tmpfs.mode.unwrap_or(TMPFS_MODE),
             }),
-            Some("volume") => return Err("volumes are not there yet; use type=bind or type=tmpfs".to_owned()),
-            Some(other) => return Err(format!("unknown type {other:?}; use type=bind or type=tmpfs")),
-            None => return Err("the type is missing; add type=bind or type=tmpfs".to_owned()),
+            None | Some("volume") => Kind::Volume(v1::VolumeMount {
+                name: self.source.unwrap_or_default(),
+                labels: self.volume.labels,
+                no_copy: self.volume.no_copy.unwrap_or(false),
+                subpath: self.volume.subpath.unwrap_or_default(),
+            }),
+            Some("image") => {
+                let reference = self.source.ok_or("the source is missing; add source=IMAGE")?;
+                Kind::Image(v1::ImageMount {
+                    image: Some(v1::PinnedImage { reference, digest: String::new() }),
+                    subpath: self.image_subpath.unwrap_or_default(),
+                })
+            }
+            Some(other) => return Err(format!("unknown type {other:?}; use bind, tmpfs, volume or image")),
         };
         Ok(v1::Mount { target, read_only: self.read_only.unwrap_or(false), kind: Some(kind) })
     }
-}
 
-fn once<T>(place: &mut Option<T>, key: &str, value: T) -> Result<(), String> {
-    if place.is_some() {
-        return Err(format!("{key} is given twice"));
+    /// Fields of another type are a mistake.
+    fn check_kind(&self) -> Result<(), String> {
+        let kind = self.kind.as_deref().unwrap_or("volume");
+        for (owner, fields, given) in [
+            ("bind", "bind-propagation, bind-recursive and bind-create-src go", self.bind != Bind::default()),
+            ("tmpfs", "tmpfs-size and tmpfs-mode go", self.tmpfs != Tmpfs::default()),
+            ("volume", "volume-label, volume-nocopy and volume-subpath go", self.volume != Volume::default()),
+            ("image", "image-subpath goes", self.image_subpath.is_some()),
+        ] {
+            if given && kind != owner {
+                return Err(format!("{fields} with type={owner} only"));
+            }
+        }
+        Ok(())
     }
-    *place = Some(value);
-    Ok(())
 }
 
 fn boolean(key: &str, value: Option<&str>) -> Result<bool, String> {
@@ -101,50 +164,63 @@ fn boolean(key: &str, value: Option<&str>) -> Result<bool, String> {
     }
 }
 
-fn octal(text: &str) -> Result<u32, String> {
-    let good = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
-    let mode = if good { u32::from_str_radix(text, 8).ok() } else { None };
-    mode.filter(|mode| *mode <= 0o7777)
-        .ok_or_else(|| format!("tmpfs-mode={text}: use octal permission bits, such as 1777"))
+fn propagation(text: &str) -> Result<Propagation, String> {
+    Propagation::ALL.into_iter().find(|known| known.as_str() == text).ok_or_else(|| {
+        format!("bind-propagation={text}: use rprivate, private, shared, rshared, slave or rslave")
+    })
 }
 
-/// The fields of one CSV record; nothing when a quote is not closed.
-fn csv_fields(text: &str) -> Option<Vec<String>> {
-    let mut fields = vec![String::new()];
-    let mut quoted = false;
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        let field = fields.last_mut()?;
-        match character {
-            '"' if quoted && characters.peek() == Some(&'"') => {
-                characters.next();
-                field.push('"');
-            }
-            '"' if quoted || field.is_empty() => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            other => field.push(other),
-        }
-    }
-    (!quoted).then_some(fields)
-}
-
-fn csv_field(text: &str) -> String {
-    if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+fn recursive(text: &str) -> Result<Recursive, String> {
+    let known = Recursive::ALL.into_iter().find(|known| known.as_str() == text);
+    known.ok_or_else(|| format!("bind-recursive={text}: use enabled, disabled, writable or readonly"))
 }
 
 impl fmt::Display for MountFlag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let target = csv_field(&format!("target={}", self.0.target));
+        let mut fields = Vec::new();
         match &self.0.kind {
             Some(Kind::Bind(bind)) => {
-                write!(f, "type=bind,{},{target}", csv_field(&format!("source={}", bind.source)))?
+                fields.extend(["type=bind".to_owned(), format!("source={}", bind.source)]);
+                let propagation = Propagation::from(bind.propagation());
+                if propagation != Propagation::default() {
+                    fields.push(format!("bind-propagation={}", propagation.as_str()));
+                }
+                let recursive = Recursive::from(bind.recursive());
+                if recursive != Recursive::default() {
+                    fields.push(format!("bind-recursive={}", recursive.as_str()));
+                }
+                fields.extend(bind.create_source.then(|| "bind-create-src".to_owned()));
             }
             Some(Kind::Tmpfs(tmpfs)) => {
-                write!(f, "type=tmpfs,{target},tmpfs-size={},tmpfs-mode={:o}", tmpfs.size, tmpfs.mode)?;
+                fields.push("type=tmpfs".to_owned());
+                fields.push(format!("tmpfs-size={}", tmpfs.size));
+                fields.push(format!("tmpfs-mode={:o}", tmpfs.mode));
             }
-            None => f.write_str(&target)?,
+            Some(Kind::Volume(volume)) => {
+                fields.push("type=volume".to_owned());
+                fields.extend((!volume.name.is_empty()).then(|| format!("source={}", volume.name)));
+                let mut labels: Vec<_> = volume.labels.iter().collect();
+                labels.sort();
+                fields.extend(labels.iter().map(|(key, value)| format!("volume-label={key}={value}")));
+                fields.extend(volume.no_copy.then(|| "volume-nocopy".to_owned()));
+                fields.extend(
+                    (!volume.subpath.is_empty()).then(|| format!("volume-subpath={}", volume.subpath)),
+                );
+            }
+            Some(Kind::Image(image)) => {
+                let reference = image.image.as_ref().map_or("", |image| &image.reference);
+                fields.extend(["type=image".to_owned(), format!("source={reference}")]);
+                fields
+                    .extend((!image.subpath.is_empty()).then(|| format!("image-subpath={}", image.subpath)));
+            }
+            None => {}
         }
-        if self.0.read_only { f.write_str(",readonly") } else { Ok(()) }
+        // The target second, where people look for it.
+        let at = fields.len().min(if matches!(self.0.kind, Some(Kind::Tmpfs(_))) { 1 } else { 2 });
+        fields.insert(at, format!("target={}", self.0.target));
+        fields.extend(self.0.read_only.then(|| "readonly".to_owned()));
+        let fields: Vec<String> = fields.iter().map(|field| csv::field(field)).collect();
+        f.write_str(&fields.join(","))
     }
 }
 
@@ -154,7 +230,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn bind(source: &str, target: &str, read_only: bool) -> MountFlag {
-        let kind = Some(Kind::Bind(v1::BindMount { source: source.to_owned() }));
+        let kind = Some(Kind::Bind(v1::BindMount { source: source.to_owned(), ..Default::default() }));
         MountFlag(v1::Mount { target: target.to_owned(), read_only, kind })
     }
 
@@ -178,13 +254,31 @@ mod tests {
     }
 
     #[test]
+    fn every_type_reads_back() {
+        for text in [
+            "type=bind,source=/a,target=/b,bind-propagation=rslave,bind-recursive=readonly,bind-create-src,readonly",
+            "type=volume,target=/b",
+            "type=volume,source=data,target=/b,volume-label=a=1,volume-label=b=,volume-nocopy,volume-subpath=x/y",
+            "type=image,source=web:1,target=/b,image-subpath=srv",
+        ] {
+            let mount: MountFlag = text.parse().unwrap();
+            assert_eq!(mount.to_string(), text);
+        }
+        let short: MountFlag = "source=data,target=/b".parse().unwrap();
+        assert_eq!(short.to_string(), "type=volume,source=data,target=/b");
+    }
+
+    #[test]
     fn refusals_say_what_would_be_right() {
         for (text, part) in [
             ("", "unknown field \"\""),
-            ("target=/b", "the type is missing"),
             ("type=bind,target=/b", "the source is missing"),
             ("type=bind,source=/a", "the target is missing"),
-            ("type=volume,source=v,target=/b", "volumes are not there yet"),
+            ("type=volume,source=v,target=/b,volume-driver=nfs", "the only volume driver is local"),
+            ("source=v,target=/b,bind-propagation=shared", "go with type=bind only"),
+            ("type=bind,source=/a,target=/b,bind-propagation=some", "use rprivate, private"),
+            ("type=image,target=/b", "add source=IMAGE"),
+            ("type=bind,source=/a,target=/b,consistency=cached", "it means nothing on Linux"),
             ("type=npipe,target=/b", "unknown type \"npipe\""),
             ("type=tmpfs,target=/b,source=/a", "a tmpfs has no source"),
             ("type=bind,source=/a,target=/b,tmpfs-size=1m", "go with type=tmpfs only"),

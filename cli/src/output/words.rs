@@ -1,5 +1,8 @@
 //! Words for what messages carry as numbers. Numbers of a newer version are shown as they are.
 
+use coracle_model::job::Concurrency;
+use coracle_model::rollout::{FailureAction, Order, UpdateState};
+use coracle_model::security::NamespaceMode;
 use coracle_model::task::{DesiredState, TaskState};
 use coracle_proto::v1;
 
@@ -66,9 +69,47 @@ pub(crate) fn network(number: i32) -> &'static str {
 /// Where the replacement of tasks stands.
 pub(crate) fn update_state(number: i32) -> &'static str {
     match v1::UpdateState::try_from(number) {
-        Ok(v1::UpdateState::Updating) => "updating",
-        Ok(v1::UpdateState::Completed) => "completed",
         Ok(v1::UpdateState::Unspecified) => "",
+        Ok(state) => UpdateState::try_from(state).map_or("unknown", UpdateState::as_str),
+        Err(_) => "unknown",
+    }
+}
+
+/// What an update does when too many new tasks fail.
+pub(crate) fn failure_action(number: i32) -> &'static str {
+    v1::FailureAction::try_from(number).map_or("unknown", |action| FailureAction::from(action).as_str())
+}
+
+/// Which task of a slot goes first.
+pub(crate) fn update_order(number: i32) -> &'static str {
+    v1::UpdateOrder::try_from(number).map_or("unknown", |order| Order::from(order).as_str())
+}
+
+/// What happens when a run is due and the one before has not ended.
+pub(crate) fn concurrency(number: i32) -> &'static str {
+    v1::JobConcurrency::try_from(number).map_or("unknown", |rule| Concurrency::from(rule).as_str())
+}
+
+/// Whether a kind of namespace is shared with the node.
+pub(crate) fn namespace(number: i32) -> &'static str {
+    v1::NamespaceMode::try_from(number).map_or("unknown", |mode| NamespaceMode::from(mode).as_str())
+}
+
+/// How nodes that are otherwise equal are chosen.
+pub(crate) fn strategy(number: i32) -> &'static str {
+    match v1::PlacementStrategy::try_from(number) {
+        Ok(v1::PlacementStrategy::Spread) => "spread",
+        Ok(v1::PlacementStrategy::Binpack) => "binpack",
+        Err(_) => "unknown",
+    }
+}
+
+/// A protocol with ports.
+pub(crate) fn protocol(number: i32) -> &'static str {
+    match v1::PortProtocol::try_from(number) {
+        Ok(v1::PortProtocol::Tcp) => "tcp",
+        Ok(v1::PortProtocol::Udp) => "udp",
+        Ok(v1::PortProtocol::Sctp) => "sctp",
         Err(_) => "unknown",
     }
 }
@@ -78,8 +119,25 @@ pub(crate) const fn mode(mode: Option<&v1::service_spec::Mode>) -> &'static str 
     match mode {
         Some(v1::service_spec::Mode::Replicated(_)) => "replicated",
         Some(v1::service_spec::Mode::Global(_)) => "global",
+        Some(v1::service_spec::Mode::ReplicatedJob(_)) => "replicated-job",
+        Some(v1::service_spec::Mode::GlobalJob(_)) => "global-job",
         None => "unknown",
     }
+}
+
+/// Whether its tasks are to end.
+pub(crate) fn is_job(spec: Option<&v1::ServiceSpec>) -> bool {
+    use v1::service_spec::Mode;
+    matches!(spec.and_then(|spec| spec.mode.as_ref()), Some(Mode::ReplicatedJob(_) | Mode::GlobalJob(_)))
+}
+
+/// `3/5`, and for a job also how many of how many completed.
+pub(crate) fn replicas(spec: &v1::ServiceSpec, counts: v1::ServiceCounts) -> String {
+    let running = format!("{}/{}", counts.running, counts.desired);
+    if is_job(Some(spec)) {
+        return format!("{running} ({}/{} completed)", counts.completed, counts.total);
+    }
+    running
 }
 
 /// The place of a task in its service: a number, or the node of a global one.

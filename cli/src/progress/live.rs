@@ -69,8 +69,12 @@ impl Live {
 impl Renderer for Live {
     fn show(&mut self, progress: &v1::ServiceProgress) {
         let counts = progress.counts.unwrap_or_default();
-        self.overall.set_length(counts.desired.max(1));
-        self.overall.set_position(counts.running.min(progress.up_to_date).min(counts.desired));
+        let (length, position) = match counts.total {
+            0 => (counts.desired, counts.running.min(progress.up_to_date).min(counts.desired)),
+            total => (total, counts.completed),
+        };
+        self.overall.set_length(length.max(1));
+        self.overall.set_position(position);
         self.overall.set_message(summary::line(progress));
         self.show_slots(progress);
         let reasons = cut(&printable(&progress.waiting.join("; ")), WIDTH);

@@ -6,12 +6,21 @@ use coracle_proto::v1;
 /// `2/3 tasks running`, and during an update how many are of the present specification.
 pub(crate) fn line(progress: &v1::ServiceProgress) -> String {
     let counts = progress.counts.unwrap_or_default();
+    if progress.service.as_ref().is_some_and(|service| service.job.is_some()) {
+        return format!("{} running, {}/{} completed", counts.running, counts.completed, counts.total);
+    }
     let tasks = if counts.desired == 1 { "task" } else { "tasks" };
-    let running = format!("{}/{} {tasks} running", counts.running, counts.desired);
+    let back = if is_going_back(progress) { "rolling back: " } else { "" };
+    let running = format!("{back}{}/{} {tasks} running", counts.running, counts.desired);
     if progress.up_to_date < counts.desired && counts.running >= counts.desired {
         return format!("{running}, {}/{} up to date", progress.up_to_date, counts.desired);
     }
     running
+}
+
+fn is_going_back(progress: &v1::ServiceProgress) -> bool {
+    let update = progress.service.as_ref().and_then(|service| service.update.as_ref());
+    update.is_some_and(|update| update.state == i32::from(v1::UpdateState::RollbackStarted))
 }
 
 /// The same with what it waits for and what went wrong.
@@ -39,13 +48,19 @@ mod tests {
     #[test]
     fn the_line_counts_tasks() {
         let progress = |running, desired, up_to_date| v1::ServiceProgress {
-            counts: Some(v1::ServiceCounts { running, desired }),
+            counts: Some(v1::ServiceCounts { running, desired, ..Default::default() }),
             up_to_date,
             ..Default::default()
         };
         assert_eq!(line(&progress(1, 3, 3)), "1/3 tasks running");
         assert_eq!(line(&progress(1, 1, 1)), "1/1 task running");
         assert_eq!(line(&progress(3, 3, 1)), "3/3 tasks running, 1/3 up to date");
+        let job = v1::ServiceProgress {
+            service: Some(v1::Service { job: Some(Default::default()), ..Default::default() }),
+            counts: Some(v1::ServiceCounts { running: 2, desired: 2, completed: 3, total: 6 }),
+            ..Default::default()
+        };
+        assert_eq!(line(&job), "2 running, 3/6 completed");
     }
 
     #[test]
@@ -53,7 +68,7 @@ mod tests {
         let slot =
             |state, error: &str| v1::SlotProgress { state, error: error.to_owned(), ..Default::default() };
         let progress = v1::ServiceProgress {
-            counts: Some(v1::ServiceCounts { running: 0, desired: 2 }),
+            counts: Some(v1::ServiceCounts { running: 0, desired: 2, ..Default::default() }),
             slots: vec![slot(64, "exit status 1"), slot(64, "exit status 1"), slot(512, "old")],
             waiting: vec!["2 nodes: not enough memory".to_owned()],
             ..Default::default()

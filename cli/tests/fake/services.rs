@@ -9,7 +9,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use super::Manager;
-use super::state::{BUSY, NEW, STUCK, WEB, ago, node_id, number_slot};
+use super::state::{BUSY, IMPORT, NEW, STUCK, WEB, ago, node_id, number_slot};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -25,10 +25,35 @@ impl Manager {
 
 fn counts(id: &str) -> v1::ServiceCounts {
     match id {
-        STUCK => v1::ServiceCounts { running: 1, desired: 2 },
-        BUSY => v1::ServiceCounts { running: 2, desired: 2 },
-        _ => v1::ServiceCounts { running: 3, desired: 3 },
+        STUCK => v1::ServiceCounts { running: 1, desired: 2, ..Default::default() },
+        BUSY => v1::ServiceCounts { running: 2, desired: 2, ..Default::default() },
+        IMPORT => v1::ServiceCounts { running: 2, desired: 2, completed: 3, total: 6 },
+        _ => v1::ServiceCounts { running: 3, desired: 3, ..Default::default() },
     }
+}
+
+/// How the watch of a service ends that is named for it.
+fn endings(service: &v1::Service) -> Option<v1::ServiceProgress> {
+    let name = &service.spec.as_ref()?.name;
+    let (state, converged, message) = match name.as_str() {
+        "pauses" => (v1::UpdateState::Paused, false, "2 of 3 new tasks failed: exit status 1"),
+        "stays-back" => (v1::UpdateState::RollbackPaused, false, "the former tasks fail, too"),
+        "goes-back" => (v1::UpdateState::RollbackCompleted, true, "2 of 3 new tasks failed: exit status 1"),
+        "import" => (v1::UpdateState::Unspecified, true, ""),
+        _ => return None,
+    };
+    let job = name == "import";
+    let update =
+        v1::UpdateProgress { state: state.into(), message: message.to_owned(), ..Default::default() };
+    let status = v1::JobStatus { run: 1, ended_at: Some(9), ..Default::default() };
+    let service =
+        v1::Service { update: (!job).then_some(update), job: job.then_some(status), ..service.clone() };
+    let counts = match job {
+        true => v1::ServiceCounts { completed: 4, total: 6, ..Default::default() },
+        false => v1::ServiceCounts { running: 3, desired: 3, ..Default::default() },
+    };
+    let (service, counts) = (Some(service), Some(counts));
+    Some(v1::ServiceProgress { service, counts, converged, up_to_date: 3, ..Default::default() })
 }
 
 #[tonic::async_trait]
@@ -53,8 +78,12 @@ impl v1::services_server::Services for Manager {
         if spec.name.is_empty() {
             warnings.push("the service got the name calm_otter".to_owned());
         }
-        let service = v1::Service { id: NEW.to_owned(), version: 20, spec: Some(spec), ..Default::default() };
-        self.0.services.lock().unwrap().push(service.clone());
+        let mut services = self.0.services.lock().unwrap();
+        let made = services.iter().filter(|service| service.id.starts_with('9')).count();
+        let id = NEW.replacen('a', &made.to_string(), usize::from(made > 0));
+        let service = v1::Service { id, version: 20, spec: Some(spec), ..Default::default() };
+        services.push(service.clone());
+        drop(services);
         Ok(Response::new(v1::CreateServiceResponse { service: Some(service), warnings, version: 20 }))
     }
 
@@ -68,12 +97,37 @@ impl v1::services_server::Services for Manager {
         if service.id == BUSY || service.version != request.version {
             return Err(ApiError::new(Reason::Stale, "update out of sequence").into());
         }
-        let updated = v1::Service { version: service.version + 1, spec: request.spec, ..service };
+        let previous_spec = service.spec.clone();
+        let updated =
+            v1::Service { version: service.version + 1, spec: request.spec, previous_spec, ..service };
         let mut services = self.0.services.lock().unwrap();
         services.retain(|service| service.id != updated.id);
         services.push(updated.clone());
         let version = updated.version;
         Ok(Response::new(v1::UpdateServiceResponse { service: Some(updated), warnings: Vec::new(), version }))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackServiceRequest>,
+    ) -> Result<Response<v1::RollbackServiceResponse>, Status> {
+        self.admit()?;
+        let request = request.into_inner();
+        let service = self.service(&request.service)?;
+        if service.version != request.version {
+            return Err(ApiError::new(Reason::Stale, "update out of sequence").into());
+        }
+        let Some(previous) = service.previous_spec.clone() else {
+            let message = "service web: it has no previous specification to go back to";
+            return Err(ApiError::new(Reason::Forbidden, message).into());
+        };
+        let version = service.version + 1;
+        let back =
+            v1::Service { version, previous_spec: service.spec.clone(), spec: Some(previous), ..service };
+        let mut services = self.0.services.lock().unwrap();
+        services.retain(|service| service.id != back.id);
+        services.push(back.clone());
+        Ok(Response::new(v1::RollbackServiceResponse { service: Some(back), version }))
     }
 
     async fn remove(
@@ -118,9 +172,12 @@ impl v1::services_server::Services for Manager {
         let service = self.service(&request.into_inner().service)?;
         let opened = self.0.watches.fetch_add(1, Ordering::SeqCst);
         let stuck = service.id == STUCK;
+        if let Some(end) = endings(&service) {
+            return Ok(Response::new(Box::pin(tokio_stream::once(Ok(end)).chain(tokio_stream::pending()))));
+        }
         let progress = |running, converged| v1::ServiceProgress {
             service: Some(service.clone()),
-            counts: Some(v1::ServiceCounts { running, desired: counts(&service.id).desired }),
+            counts: Some(v1::ServiceCounts { running, ..counts(&service.id) }),
             up_to_date: running,
             converged,
             slots: vec![v1::SlotProgress {
@@ -212,6 +269,7 @@ fn tasks() -> Vec<v1::TaskListItem> {
             desired,
             start_after: None,
             status: Some(status),
+            ..Default::default()
         }),
         service_name: "web".to_owned(),
         node_hostname: node.map(|node| format!("worker-{node}")).unwrap_or_default(),

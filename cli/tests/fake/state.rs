@@ -30,6 +30,7 @@ pub(crate) struct State {
 pub(crate) const WEB: &str = "1webaaaaaaaaaaaaaaaaaaaaa";
 pub(crate) const STUCK: &str = "2stuckaaaaaaaaaaaaaaaaaaa";
 pub(crate) const BUSY: &str = "3busyaaaaaaaaaaaaaaaaaaaa";
+pub(crate) const IMPORT: &str = "4importaaaaaaaaaaaaaaaaaa";
 pub(crate) const NEW: &str = "9newaaaaaaaaaaaaaaaaaaaaa";
 const SECOND: u64 = 1_000_000_000;
 
@@ -52,6 +53,7 @@ impl State {
             service(WEB, "web", replicated(3)),
             service(STUCK, "stuck", replicated(2)),
             service(BUSY, "busy", v1::service_spec::Mode::Global(v1::Global {})),
+            job(),
         ];
         Self {
             behaviour,
@@ -81,6 +83,22 @@ fn replicated(replicas: u64) -> v1::service_spec::Mode {
     v1::service_spec::Mode::Replicated(v1::Replicated { replicas })
 }
 
+fn job() -> v1::Service {
+    let mode = v1::service_spec::Mode::ReplicatedJob(v1::ReplicatedJob { completions: 6, concurrent: 2 });
+    let mut job = service(IMPORT, "import", mode);
+    if let Some(spec) = &mut job.spec {
+        spec.update = None;
+        let schedule = v1::JobSchedule {
+            cron: "30 2 * * *".to_owned(),
+            timezone: "Europe/Berlin".to_owned(),
+            ..Default::default()
+        };
+        spec.job = Some(v1::JobConfig { schedule: Some(schedule), ..Default::default() });
+    }
+    let status = v1::JobStatus { run: 4, started_at: 1_700_000_000 * SECOND, ..Default::default() };
+    v1::Service { job: Some(status), ..job }
+}
+
 fn service(id: &str, name: &str, mode: v1::service_spec::Mode) -> v1::Service {
     let container = v1::ContainerSpec {
         image: Some(v1::PinnedImage {
@@ -91,18 +109,22 @@ fn service(id: &str, name: &str, mode: v1::service_spec::Mode) -> v1::Service {
         mounts: vec![v1::Mount {
             target: "/data".to_owned(),
             read_only: true,
-            kind: Some(v1::mount::Kind::Bind(v1::BindMount { source: "/srv".to_owned() })),
+            kind: Some(v1::mount::Kind::Bind(v1::BindMount {
+                source: "/srv".to_owned(),
+                ..Default::default()
+            })),
         }],
         stop_grace: Some(10 * SECOND),
         ..Default::default()
     };
     let task = v1::TaskSpec {
         container: Some(container),
-        limits: Some(v1::Limits { nano_cpus: 500_000_000, memory_bytes: 64 << 20, pids: 0 }),
+        limits: Some(v1::Limits { nano_cpus: 500_000_000, memory_bytes: 64 << 20, ..Default::default() }),
         restart: Some(v1::RestartPolicy { delay: Some(5 * SECOND), ..Default::default() }),
         placement: Some(v1::Placement {
             constraints: vec!["node.role==worker".to_owned()],
             max_replicas_per_node: if name == "stuck" { 1 } else { 0 },
+            ..Default::default()
         }),
         ..Default::default()
     };
@@ -117,9 +139,11 @@ fn service(id: &str, name: &str, mode: v1::service_spec::Mode) -> v1::Service {
             labels: [("team".to_owned(), name.to_owned())].into(),
             mode: Some(mode),
             task: Some(task),
-            update: Some(v1::UpdateConfig { parallelism: 1 }),
+            update: Some(v1::UpdateConfig { parallelism: 1, ..Default::default() }),
+            ..Default::default()
         }),
         previous_spec: None,
         update: None,
+        job: None,
     }
 }

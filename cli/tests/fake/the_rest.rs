@@ -29,7 +29,7 @@ fn node(number: u32, leader: bool, down: bool) -> v1::NodeListItem {
                 platform: Some(v1::Platform { os: "linux".to_owned(), architecture: "amd64".to_owned() }),
                 resources: Some(v1::Resources { nano_cpus: 2_000_000_000, memory_bytes: 4 << 30 }),
                 engine_version: "0.1.0".to_owned(),
-                labels: Default::default(),
+                ..Default::default()
             }),
             status: Some(v1::NodeStatus {
                 state: if down { v1::NodeState::Down } else { v1::NodeState::Ready }.into(),
@@ -139,6 +139,16 @@ impl v1::swarm_server::Swarm for Manager {
     ) -> Result<Response<v1::GetClusterResponse>, Status> {
         self.admit()?;
         Ok(Response::new(v1::GetClusterResponse::default()))
+    }
+
+    async fn update_cluster(
+        &self,
+        request: Request<v1::UpdateClusterRequest>,
+    ) -> Result<Response<v1::UpdateClusterResponse>, Status> {
+        self.admit()?;
+        let allow_privileged = request.into_inner().allow_privileged.unwrap_or_default();
+        let spec = Some(v1::ClusterSpec { allow_privileged, ..Default::default() });
+        Ok(Response::new(v1::UpdateClusterResponse { spec, version: 20 }))
     }
 
     async fn list_loops(

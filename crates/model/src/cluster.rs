@@ -45,6 +45,8 @@ pub struct ClusterSpec {
     pub node_grace: Duration,
     /// Life of node certificates.
     pub certificate_validity: Duration,
+    /// Services may ask for privileged containers.
+    pub allow_privileged: bool,
 }
 
 impl Default for ClusterSpec {
@@ -54,6 +56,7 @@ impl Default for ClusterSpec {
             heartbeat_period: Duration::from_millis(1500),
             node_grace: Duration::from_secs(3),
             certificate_validity: Duration::from_secs(30 * 24 * 3600),
+            allow_privileged: false,
         }
     }
 }

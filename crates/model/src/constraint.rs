@@ -53,6 +53,16 @@ impl Constraint {
         self.matches(node) == self.equal
     }
 
+    /// The label that a node must have, where this asks for one.
+    #[must_use]
+    pub fn wanted_label(&self) -> Option<WantedLabel<'_>> {
+        match &self.key {
+            Key::NodeLabel(key) if self.equal => Some(WantedLabel { key, engine: false }),
+            Key::EngineLabel(key) if self.equal => Some(WantedLabel { key, engine: true }),
+            _ => None,
+        }
+    }
+
     fn matches(&self, node: &Node) -> bool {
         let same = |actual: &str| actual.eq_ignore_ascii_case(&self.value);
         match &self.key {
@@ -69,6 +79,28 @@ impl Constraint {
             Key::NodeLabel(key) => same(node.spec.labels.get(key).map_or("", String::as_str)),
             Key::EngineLabel(key) => same(node.description.labels.get(key).map_or("", String::as_str)),
         }
+    }
+}
+
+/// A label that a constraint asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WantedLabel<'a> {
+    key: &'a str,
+    engine: bool,
+}
+
+impl WantedLabel<'_> {
+    /// Its key.
+    #[must_use]
+    pub const fn name(&self) -> &str {
+        self.key
+    }
+
+    /// Whether the node has it, with whichever value.
+    #[must_use]
+    pub fn is_on(&self, node: &Node) -> bool {
+        let labels = if self.engine { &node.description.labels } else { &node.spec.labels };
+        labels.contains_key(self.key)
     }
 }
 

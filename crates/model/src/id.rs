@@ -94,6 +94,8 @@ ids! {
     ServiceId = "service";
     /// One task: one attempt at one container.
     TaskId = "task";
+    /// One secret or config.
+    FileId = "secret or config";
     /// One connection of an agent to a manager.
     SessionId = "session";
     /// A client's mark on a write, so that a retry is recognised.

@@ -13,16 +13,25 @@ pub mod digest;
 pub mod image_ref;
 
 pub mod constraint;
+pub mod cron;
+pub mod generic;
+pub mod health;
+pub mod job;
 pub mod mount;
 pub mod name;
+pub mod placement;
 pub mod resources;
 pub mod restart;
+pub mod rollout;
+pub mod security;
 
 pub mod cluster;
 pub mod image;
 pub mod node;
+pub mod secret;
 pub mod service;
 pub mod task;
+pub mod volume;
 
 pub mod checksum;
 pub mod validate;

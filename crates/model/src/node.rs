@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::id::NodeId;
-use crate::resources::Resources;
+use crate::resources::{GenericResource, Resources};
 use crate::role::Role;
 use crate::time::Timestamp;
 use crate::version::Version;
@@ -97,6 +97,8 @@ pub struct NodeDescription {
     pub platform: Platform,
     /// What tasks may reserve.
     pub resources: Resources,
+    /// What else they may, by kind.
+    pub generic: BTreeMap<String, GenericResource>,
     /// Version of its `coracle`.
     pub engine_version: String,
     /// Labels set on the node itself.

@@ -65,7 +65,7 @@ impl Resources {
 }
 
 /// What a container may use at most; zero means no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Limits {
     /// Processor time.
     pub cpu: NanoCpus,
@@ -73,4 +73,42 @@ pub struct Limits {
     pub memory: MemoryBytes,
     /// Processes and threads.
     pub pids: u64,
+    /// Swap in addition to the memory.
+    pub swap: Swap,
+    /// How readily memory is swapped out, 0 to 100; none is the node's setting. cgroup v1 only: cgroup v2 has no such control.
+    pub swappiness: Option<u32>,
+    /// Processors that it may run on, as `0-2,7`; empty is all.
+    pub cpuset: String,
+}
+
+/// Swap in addition to a memory limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Swap {
+    /// As much as the memory limit, Docker's rule.
+    #[default]
+    Default,
+    /// So much at most.
+    Bytes(u64),
+    /// As much as there is.
+    Unlimited,
+}
+
+/// What a node has of something that is not processor time or memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum GenericResource {
+    /// So many of a kind that are not told apart.
+    Count(u64),
+    /// These, by name.
+    Named(std::collections::BTreeSet<String>),
+}
+
+impl GenericResource {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Count(count) => *count,
+            Self::Named(names) => names.len() as u64,
+        }
+    }
 }

@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::constraint::Constraint;
 use crate::digest::Digest;
+use crate::health::HealthConfig;
 use crate::id::ServiceId;
+use crate::job::{JobConfig, JobStatus};
 use crate::mount::Mount;
 use crate::name::ServiceName;
 use crate::resources::{Limits, Resources};
 use crate::restart::RestartPolicy;
+use crate::secret::FileReference;
+use crate::security::{Device, NamespaceMode, Privileges};
 use crate::time::Timestamp;
 use crate::version::Version;
+
+pub use crate::placement::Placement;
+pub use crate::rollout::{UpdateConfig, UpdateProgress, UpdateState};
 
 /// Time between the stop signal and the kill unless a service says otherwise.
 pub const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
@@ -35,6 +41,8 @@ pub struct Service {
     pub previous_spec: Option<Box<ServiceSpec>>,
     /// Progress of the replacement of tasks; a new leader continues from here.
     pub update: Option<UpdateProgress>,
+    /// Where a job stands; none for services that are to go on.
+    pub job: Option<JobStatus>,
 }
 
 /// What is wanted of a service.
@@ -48,8 +56,16 @@ pub struct ServiceSpec {
     pub mode: ServiceMode,
     /// What each task is.
     pub task: TaskSpec,
-    /// How tasks are replaced when `task` changes. The first slice knows one way; its place is here.
+    /// How tasks are replaced when `task` changes. Jobs have no use for it.
     pub update: UpdateConfig,
+    /// How they are replaced when the former specification is put in force again.
+    pub rollback: UpdateConfig,
+    /// What a job needs besides its mode.
+    pub job: JobConfig,
+    /// Tasks are moved by themselves when nodes join or return.
+    pub rebalance: bool,
+    /// How long a node may be down before this service's tasks on it are replaced; none is the cluster's grace alone.
+    pub node_down_delay: Option<Duration>,
 }
 
 /// How many tasks, and where.
@@ -62,6 +78,15 @@ pub enum ServiceMode {
     },
     /// One task on every node that admits it.
     Global,
+    /// So many tasks that end with success, some at a time.
+    ReplicatedJob {
+        /// Tasks that have to succeed.
+        completions: u64,
+        /// Tasks at a time; zero is all.
+        concurrent: u64,
+    },
+    /// One task that ends with success on every node that admits it.
+    GlobalJob,
 }
 
 impl ServiceMode {
@@ -71,43 +96,22 @@ impl ServiceMode {
         match self {
             Self::Replicated { .. } => "replicated",
             Self::Global => "global",
+            Self::ReplicatedJob { .. } => "replicated-job",
+            Self::GlobalJob => "global-job",
         }
     }
-}
 
-/// How tasks are replaced when their specification changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UpdateConfig {
-    /// Slots replaced at a time; zero is all.
-    pub parallelism: u64,
-}
-
-impl Default for UpdateConfig {
-    fn default() -> Self {
-        Self { parallelism: 1 }
+    /// Whether its tasks are to end.
+    #[must_use]
+    pub const fn is_job(self) -> bool {
+        matches!(self, Self::ReplicatedJob { .. } | Self::GlobalJob)
     }
-}
 
-/// Where the replacement of tasks stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpdateProgress {
-    /// Its state.
-    pub state: UpdateState,
-    /// When it began.
-    pub started_at: Timestamp,
-    /// When it ended.
-    pub completed_at: Option<Timestamp>,
-    /// For the operator.
-    pub message: String,
-}
-
-/// Where the replacement of tasks stands. Pause and rollback states join these when rollout control does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum UpdateState {
-    /// Some tasks are of an older specification.
-    Updating,
-    /// All tasks are of the present one.
-    Completed,
+    /// Whether its slots are nodes.
+    #[must_use]
+    pub const fn is_per_node(self) -> bool {
+        matches!(self, Self::Global | Self::GlobalJob)
+    }
 }
 
 /// What each task is: immutable once a task refers to it.
@@ -117,6 +121,8 @@ pub struct TaskSpec {
     pub container: ContainerSpec,
     /// What it sets aside on its node.
     pub reservations: Resources,
+    /// How many of its node's other things (graphics cards, licences) it sets aside, by kind.
+    pub generic: BTreeMap<String, u64>,
     /// What it may use at most.
     pub limits: Limits,
     /// When it is replaced.
@@ -127,15 +133,6 @@ pub struct TaskSpec {
     pub network: NetworkMode,
     /// Raised by `service update --force`, so that every task is replaced.
     pub force_update: u64,
-}
-
-/// Where tasks may run.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Placement {
-    /// All must hold.
-    pub constraints: Vec<Constraint>,
-    /// Tasks of the service on one node at most; zero is no limit.
-    pub max_replicas_per_node: u64,
 }
 
 /// How a container reaches the network. Overlay networks join these later.
@@ -168,11 +165,13 @@ pub struct PinnedImage {
     pub digest: Digest,
 }
 
-/// What runs in a task.
+/// What runs in a task. Templates (`{{.Task.Slot}}`) are possible in `hostname`, values of `env`, and mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerSpec {
     /// The image.
     pub image: PinnedImage,
+    /// Program and first arguments instead of the image's entry point; empty leaves the image's own.
+    pub entrypoint: Vec<String>,
     /// Arguments; empty leaves the image's own.
     pub args: Vec<String>,
     /// Environment as `KEY=VALUE`, on top of the image's.
@@ -181,32 +180,172 @@ pub struct ContainerSpec {
     pub workdir: String,
     /// `name|uid[:group|gid]`; empty leaves the image's own.
     pub user: String,
+    /// Supplementary groups, by name or number.
+    pub groups: Vec<String>,
     /// Host name inside; empty is the task's id.
     pub hostname: String,
     /// Labels of the container; changing them replaces tasks.
     pub labels: BTreeMap<String, String>,
     /// Mounts.
     pub mounts: Vec<Mount>,
+    /// Secrets and configs.
+    pub files: Vec<FileReference>,
     /// The root file system refuses writes.
     pub read_only: bool,
     /// Time between the stop signal and the kill.
     pub stop_grace: Duration,
     /// Name or number of the stop signal; empty is the image's, then SIGTERM.
     pub stop_signal: String,
+    /// Wait between leaving the routing and the stop signal.
+    pub pre_stop_delay: Duration,
+    /// A small first process reaps orphans and passes signals on.
+    pub init: bool,
+    /// Its standard streams are a terminal.
+    pub tty: bool,
+    /// Health check.
+    pub health: HealthConfig,
+    /// What it may do beyond an ordinary process, and what confines it.
+    pub privileges: Privileges,
+    /// Devices of the node.
+    pub devices: Vec<Device>,
+    /// Limits of its processes (setrlimit(2)), by name without `RLIMIT_`, in small letters.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// Kernel settings of its own namespaces (`net.core.somaxconn`).
+    pub sysctls: BTreeMap<String, String>,
+    /// Name resolution: servers, options and search domains of its `resolv.conf`.
+    pub dns: Dns,
+    /// Additional lines of its hosts file as `ADDRESS NAME`, in order.
+    pub hosts: Vec<String>,
+    /// Size of `/dev/shm` in bytes; zero is 64 MiB.
+    pub shm_size: u64,
+    /// Whose processes it sees.
+    pub pid: NamespaceMode,
+    /// Whose shared memory and queues it sees.
+    pub ipc: NamespaceMode,
+    /// Whose host name it sees.
+    pub uts: NamespaceMode,
+    /// Adjustment of the kernel's choice when memory runs out, -1000 to 1000 (proc(5)).
+    pub oom_score_adj: i32,
+    /// How its output is kept.
+    pub log: LogConfig,
+}
+
+impl ContainerSpec {
+    /// A container of this image with nothing else said.
+    #[must_use]
+    pub fn of(image: PinnedImage) -> Self {
+        Self {
+            image,
+            entrypoint: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            workdir: String::new(),
+            user: String::new(),
+            groups: Vec::new(),
+            hostname: String::new(),
+            labels: BTreeMap::new(),
+            mounts: Vec::new(),
+            files: Vec::new(),
+            read_only: false,
+            stop_grace: DEFAULT_STOP_GRACE,
+            stop_signal: String::new(),
+            pre_stop_delay: Duration::ZERO,
+            init: false,
+            tty: false,
+            health: HealthConfig::default(),
+            privileges: Privileges::default(),
+            devices: Vec::new(),
+            ulimits: BTreeMap::new(),
+            sysctls: BTreeMap::new(),
+            dns: Dns::default(),
+            hosts: Vec::new(),
+            shm_size: 0,
+            pid: NamespaceMode::Private,
+            ipc: NamespaceMode::Private,
+            uts: NamespaceMode::Private,
+            oom_score_adj: 0,
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// One limit of processes; `u64::MAX` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ulimit {
+    /// What is in force.
+    pub soft: u64,
+    /// What the process may raise it to.
+    pub hard: u64,
+}
+
+/// Name resolution of a container; what is empty is the node's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dns {
+    /// Addresses of servers.
+    pub servers: Vec<String>,
+    /// Options of `resolv.conf`.
+    pub options: Vec<String>,
+    /// Search domains.
+    pub search: Vec<String>,
+}
+
+/// How the output of a container is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogConfig {
+    /// `local` (also when empty) keeps it on the node, `none` drops it.
+    pub driver: String,
+    /// `max-size` and `max-file` of the local driver.
+    pub options: BTreeMap<String, String>,
+}
+
+impl ServiceSpec {
+    /// A service with nothing else said.
+    #[must_use]
+    pub fn of(name: ServiceName, mode: ServiceMode, task: TaskSpec) -> Self {
+        Self {
+            name,
+            labels: BTreeMap::new(),
+            mode,
+            task,
+            update: UpdateConfig::default(),
+            rollback: UpdateConfig::default(),
+            job: JobConfig::default(),
+            rebalance: false,
+            node_down_delay: None,
+        }
+    }
 }
 
 impl TaskSpec {
+    /// A task of this container with nothing else said.
+    #[must_use]
+    pub fn of(container: ContainerSpec) -> Self {
+        Self {
+            container,
+            reservations: Resources::default(),
+            generic: BTreeMap::new(),
+            limits: Limits::default(),
+            restart: RestartPolicy::default(),
+            placement: Placement::default(),
+            network: NetworkMode::default(),
+            force_update: 0,
+        }
+    }
+
     /// Whether a task made of `self` also satisfies `next`, so that it need not be replaced.
     ///
     /// A change of placement alone replaces nothing: tasks on nodes that still fit stay, the others are
-    /// moved by the constraint enforcer. Labels, mode and replica counts are not part of this type.
+    /// moved by the constraint enforcer; only ports of the node that are taken differently are a change of the task.
+    /// Labels, mode and replica counts are not part of this type.
     #[must_use]
     pub fn also_satisfies(&self, next: &Self) -> bool {
         self.container == next.container
             && self.reservations == next.reservations
+            && self.generic == next.generic
             && self.limits == next.limits
             && self.restart == next.restart
             && self.network == next.network
+            && self.placement.host_ports == next.placement.host_ports
             && self.force_update == next.force_update
     }
 }

@@ -1,8 +1,10 @@
 //! Tasks: one attempt at one container each. `docs/model/task.md` tells their life.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::health::HealthResult;
 use crate::id::{NodeId, ServiceId, TaskId};
 use crate::time::Timestamp;
 use crate::version::Version;
@@ -30,6 +32,15 @@ pub struct Task {
     pub start_after: Option<Timestamp>,
     /// What its agent says of it; only rises.
     pub status: TaskStatus,
+    /// When the managers first knew it running, by cluster time: what rollouts watch and wait by.
+    pub running_since: Option<Timestamp>,
+    /// The run of a job that it belongs to; zero for services that go on.
+    pub run: u64,
+    /// Tasks in a row before this one in its slot that ended of their own accord soon after they began: what the back-off of
+    /// a crash loop is made of.
+    pub crashes: u32,
+    /// Which of its node's other things it has, by kind; counted ones have no names and are shown by their number.
+    pub generic: BTreeMap<String, Vec<String>>,
 }
 
 /// The place that successive tasks of a service fill.
@@ -67,6 +78,43 @@ pub struct TaskStatus {
     pub pid: u32,
     /// Starts that the agent made on its own while no manager could be reached.
     pub local_restarts: u32,
+    /// What its health check found; none when it has none.
+    pub health: Option<Health>,
+}
+
+/// What a task's health check found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// How it is.
+    pub state: HealthState,
+    /// Failures since the last success.
+    pub failures: u32,
+    /// The last results, the newest last. Sent with the first one, and when the state or the count of failures changes.
+    pub results: Vec<HealthResult>,
+}
+
+/// How a task is by its health check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum HealthState {
+    /// Not known yet.
+    #[default]
+    Starting,
+    /// It serves.
+    Healthy,
+    /// It failed too often.
+    Unhealthy,
+}
+
+impl HealthState {
+    /// The word in tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
 }
 
 /// How a process ended.

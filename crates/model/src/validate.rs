@@ -1,12 +1,24 @@
 //! What makes a specification acceptable. Every refusal names the field, the value and the remedy.
 
+mod files;
+
+mod container;
+mod policy;
+mod rollout;
+mod security;
+mod unsupported;
+
+pub use policy::policy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use crate::mount::{Mount, MountKind};
+use crate::mount::Mount;
 use crate::resources::{CPU_MINIMUM, Limits, MEMORY_MINIMUM, MemoryBytes, NanoCpus, Resources};
 use crate::service::{ContainerSpec, ServiceMode, ServiceSpec, TaskSpec};
+
+pub use files::files;
 
 /// Most tasks that one service may ask for.
 pub const REPLICAS_LIMIT: u64 = 100_000;
@@ -54,7 +66,9 @@ fn invalid<T>(
 pub fn service(spec: &ServiceSpec) -> Result<(), Invalid> {
     labels("label", &spec.labels)?;
     mode(spec.mode)?;
-    if spec.mode == ServiceMode::Global && spec.task.placement.max_replicas_per_node > 0 {
+    unsupported::check(spec)?;
+    rollout::check(spec)?;
+    if spec.mode.is_per_node() && spec.task.placement.max_replicas_per_node > 0 {
         return invalid(
             "replicas-max-per-node",
             spec.task.placement.max_replicas_per_node,
@@ -69,7 +83,10 @@ fn mode(mode: ServiceMode) -> Result<(), Invalid> {
         ServiceMode::Replicated { replicas } if replicas > REPLICAS_LIMIT => {
             invalid("replicas", replicas, format!("at most {REPLICAS_LIMIT} tasks are possible"))
         }
-        ServiceMode::Replicated { .. } | ServiceMode::Global => Ok(()),
+        ServiceMode::ReplicatedJob { completions, .. } if completions > REPLICAS_LIMIT => {
+            invalid("replicas", completions, format!("at most {REPLICAS_LIMIT} tasks are possible"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -78,7 +95,9 @@ fn task(spec: &TaskSpec) -> Result<(), Invalid> {
     resources("limit", spec.limits.cpu, spec.limits.memory)?;
     resources("reserve", spec.reservations.cpu, spec.reservations.memory)?;
     limits_hold_reservations(&spec.limits, &spec.reservations)?;
-    list("constraint", spec.placement.constraints.len())?;
+    container::limits(&spec.limits)?;
+    container::placement(spec)?;
+    security::check(spec)?;
     duration("restart-delay", spec.restart.delay)?;
     duration("restart-window", spec.restart.window)
 }
@@ -96,6 +115,7 @@ fn container(spec: &ContainerSpec) -> Result<(), Invalid> {
     hostname(&spec.hostname)?;
     labels("container-label", &spec.labels)?;
     mounts(&spec.mounts)?;
+    container::check(spec)?;
     duration("stop-grace-period", spec.stop_grace)?;
     if spec.stop_signal.is_empty() || signal_number(&spec.stop_signal).is_some() {
         Ok(())
@@ -143,13 +163,7 @@ fn mounts(mounts: &[Mount]) -> Result<(), Invalid> {
         if !targets.insert(normal_path(&mount.target)) {
             return invalid("mount target", &mount.target, "two mounts have this target; each needs its own");
         }
-        match &mount.kind {
-            MountKind::Bind { source } => absolute("mount source", source)?,
-            MountKind::Tmpfs { mode, .. } if *mode > 0o7777 => {
-                return invalid("tmpfs-mode", format!("{mode:o}"), "use permission bits up to 7777");
-            }
-            MountKind::Tmpfs { .. } => {}
-        }
+        container::mount(mount)?;
     }
     Ok(())
 }

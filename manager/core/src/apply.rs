@@ -1,6 +1,7 @@
 //! Applying entries: total, deterministic, all or nothing.
 
 mod cluster;
+mod file;
 mod image;
 mod node;
 mod service;
@@ -79,19 +80,32 @@ impl Writing {
             Change::UpdateService { service, expected, spec } => {
                 self.update_service(*service, *expected, spec)
             }
+            Change::RollBackService { service, expected, message, automatic } => {
+                self.roll_back_service(*service, *expected, message, *automatic)
+            }
+            Change::SetJobStatus { service, expected, job } => self.set_job_status(*service, *expected, *job),
             Change::SetUpdateProgress { service, expected, progress } => {
                 self.set_update_progress(*service, *expected, progress)
             }
             Change::RemoveService { service, expected } => self.remove_service(*service, *expected),
-            Change::CreateTask { task, service_version } => self.create_task(task, *service_version),
-            Change::AssignTask { task, expected, node, node_version } => {
-                self.assign_task(*task, *expected, *node, *node_version)
+            Change::CreateTask { task, service_version, beside } => {
+                self.create_task(task, *service_version, *beside)
+            }
+            Change::AssignTask { task, expected, node, node_version, generic } => {
+                self.assign_task(*task, *expected, *node, *node_version, generic)
             }
             Change::RaiseDesired { task, desired } => self.raise_desired(*task, *desired),
             Change::ReportTask { task, node, status } => self.report_task(*task, *node, status),
             Change::RemoveTask { task } => self.remove_task(*task),
             Change::PutImage(image) => self.put_image(image),
             Change::RemoveImage { name } => self.remove_image(name),
+            Change::CreateFile(file) => self.create_file(file),
+            Change::UpdateFile { file, expected, labels, data } => {
+                self.update_file(*file, *expected, labels.as_ref(), data.as_ref())
+            }
+            Change::RemoveFile { file, expected } => self.remove_file(*file, *expected),
+            Change::CollectFile { file, content } => self.collect_file(*file, *content),
+            Change::FollowFile { service, file, content } => self.follow_file(*service, *file, *content),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What one node should hold, and how that differs from what it was told before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coracle_model::checksum;
-use coracle_model::id::{NodeId, TaskId};
+use coracle_model::id::{FileId, NodeId, TaskId};
 use coracle_model::service::TaskSpec;
 use coracle_model::task::Task;
 
@@ -76,6 +76,21 @@ pub fn difference(old: &BTreeMap<TaskId, Assigned>, new: &BTreeMap<TaskId, Assig
         set: new.iter().filter(|(id, task)| !told(id, task)).map(|(id, _)| *id).collect(),
         removed: old.keys().filter(|id| !new.contains_key(id)).copied().collect(),
     }
+}
+
+/// The versions of secrets and configs that a node needs for its assignments, and no others: those of tasks that are to run.
+#[must_use]
+pub fn files(state: &State, assignments: &BTreeMap<TaskId, Assigned>) -> BTreeSet<(FileId, u64)> {
+    let there = |(file, content): &(FileId, u64)| {
+        state.file(*file).is_some_and(|file| file.contents.contains_key(content))
+    };
+    assignments
+        .values()
+        .filter(|assigned| state.needs_files(&assigned.task))
+        .flat_map(|assigned| &assigned.spec.container.files)
+        .map(|reference| (reference.file, reference.content))
+        .filter(there)
+        .collect()
 }
 
 /// The checksum over a set of assignments, which the agent computes too.

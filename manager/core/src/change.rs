@@ -4,10 +4,14 @@
 //! checked. Identifiers, nodes and times are in the change or its proposal, so that nothing is left to
 //! choose when it is applied.
 
-use coracle_model::cluster::Cluster;
-use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
+use std::collections::BTreeMap;
+
+use coracle_model::cluster::{Cluster, Secret};
+use coracle_model::id::{FileId, IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
+use coracle_model::job::JobStatus;
 use coracle_model::node::{ManagerMember, Node, NodeDescription, NodeSpec, NodeState};
+use coracle_model::secret::File;
 use coracle_model::service::{Service, ServiceSpec, UpdateProgress};
 use coracle_model::task::{DesiredState, Task, TaskStatus};
 use coracle_model::time::Timestamp;
@@ -97,6 +101,26 @@ pub enum Change {
         /// The whole specification.
         spec: ServiceSpec,
     },
+    /// Puts the specification before the last change in force again.
+    RollBackService {
+        /// Which service.
+        service: ServiceId,
+        /// The version that was read.
+        expected: Version,
+        /// Why, for the operator.
+        message: String,
+        /// By the managers because an update failed: what failed is then not kept to go back to.
+        automatic: bool,
+    },
+    /// Notes where a job stands.
+    SetJobStatus {
+        /// Which service.
+        service: ServiceId,
+        /// The version that was read.
+        expected: Version,
+        /// Where it stands.
+        job: JobStatus,
+    },
     /// Notes where the replacement of a service's tasks stands.
     SetUpdateProgress {
         /// Which service.
@@ -119,6 +143,8 @@ pub enum Change {
         task: Task,
         /// The version of the service at which this was planned.
         service_version: Version,
+        /// The task that holds the slot and stays until this one runs (start-first); none where the slot must be empty.
+        beside: Option<TaskId>,
     },
     /// Gives a task its node.
     AssignTask {
@@ -130,6 +156,8 @@ pub enum Change {
         node: NodeId,
         /// The version of the node that was read.
         node_version: Version,
+        /// Which of the node's other things it gets, by kind.
+        generic: BTreeMap<String, Vec<String>>,
     },
     /// Raises what is wanted of a task; lowering it is without effect. Refused when it is to run and another task of
     /// its slot may still run on a node within reach.
@@ -159,6 +187,42 @@ pub enum Change {
     RemoveImage {
         /// The full name.
         name: String,
+    },
+    /// Adds a secret or a config with its first version.
+    CreateFile(File),
+    /// Changes the labels of a secret or a config, or adds a version. What equals the latest version adds none.
+    UpdateFile {
+        /// Which.
+        file: FileId,
+        /// The version of the object that was read.
+        expected: Version,
+        /// All labels; none leaves them.
+        labels: Option<BTreeMap<String, String>>,
+        /// What the new version contains; none adds no version.
+        data: Option<Secret>,
+    },
+    /// Removes a secret or a config that no service uses.
+    RemoveFile {
+        /// Which.
+        file: FileId,
+        /// The version of the object that was read.
+        expected: Version,
+    },
+    /// Drops one version of a secret or a config. Without effect where something refers to it.
+    CollectFile {
+        /// Which.
+        file: FileId,
+        /// Which version of its content.
+        content: u64,
+    },
+    /// Gives a service the newer version of a secret or a config that it follows. Without effect where it does not, or has it.
+    FollowFile {
+        /// Which service.
+        service: ServiceId,
+        /// Which secret or config.
+        file: FileId,
+        /// Which version of its content.
+        content: u64,
     },
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_model::id::{NodeId, ServiceId};
-use coracle_model::service::{Service, ServiceMode, UpdateState};
+use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Slot, Task, TaskState};
 use coracle_model::version::Version;
 
-use crate::orchestrate::{is_settled, slots_of, takes_global_task};
+use crate::orchestrate::{is_settled, run_counts, slots_of, takes_global_task};
 use crate::schedule;
 use crate::state::State;
 
@@ -20,8 +20,12 @@ mod tests;
 pub struct Counts {
     /// Slots whose task runs, on a node that is there.
     pub running: u64,
-    /// Slots that are wanted.
+    /// Slots that are wanted; of a job, those that are under way.
     pub desired: u64,
+    /// Slots of a job's present run that completed.
+    pub completed: u64,
+    /// Slots of a job's present run that have to.
+    pub total: u64,
 }
 
 /// How far a service is.
@@ -59,7 +63,16 @@ pub struct SlotProgress {
 pub fn service(state: &State, id: ServiceId) -> Counts {
     let Some(service) = state.service(id) else { return Counts::default() };
     let running = state.tasks_of_service(id).filter(|task| runs(state, task)).count() as u64;
-    Counts { running, desired: desired(state, service) }
+    if service.spec.mode.is_job() {
+        let run = run_counts(state, service, &slots_of(state, id), state.time());
+        let left = run.total.saturating_sub(run.completed + run.failed);
+        let desired = match service.spec.mode {
+            ServiceMode::ReplicatedJob { concurrent, .. } if concurrent > 0 => concurrent.min(left),
+            _ => left,
+        };
+        return Counts { running, desired, completed: run.completed, total: run.total };
+    }
+    Counts { running, desired: desired(state, service), ..Counts::default() }
 }
 
 /// How far one service is.
@@ -73,7 +86,7 @@ pub fn progress(state: &State, id: ServiceId) -> Progress {
     let mut progress = Progress { counts: self::service(state, id), ..Progress::default() };
     let mut settled = 0;
     for slot in &slots {
-        let Some(task) = slot.newest() else { continue };
+        let Some(task) = slot.live().or_else(|| slot.newest()) else { continue };
         if slot.is_running(state) {
             progress.up_to_date += u64::from(is_current(state, service, task));
         } else if is_settled(state, service, slot) {
@@ -92,15 +105,20 @@ pub fn progress(state: &State, id: ServiceId) -> Progress {
         });
     }
     progress.waiting = waiting(state, id);
-    let updating = service.update.as_ref().is_some_and(|update| update.state == UpdateState::Updating);
-    progress.converged =
-        progress.up_to_date + settled == progress.counts.desired && !updating && !is_left_over(state, id);
+    let updating =
+        service.update.as_ref().is_some_and(|update| update.state.is_active() || update.state.is_paused());
+    let as_wanted = match service.job {
+        Some(job) => job.run == 0 || job.ended_at.is_some(),
+        None => progress.up_to_date + settled == progress.counts.desired,
+    };
+    progress.converged = as_wanted && !updating && !is_left_over(state, id);
     progress
 }
 
 fn desired(state: &State, service: &Service) -> u64 {
     match service.spec.mode {
         ServiceMode::Replicated { replicas } => replicas,
+        ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => 0,
         ServiceMode::Global => {
             let spec = &service.spec.task;
             let wanted = |node: &&Arc<_>| {

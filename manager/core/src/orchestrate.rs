@@ -4,7 +4,9 @@
 //! any time, by any leader, as often as one likes. Planning again right after applying changes nothing.
 
 mod fit;
+mod follow;
 mod global;
+mod job;
 mod node;
 mod reap;
 mod replicated;
@@ -13,10 +15,12 @@ mod service;
 mod slot;
 mod update;
 
+pub use follow::plan_file;
 pub use node::plan_node;
 pub use reap::plan_reap;
 pub use service::plan_service;
 
 pub(crate) use fit::{constraints_admit, takes_global_task};
+pub(crate) use job::counts as run_counts;
 pub(crate) use restart::is_settled;
 pub(crate) use slot::slots_of;

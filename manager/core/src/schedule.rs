@@ -1,13 +1,15 @@
 //! Which node each waiting task gets, and why it gets none.
 //!
-//! Tasks of one specification are placed as a group: the filters look at every node once per group, and a
-//! heap then hands out nodes, so that the cost follows groups times nodes plus tasks, not their product.
+//! Tasks of one specification are placed as a group. Nodes come in the order in which they would get a task, and the
+//! filters look at one when its turn comes: the cost follows the tasks, not the nodes, as long as nodes have room.
 
+pub(crate) mod away;
 mod explain;
 mod filter;
 mod group;
 mod room;
 mod spread;
+mod unfit;
 
 use std::sync::Arc;
 
@@ -19,7 +21,8 @@ use crate::plan::{Plan, PlanContext, Waiting};
 use crate::state::State;
 
 use group::Group;
-use room::Rooms;
+use room::{Room, Rooms};
+use unfit::Unfit;
 
 /// Gives nodes to the tasks that wait for one, and tells of the others why they wait.
 #[must_use]
@@ -30,15 +33,16 @@ pub fn plan_schedule(state: &State, context: &mut PlanContext<'_>) -> Plan {
     }
     let now = context.present(state);
     let mut rooms = Rooms::of(state);
+    let mut unfit = Unfit::default();
     for mut group in group::groups(state, now) {
         // Of one service there is a group for each specification.
-        group.count(rooms.placed(group.service.id));
+        group.count(&rooms);
         let (fixed, free): (Vec<_>, Vec<_>) =
             group.tasks.iter().partition(|task| matches!(task.slot, Slot::Node(_)));
         for task in fixed {
             place_on_its_node(&group, task, &mut rooms, &mut plan);
         }
-        place_anywhere(&group, &free, &mut rooms, &mut plan);
+        place_anywhere(&group, &free, &mut rooms, &mut unfit, &mut plan);
     }
     plan
 }
@@ -52,51 +56,65 @@ pub fn explain(state: &State, id: TaskId) -> Option<String> {
     let group = Group::of_task(state, task, state.time())?;
     let rooms = Rooms::of(state);
     Some(match task.slot {
-        Slot::Number(_) => explain::reason(&group, rooms.all()),
-        Slot::Node(node) => explain::reason(&group, rooms.only(node)),
+        Slot::Number(_) => explain::reason(&group, &rooms.all().collect::<Vec<_>>()),
+        Slot::Node(node) => explain::reason(&group, rooms.get(node).as_slice()),
     })
 }
 
 fn place_on_its_node(group: &Group<'_>, task: &Arc<Task>, rooms: &mut Rooms<'_>, plan: &mut Plan) {
     let Slot::Node(node) = task.slot else { return };
-    let fits = rooms.index_of(node).filter(|at| filter::obstacle(group, rooms.at(*at)).is_none());
-    match fits {
-        Some(at) => assign(group, task, at, rooms, plan),
-        None => plan.waiting.push(Waiting {
+    let room = rooms.get(node);
+    let fits = room.as_ref().is_some_and(|room| filter::obstacle(group, room).is_none());
+    match room {
+        Some(room) if fits => assign(group, task, room, rooms, plan),
+        room => plan.waiting.push(Waiting {
             service: group.service.id,
             slot: Some(task.slot),
             tasks: 1,
-            reason: explain::reason(group, rooms.only(node)),
+            reason: explain::reason(group, room.as_slice()),
         }),
     }
 }
 
-fn place_anywhere(group: &Group<'_>, tasks: &[&Arc<Task>], rooms: &mut Rooms<'_>, plan: &mut Plan) {
+fn place_anywhere<'a>(
+    group: &Group<'a>,
+    tasks: &[&Arc<Task>],
+    rooms: &mut Rooms<'_>,
+    unfit: &mut Unfit<'a>,
+    plan: &mut Plan,
+) {
     if tasks.is_empty() {
+        return;
+    }
+    if let Some(reason) = unfit.reason(group) {
+        plan.waiting.push(waiting(group, tasks, reason.to_owned()));
         return;
     }
     let mut candidates = spread::Candidates::of(group, rooms);
     for (placed, task) in tasks.iter().enumerate() {
-        let Some(at) = candidates.next(group, rooms) else {
-            let slot = if tasks.len() - placed == 1 { Some(task.slot) } else { None };
-            plan.waiting.push(Waiting {
-                service: group.service.id,
-                slot,
-                tasks: (tasks.len() - placed) as u64,
-                reason: explain::reason(&candidates.counted(group, rooms), rooms.all()),
-            });
+        let Some(room) = candidates.next(group, rooms) else {
+            let reason = explain::reason(&candidates.counted(group), &rooms.all().collect::<Vec<_>>());
+            unfit.add(group, reason.clone());
+            plan.waiting.push(waiting(group, &tasks[placed..], reason));
             return;
         };
-        assign(group, task, at, rooms, plan);
+        assign(group, task, room, rooms, plan);
     }
 }
 
-fn assign(group: &Group<'_>, task: &Task, at: usize, rooms: &mut Rooms<'_>, plan: &mut Plan) {
-    let node = rooms.take(at, group.service.id, group.spec.reservations);
+fn waiting(group: &Group<'_>, tasks: &[&Arc<Task>], reason: String) -> Waiting {
+    let slot = if let [task] = tasks { Some(task.slot) } else { None };
+    Waiting { service: group.service.id, slot, tasks: tasks.len() as u64, reason }
+}
+
+fn assign(group: &Group<'_>, task: &Task, room: Room<'_>, rooms: &mut Rooms<'_>, plan: &mut Plan) {
+    let (node, version) = (room.id, room.node.version);
+    let generic = rooms.take(room, group.service.id, group.spec);
     plan.changes.push(Change::AssignTask {
         task: task.id,
         expected: task.version,
-        node: node.id,
-        node_version: node.version,
+        node,
+        node_version: version,
+        generic,
     });
 }

@@ -3,6 +3,7 @@
 //! All maps are persistent (structurally shared), so that cloning a state costs a handful of reference
 //! counts: a view is a clone that nobody changes any more. Only [`crate::apply()`] writes.
 
+mod files;
 mod keys;
 mod read;
 mod records;
@@ -15,16 +16,18 @@ mod tests;
 use std::sync::Arc;
 
 use coracle_model::cluster::Cluster;
-use coracle_model::id::{NodeId, ServiceId, TaskId};
+use coracle_model::id::{FileId, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
 use coracle_model::name::ServiceName;
 use coracle_model::node::Node;
+use coracle_model::secret::{File, FileKind, FileName};
 use coracle_model::service::{Service, TaskSpec};
 use coracle_model::task::{Slot, Task};
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 use imbl::{OrdMap, OrdSet};
 
+pub(crate) use files::{references, refers};
 pub use keys::{AppliedKeys, KEYS_KEPT};
 pub use records::{Record, RestoreError};
 pub use usage::NodeUsage;
@@ -45,6 +48,7 @@ pub struct State {
     task_specs: OrdMap<(ServiceId, Version), SpecRow>,
     tasks: OrdMap<TaskId, Arc<Task>>,
     images: OrdMap<String, Arc<ImageEntry>>,
+    files: OrdMap<FileId, Arc<File>>,
     applied_keys: AppliedKeys,
     indices: Indices,
 }
@@ -60,9 +64,16 @@ struct SpecRow {
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Indices {
     service_names: OrdMap<ServiceName, ServiceId>,
+    file_names: OrdMap<(FileKind, FileName), FileId>,
     tasks_by_slot: OrdSet<(ServiceId, Slot, TaskId)>,
     tasks_by_node: OrdSet<(NodeId, TaskId)>,
     /// Live tasks without a node.
     pending: OrdSet<(ServiceId, Version, TaskId)>,
     usage: OrdMap<NodeId, NodeUsage>,
+    /// Services with something that their tasks keep away from: few, and asked about for every task that is placed.
+    keeping_away: OrdSet<ServiceId>,
+    /// Services with a task on every node: asked about for every node that changes.
+    global_services: OrdSet<ServiceId>,
+    /// All nodes by how many tasks may run on them: the order in which a service without tasks comes to them.
+    nodes_by_tasks: OrdSet<(u64, NodeId)>,
 }

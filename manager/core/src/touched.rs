@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use coracle_model::id::{NodeId, ServiceId, TaskId};
+use coracle_model::id::{FileId, NodeId, ServiceId, TaskId};
 use coracle_model::task::Task;
 
 use crate::state::State;
@@ -20,6 +20,8 @@ pub struct Touched {
     pub tasks: BTreeSet<TaskId>,
     /// The image table.
     pub images: bool,
+    /// Secrets and configs, and those that a service or a task began or ceased to use.
+    pub files: BTreeSet<FileId>,
     /// A task that waits for a node may find one now.
     pub pending: bool,
 }
@@ -44,6 +46,7 @@ impl Touched {
             nodes: state.nodes().map(|node| node.id).collect(),
             tasks: state.tasks().map(|task| task.id).collect(),
             images: true,
+            files: state.files().map(|file| file.id).collect(),
             pending: state.pending_count() > 0,
         }
     }
@@ -53,6 +56,7 @@ impl Touched {
         self.cluster |= other.cluster;
         self.images |= other.images;
         self.pending |= other.pending;
+        self.files.extend(other.files);
         self.services.extend(other.services);
         self.nodes.extend(other.nodes);
         self.tasks.extend(other.tasks);

@@ -224,6 +224,7 @@ fn a_node_is_never_given_more_than_it_has() {
         world.write(plan.changes);
         let task = world.task(&format!("{name}.1"));
         assignments.push(Change::AssignTask {
+            generic: BTreeMap::new(),
             task: task.id,
             expected: task.version,
             node: NodeId::from_bits(1),

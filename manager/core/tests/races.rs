@@ -101,10 +101,96 @@ fn a_node_gets_no_more_tasks_of_a_service_than_it_may_have() {
         expected: task.version,
         node: NodeId::from_bits(1),
         node_version: Version::default(),
+        generic: std::collections::BTreeMap::new(),
     };
     let (first, second) = (assign(world.task("web.1")), assign(world.task("web.2")));
     world.write(vec![first]);
     assert!(refused(&mut world, vec![second]).contains("has 1 tasks"));
     world.tick(Duration::from_secs(1));
     assert!(world.plan(Key::Schedule).is_empty());
+}
+
+/// Two services with one task each, and an assignment of both tasks to the one node, planned before either was applied.
+fn contenders(
+    mut node: coracle_model::node::Node,
+    change: impl Fn(&mut coracle_model::service::ServiceSpec),
+    given: [&[(&str, &str)]; 2],
+) -> (World, [Change; 2]) {
+    node.status.state = NodeState::Ready;
+    let mut world = World::default();
+    world.add_node(node);
+    let assignments = ["a", "b"].into_iter().zip(given).map(|(name, given)| {
+        let mut spec = build::service_spec(name, 1);
+        change(&mut spec);
+        let service = world.add_service(spec);
+        let plan = world.plan(Key::Service(service));
+        world.write(plan.changes);
+        let task = world.task(&format!("{name}.1"));
+        let own = |(kind, name): &(&str, &str)| ((*kind).to_owned(), vec![(*name).to_owned()]);
+        Change::AssignTask {
+            task: task.id,
+            expected: task.version,
+            node: NodeId::from_bits(1),
+            node_version: Version::default(),
+            generic: given.iter().map(own).collect(),
+        }
+    });
+    let assignments: Vec<Change> = assignments.collect();
+    (world, assignments.try_into().unwrap())
+}
+
+fn machine() -> coracle_model::node::Node {
+    use coracle_model::resources::GenericResource;
+    let mut node = build::node(1, "n1", build::resources(build::CPU, build::GIB));
+    let cards = ["x", "y"].map(str::to_owned).into_iter().collect();
+    node.description.generic =
+        [("GPU".to_owned(), GenericResource::Named(cards)), ("SSD".to_owned(), GenericResource::Count(3))]
+            .into();
+    node
+}
+
+#[test]
+fn a_port_of_a_node_is_not_given_twice() {
+    use coracle_model::placement::{HostPort, Protocol};
+    let port = |spec: &mut coracle_model::service::ServiceSpec| {
+        spec.task.placement.host_ports.insert(HostPort { port: 80, protocol: Protocol::Tcp });
+    };
+    let (mut world, [first, second]) = contenders(machine(), port, [&[], &[]]);
+    world.write(vec![first]);
+    assert!(refused(&mut world, vec![second]).contains("port 80/tcp of node"));
+}
+
+#[test]
+fn a_named_thing_is_not_given_twice_nor_one_that_is_not_there() {
+    let card = |spec: &mut coracle_model::service::ServiceSpec| {
+        spec.task.generic.insert("GPU".to_owned(), 1);
+    };
+    let (mut world, [first, second]) = contenders(machine(), card, [&[("GPU", "x")], &[("GPU", "x")]]);
+    world.write(vec![first]);
+    assert!(refused(&mut world, vec![second]).contains("is not what task"));
+    for given in [&[("GPU", "z")][..], &[("SSD", "1")], &[("GPU", "x"), ("SSD", "1")], &[]] {
+        let (mut world, [first, _]) = contenders(machine(), card, [given, &[]]);
+        assert!(refused(&mut world, vec![first]).contains("is not what task"), "{given:?}");
+    }
+}
+
+#[test]
+fn counted_things_are_not_given_beyond_their_number() {
+    let disks = |spec: &mut coracle_model::service::ServiceSpec| {
+        spec.task.generic.insert("SSD".to_owned(), 2);
+    };
+    let (mut world, [first, second]) = contenders(machine(), disks, [&[("SSD", "2")], &[("SSD", "2")]]);
+    world.write(vec![first]);
+    assert!(refused(&mut world, vec![second]).contains("not enough SSD"));
+}
+
+#[test]
+fn tasks_that_keep_apart_do_not_come_together() {
+    let apart = |spec: &mut coracle_model::service::ServiceSpec| {
+        spec.labels.insert("noisy".to_owned(), String::new());
+        spec.task.placement.away_from.insert("noisy".parse().unwrap());
+    };
+    let (mut world, [first, second]) = contenders(machine(), apart, [&[], &[]]);
+    world.write(vec![first]);
+    assert!(refused(&mut world, vec![second]).contains("keep apart"));
 }

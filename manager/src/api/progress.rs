@@ -13,7 +13,12 @@ use crate::store::{Store, Wake};
 /// Counts as they travel.
 #[must_use]
 pub fn counts(counts: &Counts) -> v1::ServiceCounts {
-    v1::ServiceCounts { running: counts.running, desired: counts.desired }
+    v1::ServiceCounts {
+        running: counts.running,
+        desired: counts.desired,
+        completed: counts.completed,
+        total: counts.total,
+    }
 }
 
 /// Sends progress until the watcher goes, the service is gone with all its tasks, or leadership ends.

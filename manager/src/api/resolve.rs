@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use coracle_manager_core::state::State;
 use coracle_model::node::Node;
+use coracle_model::secret::{File, FileKind};
 use coracle_model::service::Service;
 use coracle_model::task::Task;
 use coracle_proto::status::{ApiError, Reason};
@@ -107,6 +108,19 @@ pub fn task(state: &State, reference: &str) -> Result<Arc<Task>, ApiError> {
         }
     });
     choose("task", reference, candidates)
+}
+
+/// The secret or config that a reference stands for.
+///
+/// # Errors
+/// If there is none, or more than one.
+pub fn file(state: &State, kind: FileKind, reference: &str) -> Result<Arc<File>, ApiError> {
+    let candidates = state.files().filter(|file| file.kind == kind).map(|file| Candidate {
+        id: file.id.to_string(),
+        name: file.name.to_string(),
+        object: Arc::clone(file),
+    });
+    choose(kind.as_str(), reference, candidates)
 }
 
 #[cfg(test)]

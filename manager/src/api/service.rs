@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{actor, idempotency, logs, progress, resolve};
+use super::{actor, file_use, idempotency, logs, progress, resolve};
 use crate::dispatcher::{Dispatcher, Term};
 use crate::store::{Decision, Store, Write, now};
 
@@ -71,9 +71,16 @@ fn specification(view: &View, spec: Option<v1::ServiceSpec>) -> Result<ServiceSp
         draft = draft.with_name(free_name(view)?);
     }
     let digest = resolve_image(view, draft.image_reference())?;
-    let spec = draft.pin(digest)?;
-    validate::service(&spec)?;
+    let mut spec = draft.pin(digest)?;
+    file_use::resolve(view, &mut spec)?;
+    check(view, &spec)?;
     Ok(spec)
+}
+
+/// What the specification may say at all, and what the cluster's policy lets it say.
+fn check(view: &State, spec: &ServiceSpec) -> Result<(), ApiError> {
+    validate::service(spec)?;
+    Ok(validate::policy(spec, view.cluster_spec().allow_privileged)?)
 }
 
 /// A service as it is proposed; what the log decides is filled in when it is applied.
@@ -88,6 +95,7 @@ fn new_service(id: ServiceId, spec: ServiceSpec) -> Service {
         spec,
         previous_spec: None,
         update: None,
+        job: None,
     }
 }
 
@@ -97,7 +105,8 @@ fn updated(
     service: &Service,
     request: &v1::UpdateServiceRequest,
 ) -> Result<ServiceSpec, ApiError> {
-    let spec = keep_pin(view, service, request.spec.clone())?;
+    let mut spec = keep_pin(view, service, request.spec.clone())?;
+    file_use::keep_for_job(&service.spec, &mut spec);
     if spec.name != service.spec.name {
         let message = format!("name: invalid value {:?}: a service cannot be renamed", spec.name.as_str());
         return Err(ApiError::new(Reason::Invalid, message));
@@ -226,6 +235,32 @@ impl Services for ServicesApi {
         Ok(Response::new(v1::UpdateServiceResponse { service, warnings: Vec::new(), version }))
     }
 
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackServiceRequest>,
+    ) -> Result<Response<v1::RollbackServiceResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let idempotency = idempotency(&request.idempotency_key)?;
+        let view = self.store.barrier().await?;
+        let service = resolve::service(&view, &request.service)?;
+        if let Some(version) = idempotency.and_then(|key| view.applied_at(key)) {
+            let service = Some(self.just_written(&service));
+            return Ok(Response::new(v1::RollbackServiceResponse { service, version }));
+        }
+        let change = Change::RollBackService {
+            service: service.id,
+            expected: Version::new(request.version),
+            message: "rollback in progress".to_owned(),
+            automatic: false,
+        };
+        let write =
+            Write { changes: vec![change], actor, reason: "service rollback", idempotency, term: 0 };
+        let version = self.store.propose(write).await?.index();
+        let service = Some(self.just_written(&service));
+        Ok(Response::new(v1::RollbackServiceResponse { service, version }))
+    }
+
     async fn remove(
         &self,
         request: Request<v1::RemoveServiceRequest>,
@@ -309,8 +344,9 @@ fn keep_pin(view: &View, service: &Service, spec: Option<v1::ServiceSpec>) -> Re
     if requested.reference == present.reference && requested.digest == present.digest.to_string() {
         let spec = spec
             .ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
-        let spec = draft(spec)?.pin(present.digest)?;
-        validate::service(&spec)?;
+        let mut spec = draft(spec)?.pin(present.digest)?;
+        file_use::resolve(view, &mut spec)?;
+        check(view, &spec)?;
         return Ok(spec);
     }
     specification(view, spec)

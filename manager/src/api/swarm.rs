@@ -136,6 +136,31 @@ impl Swarm for SwarmApi {
         }))
     }
 
+    async fn update_cluster(
+        &self,
+        request: Request<v1::UpdateClusterRequest>,
+    ) -> Result<Response<v1::UpdateClusterResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        let decided = self.store.decide(|view| {
+            let cluster = present(view)?;
+            let mut next = Cluster::clone(&cluster);
+            next.spec.allow_privileged = request.allow_privileged.unwrap_or(next.spec.allow_privileged);
+            let write = Write {
+                changes: vec![Change::UpdateCluster { expected: cluster.version, cluster: next }],
+                actor: actor.clone(),
+                reason: "swarm update",
+                idempotency: None,
+                term: 0,
+            };
+            Ok(Decision::Write(write, ()))
+        });
+        decided.await?;
+        let cluster = present(&self.store.view())?;
+        let (spec, version) = (Some((&cluster.spec).into()), cluster.version.index());
+        Ok(Response::new(v1::UpdateClusterResponse { spec, version }))
+    }
+
     async fn list_loops(
         &self,
         _: Request<v1::ListLoopsRequest>,

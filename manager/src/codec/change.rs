@@ -1,6 +1,7 @@
 //! Changes, one message each.
 
 use coracle_manager_core::Change;
+use coracle_model::cluster::Secret;
 use coracle_model::version::Version;
 use coracle_proto::convert::task::desired_state;
 use coracle_proto::convert::{DecodeError, parse, required};
@@ -58,6 +59,17 @@ fn encode_kind(change: &Change) -> Stored {
             expected: expected.index(),
             spec: Some(spec.into()),
         }),
+        Change::RollBackService { service, expected, message, automatic } => Stored::RollBackService(v1::RollBackService {
+            service: service.to_string(),
+            expected: expected.index(),
+            message: message.clone(),
+            automatic: *automatic,
+        }),
+        Change::SetJobStatus { service, expected, job } => Stored::SetJobStatus(v1::SetJobStatus {
+            service: service.to_string(),
+            expected: expected.index(),
+            job: Some(job.into()),
+        }),
         Change::SetUpdateProgress { service, expected, progress } => Stored::SetUpdateProgress(v1::SetUpdateProgress {
             service: service.to_string(),
             expected: expected.index(),
@@ -67,15 +79,17 @@ fn encode_kind(change: &Change) -> Stored {
             service: service.to_string(),
             expected: expected.index(),
         }),
-        Change::CreateTask { task, service_version } => Stored::CreateTask(v1::CreateTask {
+        Change::CreateTask { task, service_version, beside } => Stored::CreateTask(v1::CreateTask {
             task: Some(task.into()),
             service_version: service_version.index(),
+            beside: beside.map(|task| task.to_string()).unwrap_or_default(),
         }),
-        Change::AssignTask { task, expected, node, node_version } => Stored::AssignTask(v1::AssignTask {
+        Change::AssignTask { task, expected, node, node_version, generic } => Stored::AssignTask(v1::AssignTask {
             task: task.to_string(),
             expected: expected.index(),
             node: node.to_string(),
             node_version: node_version.index(),
+            generic: coracle_proto::convert::task::names(generic),
         }),
         Change::RaiseDesired { task, desired } => Stored::RaiseDesired(v1::RaiseDesired {
             task: task.to_string(),
@@ -89,6 +103,26 @@ fn encode_kind(change: &Change) -> Stored {
         Change::RemoveTask { task } => Stored::RemoveTask(v1::RemoveTask { task: task.to_string() }),
         Change::PutImage(image) => Stored::PutImage(v1::PutImage { image: Some(image.into()) }),
         Change::RemoveImage { name } => Stored::RemoveImage(v1::RemoveImage { name: name.clone() }),
+        Change::CreateFile(file) => Stored::CreateFile(v1::CreateFile { file: Some(file.into()) }),
+        Change::UpdateFile { file, expected, labels, data } => Stored::UpdateFile(v1::UpdateFile {
+            file: file.to_string(),
+            expected: expected.index(),
+            labels: labels.as_ref().map(|labels| v1::FileLabels { labels: labels.clone().into_iter().collect() }),
+            data: data.as_ref().map(|data| data.reveal().to_vec().into()),
+        }),
+        Change::RemoveFile { file, expected } => Stored::RemoveFile(v1::RemoveFile {
+            file: file.to_string(),
+            expected: expected.index(),
+        }),
+        Change::CollectFile { file, content } => Stored::CollectFile(v1::CollectFile {
+            file: file.to_string(),
+            content: *content,
+        }),
+        Change::FollowFile { service, file, content } => Stored::FollowFile(v1::FollowFile {
+            service: service.to_string(),
+            file: file.to_string(),
+            content: *content,
+        }),
     }
 }
 
@@ -134,6 +168,17 @@ fn decode_work(stored: Stored) -> Result<Change, DecodeError> {
             expected: Version::new(m.expected),
             spec: required("service spec", m.spec)?.try_into()?,
         },
+        Stored::RollBackService(m) => Change::RollBackService {
+            service: parse("service", &m.service)?,
+            expected: Version::new(m.expected),
+            message: m.message,
+            automatic: m.automatic,
+        },
+        Stored::SetJobStatus(m) => Change::SetJobStatus {
+            service: parse("service", &m.service)?,
+            expected: Version::new(m.expected),
+            job: required("job", m.job)?.into(),
+        },
         Stored::SetUpdateProgress(m) => Change::SetUpdateProgress {
             service: parse("service", &m.service)?,
             expected: Version::new(m.expected),
@@ -146,12 +191,14 @@ fn decode_work(stored: Stored) -> Result<Change, DecodeError> {
         Stored::CreateTask(m) => Change::CreateTask {
             task: required("task", m.task)?.try_into()?,
             service_version: Version::new(m.service_version),
+            beside: if m.beside.is_empty() { None } else { Some(parse("task", &m.beside)?) },
         },
         Stored::AssignTask(m) => Change::AssignTask {
             task: parse("task", &m.task)?,
             expected: Version::new(m.expected),
             node: parse("node", &m.node)?,
             node_version: Version::new(m.node_version),
+            generic: m.generic.into_iter().map(|(kind, names)| (kind, names.names)).collect(),
         },
         Stored::RaiseDesired(m) => {
             Change::RaiseDesired { task: parse("task", &m.task)?, desired: desired_state(m.desired)? }
@@ -164,7 +211,30 @@ fn decode_work(stored: Stored) -> Result<Change, DecodeError> {
         Stored::RemoveTask(m) => Change::RemoveTask { task: parse("task", &m.task)? },
         Stored::PutImage(m) => Change::PutImage(required("image", m.image)?.try_into()?),
         Stored::RemoveImage(m) => Change::RemoveImage { name: m.name },
-        // The other half of `decode_kind`.
+        other => return decode_file(other),
+    })
+}
+
+/// Changes of secrets and configs.
+fn decode_file(stored: Stored) -> Result<Change, DecodeError> {
+    Ok(match stored {
+        Stored::CreateFile(m) => Change::CreateFile(required("file", m.file)?.try_into()?),
+        Stored::UpdateFile(m) => Change::UpdateFile {
+            file: parse("file", &m.file)?,
+            expected: Version::new(m.expected),
+            labels: m.labels.map(|labels| labels.labels.into_iter().collect()),
+            data: m.data.map(|data| Secret::new(data.into())),
+        },
+        Stored::RemoveFile(m) => {
+            Change::RemoveFile { file: parse("file", &m.file)?, expected: Version::new(m.expected) }
+        }
+        Stored::CollectFile(m) => Change::CollectFile { file: parse("file", &m.file)?, content: m.content },
+        Stored::FollowFile(m) => Change::FollowFile {
+            service: parse("service", &m.service)?,
+            file: parse("file", &m.file)?,
+            content: m.content,
+        },
+        // The other parts of `decode_kind`.
         _ => return Err(DecodeError::Missing { field: "change" }),
     })
 }

@@ -106,6 +106,10 @@ pub fn encode_record(record: &Record) -> v1::SnapshotRecord {
         }),
         Record::Task(task) => Stored::Task((&**task).into()),
         Record::Image(image) => Stored::Image((&**image).into()),
+        Record::File(file) => Stored::File((&**file).into()),
+        Record::Content { file, number, content } => {
+            Stored::Content(coracle_proto::convert::file::content(*file, *number, content))
+        }
         Record::AppliedKey { key, index } => {
             Stored::AppliedKey(v1::AppliedKey { key: key.to_string(), index: *index })
         }
@@ -140,6 +144,12 @@ pub fn decode_record(message: v1::SnapshotRecord) -> Result<Record, CodecError> 
         },
         Stored::Task(task) => Record::Task(Arc::new(task.try_into()?)),
         Stored::Image(image) => Record::Image(Arc::new(image.try_into()?)),
+        Stored::File(file) => Record::File(Arc::new(file.try_into()?)),
+        Stored::Content(content) => Record::Content {
+            file: parse("file", &content.file)?,
+            number: content.number,
+            content: content.into(),
+        },
         Stored::AppliedKey(applied) => {
             Record::AppliedKey { key: parse("idempotency key", &applied.key)?, index: applied.index }
         }

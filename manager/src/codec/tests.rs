@@ -4,11 +4,13 @@
 mod world;
 
 use coracle_manager_core::{Change, Outcome, Proposal, Refusal, RefusalKind, State};
-use coracle_model::cluster::ClusterSpec;
+use coracle_model::cluster::{ClusterSpec, Secret};
 use coracle_model::digest::Digest;
-use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
+use coracle_model::id::{FileId, IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
+use coracle_model::job::JobStatus;
 use coracle_model::node::{ManagerMember, NodeState, Platform};
+use coracle_model::secret::{Content, File, FileKind};
 use coracle_model::service::{ServiceMode, UpdateProgress, UpdateState};
 use coracle_model::task::{DesiredState, Exit, Slot, Task, TaskState, TaskStatus};
 use coracle_model::time::Timestamp;
@@ -29,6 +31,7 @@ fn status(number: u64, text: &str) -> TaskStatus {
         exit: exits[number as usize % exits.len()],
         pid: number as u32,
         local_restarts: (number >> 32) as u32,
+        health: None,
     }
 }
 
@@ -45,6 +48,10 @@ fn task(number: u64, text: &str) -> Task {
         desired: DesiredState::Ready,
         start_after: odd.then(|| Timestamp::from_nanos(number)),
         status: status(number, text),
+        running_since: odd.then(|| Timestamp::from_nanos(number)),
+        run: number,
+        crashes: number as u32,
+        generic: [(text.to_owned(), vec![text.to_owned()])].into(),
     }
 }
 
@@ -77,15 +84,22 @@ fn changes(number: u64, text: &str) -> Vec<Change> {
             service,
             expected,
             progress: UpdateProgress {
-                state: UpdateState::Completed,
-                started_at: Timestamp::from_nanos(number),
                 completed_at: number.is_multiple_of(2).then(|| Timestamp::from_nanos(number)),
-                message: text.to_owned(),
+                ..UpdateProgress::begun(UpdateState::Completed, Timestamp::from_nanos(number), number, text)
             },
         },
         Change::RemoveService { service, expected },
-        Change::CreateTask { task: task(number, text), service_version: expected },
-        Change::AssignTask { task: id, expected, node, node_version: Version::new(number / 3) },
+        Change::RollBackService { service, expected, message: text.to_owned(), automatic: true },
+        Change::SetJobStatus { service, expected, job: JobStatus { run: number, ..JobStatus::default() } },
+        Change::CreateTask { task: task(number, text), service_version: expected, beside: None },
+        Change::CreateTask { task: task(number, text), service_version: expected, beside: Some(id) },
+        Change::AssignTask {
+            task: id,
+            expected,
+            node,
+            node_version: Version::new(number / 3),
+            generic: [(text.to_owned(), vec![text.to_owned()])].into(),
+        },
         Change::RaiseDesired { task: id, desired: DesiredState::Shutdown },
         Change::ReportTask { task: id, node: Some(node), status: status(number, text) },
         Change::ReportTask { task: id, node: None, status: status(number, text) },
@@ -99,7 +113,34 @@ fn changes(number: u64, text: &str) -> Vec<Change> {
             created_at: Timestamp::from_nanos(number),
         }),
         Change::RemoveImage { name: text.to_owned() },
+        Change::CreateFile(file(number, text)),
+        Change::UpdateFile { file: FileId::from_bits(number.into()), expected, labels: None, data: None },
+        Change::UpdateFile {
+            file: FileId::from_bits(number.into()),
+            expected,
+            labels: Some([(text.to_owned(), text.to_owned())].into()),
+            data: Some(Secret::new(text.as_bytes().to_vec())),
+        },
+        Change::RemoveFile { file: FileId::from_bits(number.into()), expected },
+        Change::CollectFile { file: FileId::from_bits(number.into()), content: number },
+        Change::FollowFile { service, file: FileId::from_bits(number.into()), content: number },
     ]
+}
+
+fn file(number: u64, text: &str) -> File {
+    let odd = number % 2 == 1;
+    let content = |data: &[u8]| Content { created_at: Timestamp::from_nanos(number), data: Secret::new(data.to_vec()) };
+    File {
+        id: FileId::from_bits(number.into()),
+        kind: if odd { FileKind::Secret } else { FileKind::Config },
+        version: Version::new(number),
+        created_at: Timestamp::from_nanos(number),
+        updated_at: Timestamp::from_nanos(number),
+        name: "key".parse().unwrap(),
+        labels: [(text.to_owned(), text.to_owned())].into(),
+        template: odd,
+        contents: [(1, content(text.as_bytes())), (number.max(2), content(&[0xff, 0]))].into(),
+    }
 }
 
 /// A state with something in every table.
@@ -116,7 +157,9 @@ fn state(number: u64) -> State {
     let gone = world.state.nodes().next().unwrap().id;
     world.write(vec![Change::RemoveNode { node: gone, expected: Version::default() }]);
     let key = Some(IdempotencyKey::from_bits(number.into()));
-    let images = changes(number, "app:1").into_iter().filter(|change| matches!(change, Change::PutImage(_)));
+    let images = changes(number, "app:1")
+        .into_iter()
+        .filter(|change| matches!(change, Change::PutImage(_) | Change::CreateFile(_)));
     let proposal = Proposal {
         changes: images.collect(),
         actor: String::new(),

@@ -11,7 +11,8 @@ use coracle_manager_core::assign::{self, Assigned};
 use coracle_manager_core::change::Change;
 use coracle_manager_core::state::View;
 use coracle_model::digest::Digest;
-use coracle_model::id::{NodeId, SessionId, TaskId};
+use coracle_model::generic;
+use coracle_model::id::{FileId, NodeId, SessionId, TaskId};
 use coracle_model::node::NodeDescription;
 use coracle_model::role::Role;
 use coracle_model::task::TaskStatus;
@@ -57,6 +58,8 @@ pub struct Session {
     id: SessionId,
     outbox: Outbox,
     sent: BTreeMap<TaskId, Assigned>,
+    /// Versions of secrets and configs that the agent has.
+    sent_files: BTreeSet<(FileId, u64)>,
     sequence: u64,
     told: Told,
 }
@@ -73,7 +76,17 @@ impl Session {
     #[must_use]
     pub fn new(store: Store, term: Term, node: NodeId, outbox: Outbox) -> Self {
         let id = SessionId::from_bits(rand::random());
-        Self { store, term, node, id, outbox, sent: BTreeMap::new(), sequence: 0, told: Told::default() }
+        Self {
+            store,
+            term,
+            node,
+            id,
+            outbox,
+            sent: BTreeMap::new(),
+            sent_files: BTreeSet::new(),
+            sequence: 0,
+            told: Told::default(),
+        }
     }
 
     /// Serves the agent until either side ends it.
@@ -260,9 +273,11 @@ impl Session {
         let wanted = assign::assignments(&view, self.node);
         let difference = assign::difference(&self.sent, &wanted);
         let complete = self.sequence == 0;
-        if !complete && difference.set.is_empty() && difference.removed.is_empty() {
+        let files = assign::files(&view, &wanted);
+        if !complete && difference.is_empty() && files == self.sent_files {
             return Ok(());
         }
+        self.send_files(&view, &files).await?;
         self.sequence += 1;
         let message = v1::Assignments {
             complete,
@@ -270,9 +285,26 @@ impl Session {
             set: difference.set.iter().filter_map(|task| wanted.get(task)).map(assigned_task).collect(),
             removed: difference.removed.iter().map(ToString::to_string).collect(),
             checksum: assign::checksum(&wanted),
+            files: (complete || files != self.sent_files).then(|| file_set(&files)),
         };
-        self.sent = wanted;
+        (self.sent, self.sent_files) = (wanted, files);
         self.send(manager_message::Message::Assignments(message)).await
+    }
+
+    /// Sends what the agent does not have yet, in front of the tasks that need it.
+    async fn send_files(&self, view: &View, files: &BTreeSet<(FileId, u64)>) -> Result<(), ApiError> {
+        for (id, number) in files.difference(&self.sent_files) {
+            let Some(file) = view.file(*id) else { continue };
+            let Some(content) = file.contents.get(number) else { continue };
+            let message = v1::AssignedFile {
+                file: id.to_string(),
+                content: *number,
+                data: Bytes::copy_from_slice(content.data.reveal()),
+                template: file.template,
+            };
+            self.send(manager_message::Message::File(message)).await?;
+        }
+        Ok(())
     }
 
     async fn send(&self, message: manager_message::Message) -> Result<(), ApiError> {
@@ -315,6 +347,7 @@ fn reports(tasks: Vec<v1::TaskReport>) -> Result<Vec<(TaskId, TaskStatus)>, ApiE
 pub fn check_description(description: &NodeDescription, address: &str) -> Result<(), ApiError> {
     parse_address(address).map_err(|error| protocol(&format!("advertise-addr: {error}")))?;
     validate::labels("engine-label", &description.labels)?;
+    generic::check(&description.generic).map_err(|error| protocol(&error.to_string()))?;
     if description.hostname.len() > HOST_NAME || description.engine_version.len() > HOST_NAME {
         return Err(protocol("the node's host name or version is too long"));
     }
@@ -361,6 +394,12 @@ fn ticket_public_key(view: &View) -> Result<Bytes, ApiError> {
     Ok(Bytes::copy_from_slice(&public.0))
 }
 
+fn file_set(files: &BTreeSet<(FileId, u64)>) -> v1::AssignedFileSet {
+    let key =
+        |(file, content): &(FileId, u64)| v1::AssignedFileKey { file: file.to_string(), content: *content };
+    v1::AssignedFileSet { files: files.iter().map(key).collect() }
+}
+
 /// Everything that an agent needs of one task.
 fn assigned_task(assigned: &Assigned) -> v1::AssignedTask {
     let task = &assigned.task;
@@ -373,5 +412,6 @@ fn assigned_task(assigned: &Assigned) -> v1::AssignedTask {
         slot: Some((&task.slot).into()),
         spec: Some((&*assigned.spec).into()),
         desired: u32::from(task.desired.number()),
+        generic: coracle_proto::convert::task::names(&task.generic),
     }
 }

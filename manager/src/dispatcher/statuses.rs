@@ -16,6 +16,8 @@ use crate::store::{Store, Write};
 const QUEUE: usize = 256;
 /// Statuses in one entry at most.
 const STATUSES_OF_ONE_ENTRY: usize = 1000;
+/// Bytes of their texts in one entry at most, far below what an entry may have: what health checks printed is in there.
+const TEXTS_OF_ONE_ENTRY: usize = 512 << 10;
 
 #[derive(Debug)]
 struct Report {
@@ -82,15 +84,57 @@ async fn write(store: &Store, term: u64, reports: &mut [Report]) -> bool {
             report.tasks.drain(..).map(move |(task, status)| Change::ReportTask { task, node, status })
         })
         .collect();
-    let mut rest = changes.into_iter();
-    loop {
-        let part: Vec<_> = rest.by_ref().take(STATUSES_OF_ONE_ENTRY).collect();
-        if part.is_empty() {
-            return true;
-        }
+    for part in parts(changes) {
         if let Err(error) = store.propose(Write { term, ..Write::internal("status reports", part) }).await {
             warn!(%error, "status reports could not be written; agents will send them again");
             return false;
         }
+    }
+    true
+}
+
+/// Cuts into entries.
+fn parts(changes: Vec<Change>) -> Vec<Vec<Change>> {
+    let mut parts: Vec<Vec<Change>> = Vec::new();
+    let mut bytes = 0;
+    for change in changes {
+        let more = texts(&change);
+        match parts.last_mut() {
+            Some(part) if part.len() < STATUSES_OF_ONE_ENTRY && bytes + more <= TEXTS_OF_ONE_ENTRY => {
+                part.push(change);
+                bytes += more;
+            }
+            _ => {
+                parts.push(vec![change]);
+                bytes = more;
+            }
+        }
+    }
+    parts
+}
+
+fn texts(change: &Change) -> usize {
+    let Change::ReportTask { status, .. } = change else { return 0 };
+    let results = status.health.iter().flat_map(|health| &health.results);
+    status.message.len() + status.error.len() + results.map(|result| result.output.len()).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(bits: u128, output: usize) -> Change {
+        let status = TaskStatus { error: "e".repeat(output), ..TaskStatus::default() };
+        Change::ReportTask { task: TaskId::from_bits(bits), node: None, status }
+    }
+
+    #[test]
+    fn entries_are_bounded_by_number_and_by_size_and_nothing_is_left_out() {
+        let lengths = |changes: Vec<Change>| parts(changes).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths((0..2500).map(|bits| report(bits, 0)).collect()), [1000, 1000, 500]);
+        let third = TEXTS_OF_ONE_ENTRY / 3;
+        assert_eq!(lengths((0..7).map(|bits| report(bits, third)).collect()), [3, 3, 1]);
+        assert_eq!(lengths(vec![report(1, 0), report(2, TEXTS_OF_ONE_ENTRY + 1), report(3, 0)]), [1, 1, 1]);
+        assert_eq!(lengths(Vec::new()), [0; 0]);
     }
 }

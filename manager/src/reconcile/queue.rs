@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_manager_core::Touched;
 use coracle_manager_core::state::State;
-use coracle_model::id::{NodeId, ServiceId};
+use coracle_model::id::{FileId, NodeId, ServiceId};
 use coracle_model::service::ServiceMode;
 use coracle_model::time::Timestamp;
 
@@ -19,6 +19,8 @@ pub enum Key {
     Schedule,
     /// A service's records that are no longer needed.
     Reap(ServiceId),
+    /// Who follows a secret or a config, and which of its versions go.
+    File(FileId),
 }
 
 impl Key {
@@ -30,6 +32,7 @@ impl Key {
             Self::Service(_) => "service",
             Self::Schedule => "scheduler",
             Self::Reap(_) => "reaper",
+            Self::File(_) => "file",
         }
     }
 }
@@ -94,7 +97,9 @@ impl Queue {
             let global = state.services().filter(|service| service.spec.mode == ServiceMode::Global);
             global.for_each(|service| self.push(Key::Service(service.id)));
         }
-        if touched.pending || touched.images || !touched.nodes.is_empty() || !touched.tasks.is_empty() {
+        touched.files.iter().for_each(|file| self.push(Key::File(*file)));
+        // Most of what agents report helps no task that waits: those are looked at again when something may help them.
+        if touched.pending {
             self.push(Key::Schedule);
         }
     }
@@ -102,6 +107,7 @@ impl Queue {
     /// Queues every key there is: after a change of leader, after a gap in the feed, and now and then.
     pub(super) fn push_everything(&mut self, state: &State) {
         state.nodes().for_each(|node| self.push(Key::Node(node.id)));
+        state.files().for_each(|file| self.push(Key::File(file.id)));
         let services: BTreeSet<_> = state
             .services()
             .map(|service| service.id)

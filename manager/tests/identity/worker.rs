@@ -138,7 +138,7 @@ async fn create_service(world: &World, name: &str, host: &str, secret: &str) {
         ..v1::ContainerSpec::default()
     };
     let placement =
-        v1::Placement { constraints: vec![format!("node.hostname=={host}")], max_replicas_per_node: 0 };
+        v1::Placement { constraints: vec![format!("node.hostname=={host}")], ..v1::Placement::default() };
     let task =
         v1::TaskSpec { container: Some(container), placement: Some(placement), ..v1::TaskSpec::default() };
     let spec = v1::ServiceSpec {

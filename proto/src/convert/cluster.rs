@@ -13,6 +13,7 @@ impl From<&ClusterSpec> for v1::ClusterSpec {
             heartbeat_period: nanos(spec.heartbeat_period),
             node_grace: nanos(spec.node_grace),
             certificate_validity: nanos(spec.certificate_validity),
+            allow_privileged: spec.allow_privileged,
         }
     }
 }
@@ -24,6 +25,7 @@ impl From<v1::ClusterSpec> for ClusterSpec {
             heartbeat_period: duration(message.heartbeat_period),
             node_grace: duration(message.node_grace),
             certificate_validity: duration(message.certificate_validity),
+            allow_privileged: message.allow_privileged,
         }
     }
 }

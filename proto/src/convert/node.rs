@@ -126,6 +126,7 @@ impl From<&NodeDescription> for v1::NodeDescription {
             resources: Some((&description.resources).into()),
             engine_version: description.engine_version.clone(),
             labels: description.labels.clone().into_iter().collect(),
+            generic: description.generic.iter().map(|(kind, held)| (kind.clone(), held.into())).collect(),
         }
     }
 }
@@ -138,6 +139,7 @@ impl From<v1::NodeDescription> for NodeDescription {
             resources: message.resources.unwrap_or_default().into(),
             engine_version: message.engine_version,
             labels: message.labels.into_iter().collect(),
+            generic: message.generic.into_iter().map(|(kind, held)| (kind, held.into())).collect(),
         }
     }
 }

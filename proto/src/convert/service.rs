@@ -5,10 +5,7 @@ mod draft;
 pub use draft::{Draft, draft, spec_with_digest};
 
 use coracle_model::restart::{DEFAULT_DELAY, RestartCondition, RestartPolicy};
-use coracle_model::service::{
-    NetworkMode, Placement, Service, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateProgress,
-    UpdateState,
-};
+use coracle_model::service::{NetworkMode, Service, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig};
 use coracle_model::version::Version;
 
 use super::{DecodeError, duration, enumerator, nanos, parse, required, timestamp};
@@ -58,39 +55,6 @@ impl TryFrom<v1::RestartPolicy> for RestartPolicy {
     }
 }
 
-impl From<&Placement> for v1::Placement {
-    fn from(placement: &Placement) -> Self {
-        Self {
-            constraints: placement.constraints.iter().map(ToString::to_string).collect(),
-            max_replicas_per_node: placement.max_replicas_per_node,
-        }
-    }
-}
-
-impl TryFrom<v1::Placement> for Placement {
-    type Error = DecodeError;
-
-    fn try_from(message: v1::Placement) -> Result<Self, DecodeError> {
-        let constraints =
-            message.constraints.iter().map(|text| constraint(text)).collect::<Result<_, _>>()?;
-        Ok(Self { constraints, max_replicas_per_node: message.max_replicas_per_node })
-    }
-}
-
-/// The model's error says field and value already: only the problem is taken over.
-fn constraint(text: &str) -> Result<coracle_model::constraint::Constraint, DecodeError> {
-    text.parse().map_err(|error: coracle_model::constraint::ConstraintError| {
-        let told = error.to_string();
-        let prefix = format!("constraint: invalid value {text:?}: ");
-        let problem = told.strip_prefix(&prefix).unwrap_or(&told);
-        DecodeError::Invalid {
-            field: "constraint",
-            value: super::shortened(text),
-            problem: problem.to_owned(),
-        }
-    })
-}
-
 impl From<NetworkMode> for v1::NetworkMode {
     fn from(mode: NetworkMode) -> Self {
         match mode {
@@ -119,6 +83,7 @@ impl From<&TaskSpec> for v1::TaskSpec {
             placement: Some((&spec.placement).into()),
             network: v1::NetworkMode::from(spec.network).into(),
             force_update: spec.force_update,
+            generic: spec.generic.clone().into_iter().collect(),
         }
     }
 }
@@ -145,6 +110,7 @@ fn with_container(
         placement: message.placement.unwrap_or_default().try_into()?,
         network: enumerator::<v1::NetworkMode>("network", message.network)?.into(),
         force_update: message.force_update,
+        generic: message.generic.into_iter().collect(),
     })
 }
 
@@ -153,6 +119,10 @@ impl From<ServiceMode> for v1::service_spec::Mode {
         match mode {
             ServiceMode::Replicated { replicas } => Self::Replicated(v1::Replicated { replicas }),
             ServiceMode::Global => Self::Global(v1::Global {}),
+            ServiceMode::ReplicatedJob { completions, concurrent } => {
+                Self::ReplicatedJob(v1::ReplicatedJob { completions, concurrent })
+            }
+            ServiceMode::GlobalJob => Self::GlobalJob(v1::GlobalJob {}),
         }
     }
 }
@@ -164,19 +134,11 @@ impl From<v1::service_spec::Mode> for ServiceMode {
                 Self::Replicated { replicas: replicated.replicas }
             }
             v1::service_spec::Mode::Global(v1::Global {}) => Self::Global,
+            v1::service_spec::Mode::ReplicatedJob(job) => {
+                Self::ReplicatedJob { completions: job.completions, concurrent: job.concurrent }
+            }
+            v1::service_spec::Mode::GlobalJob(v1::GlobalJob {}) => Self::GlobalJob,
         }
-    }
-}
-
-impl From<&UpdateConfig> for v1::UpdateConfig {
-    fn from(config: &UpdateConfig) -> Self {
-        Self { parallelism: config.parallelism }
-    }
-}
-
-impl From<v1::UpdateConfig> for UpdateConfig {
-    fn from(message: v1::UpdateConfig) -> Self {
-        Self { parallelism: message.parallelism }
     }
 }
 
@@ -188,6 +150,10 @@ impl From<&ServiceSpec> for v1::ServiceSpec {
             mode: Some(spec.mode.into()),
             task: Some((&spec.task).into()),
             update: Some((&spec.update).into()),
+            rollback: Some((&spec.rollback).into()),
+            job: Some((&spec.job).into()),
+            rebalance: spec.rebalance,
+            node_down_delay: spec.node_down_delay.map(nanos),
         }
     }
 }
@@ -201,9 +167,17 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
             labels: message.labels.into_iter().collect(),
             mode: required("mode", message.mode)?.into(),
             task: required("task", message.task)?.try_into()?,
-            update: message.update.map_or_else(UpdateConfig::default, Into::into),
+            update: update_config(message.update)?,
+            rollback: update_config(message.rollback)?,
+            job: message.job.unwrap_or_default().try_into()?,
+            rebalance: message.rebalance,
+            node_down_delay: message.node_down_delay.map(duration),
         })
     }
+}
+
+fn update_config(message: Option<v1::UpdateConfig>) -> Result<UpdateConfig, DecodeError> {
+    message.map_or_else(|| Ok(UpdateConfig::default()), TryInto::try_into)
 }
 
 fn name(text: &str) -> Result<coracle_model::name::ServiceName, DecodeError> {
@@ -214,51 +188,6 @@ fn name(text: &str) -> Result<coracle_model::name::ServiceName, DecodeError> {
         );
         DecodeError::invalid("name", text, problem)
     })
-}
-
-impl From<UpdateState> for v1::UpdateState {
-    fn from(state: UpdateState) -> Self {
-        match state {
-            UpdateState::Updating => Self::Updating,
-            UpdateState::Completed => Self::Completed,
-        }
-    }
-}
-
-impl TryFrom<v1::UpdateState> for UpdateState {
-    type Error = DecodeError;
-
-    fn try_from(message: v1::UpdateState) -> Result<Self, DecodeError> {
-        match message {
-            v1::UpdateState::Updating => Ok(Self::Updating),
-            v1::UpdateState::Completed => Ok(Self::Completed),
-            v1::UpdateState::Unspecified => Err(DecodeError::Missing { field: "update state" }),
-        }
-    }
-}
-
-impl From<&UpdateProgress> for v1::UpdateProgress {
-    fn from(progress: &UpdateProgress) -> Self {
-        Self {
-            state: v1::UpdateState::from(progress.state).into(),
-            started_at: progress.started_at.as_nanos(),
-            completed_at: progress.completed_at.map(|time| time.as_nanos()),
-            message: progress.message.clone(),
-        }
-    }
-}
-
-impl TryFrom<v1::UpdateProgress> for UpdateProgress {
-    type Error = DecodeError;
-
-    fn try_from(message: v1::UpdateProgress) -> Result<Self, DecodeError> {
-        Ok(Self {
-            state: enumerator::<v1::UpdateState>("update state", message.state)?.try_into()?,
-            started_at: timestamp(message.started_at),
-            completed_at: message.completed_at.map(timestamp),
-            message: message.message,
-        })
-    }
 }
 
 impl From<&Service> for v1::Service {
@@ -272,6 +201,7 @@ impl From<&Service> for v1::Service {
             spec: Some((&service.spec).into()),
             previous_spec: service.previous_spec.as_deref().map(Into::into),
             update: service.update.as_ref().map(Into::into),
+            job: service.job.as_ref().map(Into::into),
         }
     }
 }
@@ -290,6 +220,7 @@ impl TryFrom<v1::Service> for Service {
             spec: required("service spec", message.spec)?.try_into()?,
             previous_spec: previous.map(Box::new),
             update: message.update.map(TryInto::try_into).transpose()?,
+            job: message.job.map(Into::into),
         })
     }
 }

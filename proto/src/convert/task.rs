@@ -1,5 +1,7 @@
 //! Tasks, their slots, states and ends.
 
+use std::collections::{BTreeMap, HashMap};
+
 use coracle_model::task::{DesiredState, Exit, Slot, Task, TaskState, TaskStatus};
 use coracle_model::version::Version;
 
@@ -95,6 +97,7 @@ impl From<&TaskStatus> for v1::TaskStatus {
             exit: status.exit.map(Into::into),
             pid: status.pid,
             local_restarts: status.local_restarts,
+            health: status.health.as_ref().map(Into::into),
         }
     }
 }
@@ -111,6 +114,7 @@ impl TryFrom<v1::TaskStatus> for TaskStatus {
             exit: message.exit.map(Into::into),
             pid: message.pid,
             local_restarts: message.local_restarts,
+            health: message.health.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -128,6 +132,10 @@ impl From<&Task> for v1::Task {
             desired: task.desired.number().into(),
             start_after: task.start_after.map(|time| time.as_nanos()),
             status: Some((&task.status).into()),
+            running_since: task.running_since.map(|time| time.as_nanos()),
+            run: task.run,
+            crashes: task.crashes,
+            generic: names(&task.generic),
         }
     }
 }
@@ -148,6 +156,16 @@ impl TryFrom<v1::Task> for Task {
             desired: desired_state(message.desired)?,
             start_after: message.start_after.map(timestamp),
             status: required("task status", message.status)?.try_into()?,
+            running_since: message.running_since.map(timestamp),
+            run: message.run,
+            crashes: message.crashes,
+            generic: message.generic.into_iter().map(|(kind, names)| (kind, names.names)).collect(),
         })
     }
+}
+
+/// Which of a node's other things a task has, by kind, as they travel.
+#[must_use]
+pub fn names(generic: &BTreeMap<String, Vec<String>>) -> HashMap<String, v1::Names> {
+    generic.iter().map(|(kind, names)| (kind.clone(), v1::Names { names: names.clone() })).collect()
 }

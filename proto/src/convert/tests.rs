@@ -2,13 +2,19 @@ use std::time::Duration;
 
 use coracle_model::cluster::{Cluster, ClusterSpec, Secret};
 use coracle_model::digest::Digest;
-use coracle_model::id::{ClusterId, NodeId, ServiceId, TaskId};
+use coracle_model::health::{HealthConfig, HealthResult, HealthTest};
+use coracle_model::id::{ClusterId, FileId, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
-use coracle_model::mount::{Mount, MountKind};
+use coracle_model::job::{Concurrency, JobConfig, JobStatus, Schedule};
+use coracle_model::mount::{Mount, MountKind, Propagation, Recursive};
 use coracle_model::node::*;
-use coracle_model::resources::{Limits, MemoryBytes, NanoCpus, Resources};
+use coracle_model::placement::{HostPort, Protocol};
+use coracle_model::resources::{GenericResource, Limits, MemoryBytes, NanoCpus, Resources};
 use coracle_model::restart::{DEFAULT_DELAY, RestartCondition, RestartPolicy};
 use coracle_model::role::Role;
+use coracle_model::rollout::{FailureAction, Order, Ratio};
+use coracle_model::secret::{FileKind, FileReference, FileTarget};
+use coracle_model::security::{AppArmor, Device, NamespaceMode, Privileges, Seccomp};
 use coracle_model::service::*;
 use coracle_model::task::*;
 use coracle_model::time::Timestamp;
@@ -24,7 +30,12 @@ fn resources() -> impl Strategy<Value = Resources> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    (resources(), any::<u64>()).prop_map(|(r, pids)| Limits { cpu: r.cpu, memory: r.memory, pids })
+    (resources(), any::<u64>()).prop_map(|(r, pids)| Limits {
+        cpu: r.cpu,
+        memory: r.memory,
+        pids,
+        ..Limits::default()
+    })
 }
 
 fn time() -> impl Strategy<Value = Timestamp> {
@@ -41,10 +52,90 @@ fn labels() -> impl Strategy<Value = std::collections::BTreeMap<String, String>>
 
 fn mount() -> impl Strategy<Value = Mount> {
     let kind = prop_oneof![
-        ".{0,8}".prop_map(|source| MountKind::Bind { source }),
+        (
+            ".{0,8}",
+            prop::sample::select(Propagation::ALL.to_vec()),
+            prop::sample::select(Recursive::ALL.to_vec())
+        )
+            .prop_map(|(source, propagation, recursive)| MountKind::Bind {
+                source,
+                propagation,
+                recursive,
+                create_source: true
+            }),
+        (".{0,8}", labels(), any::<bool>(), ".{0,8}").prop_map(|(name, labels, no_copy, subpath)| {
+            MountKind::Volume { name, labels, no_copy, subpath }
+        }),
+        (".{1,8}", any::<[u8; 32]>(), ".{0,8}").prop_map(|(reference, digest, subpath)| MountKind::Image {
+            image: PinnedImage { reference, digest: Digest::from_bytes(digest) },
+            subpath
+        }),
         any::<(u64, u32)>().prop_map(|(size, mode)| MountKind::Tmpfs { size, mode }),
     ];
     (".{0,8}", any::<bool>(), kind).prop_map(|(target, read_only, kind)| Mount { target, read_only, kind })
+}
+
+/// A container whose later fields all say something.
+fn everything() -> ContainerSpec {
+    let image = PinnedImage { reference: "web:1".to_owned(), digest: Digest::from_bytes([7; 32]) };
+    let reference = |target| FileReference {
+        kind: FileKind::Secret,
+        name: "key.pem".parse().unwrap(),
+        file: FileId::from_bits(9),
+        content: 3,
+        pinned: true,
+        target,
+    };
+    ContainerSpec {
+        entrypoint: vec!["/bin/sh".to_owned()],
+        groups: vec!["audio".to_owned()],
+        files: vec![
+            reference(FileTarget::File { path: "a".to_owned(), uid: 1, gid: 2, mode: 0 }),
+            reference(FileTarget::Environment { variable: "A".to_owned() }),
+        ],
+        pre_stop_delay: Duration::from_secs(2),
+        init: true,
+        tty: true,
+        health: HealthConfig {
+            test: HealthTest::Shell("true".to_owned()),
+            interval: Some(Duration::ZERO),
+            timeout: None,
+            retries: Some(0),
+            start_period: Some(Duration::from_secs(1)),
+            start_interval: None,
+        },
+        privileges: Privileges {
+            privileged: true,
+            capabilities_added: ["ALL".to_owned()].into(),
+            capabilities_dropped: ["CAP_CHOWN".to_owned()].into(),
+            new_privileges: true,
+            seccomp: Seccomp::Custom("{}".to_owned()),
+            apparmor: AppArmor::Unconfined,
+            selinux: vec!["type:a".to_owned()],
+        },
+        devices: vec![
+            Device::Path { host: "/dev/a".into(), container: "/dev/b".into(), permissions: "rw".into() },
+            Device::Cdi("vendor.com/gpu=0".to_owned()),
+        ],
+        ulimits: [("nofile".to_owned(), Ulimit { soft: 1, hard: u64::MAX })].into(),
+        sysctls: [("net.core.somaxconn".to_owned(), "1".to_owned())].into(),
+        dns: Dns {
+            servers: vec!["1.1.1.1".into()],
+            options: vec!["ndots:1".into()],
+            search: vec!["a".into()],
+        },
+        hosts: vec!["10.0.0.1 db".to_owned()],
+        shm_size: 5,
+        pid: NamespaceMode::Host,
+        ipc: NamespaceMode::Host,
+        uts: NamespaceMode::Host,
+        oom_score_adj: -5,
+        log: LogConfig {
+            driver: "none".to_owned(),
+            options: [("max-size".to_owned(), "1m".to_owned())].into(),
+        },
+        ..ContainerSpec::of(image)
+    }
 }
 
 fn container() -> impl Strategy<Value = ContainerSpec> {
@@ -76,6 +167,7 @@ fn container() -> impl Strategy<Value = ContainerSpec> {
                     read_only,
                     stop_grace,
                     stop_signal,
+                    ..everything()
                 }
             },
         )
@@ -98,15 +190,44 @@ fn placement() -> impl Strategy<Value = Placement> {
     (prop::collection::vec(constraint, 0..3), any::<u64>()).prop_map(|(texts, max_replicas_per_node)| {
         Placement {
             constraints: texts.into_iter().map(|text| text.parse().unwrap()).collect(),
+            preferences: vec!["spread=node.labels.zone".parse().unwrap()],
             max_replicas_per_node,
+            strategy: coracle_model::placement::Strategy::Binpack,
+            away_from: ["tier=web".parse().unwrap()].into(),
+            host_ports: [HostPort { port: 53, protocol: Protocol::Udp }].into(),
         }
     })
+}
+
+fn rollout() -> impl Strategy<Value = UpdateConfig> {
+    (any::<u64>(), wait(), wait(), 0u32..=1_000_000, any::<bool>(), wait()).prop_map(
+        |(parallelism, delay, monitor, ratio, start_first, timeout)| UpdateConfig {
+            parallelism,
+            delay,
+            monitor,
+            failure_action: if start_first { FailureAction::Rollback } else { FailureAction::Continue },
+            max_failure_ratio: Ratio::from_millionths(ratio).unwrap(),
+            order: if start_first { Order::StartFirst } else { Order::StopFirst },
+            timeout,
+        },
+    )
+}
+
+fn job() -> impl Strategy<Value = JobConfig> {
+    let rules = vec![Concurrency::Allow, Concurrency::Forbid, Concurrency::Replace];
+    let schedule = ("[0-9 *]{0,9}", "[a-z]{0,5}", prop::sample::select(rules), any::<u32>())
+        .prop_map(|(cron, timezone, concurrency, history)| Schedule { cron, timezone, concurrency, history });
+    (prop::option::of(schedule), wait(), prop::option::of(wait()))
+        .prop_map(|(schedule, time_limit, time_to_live)| JobConfig { schedule, time_limit, time_to_live })
 }
 
 fn service_spec() -> impl Strategy<Value = ServiceSpec> {
     let mode = prop_oneof![
         Just(ServiceMode::Global),
-        any::<u64>().prop_map(|replicas| ServiceMode::Replicated { replicas })
+        Just(ServiceMode::GlobalJob),
+        any::<u64>().prop_map(|replicas| ServiceMode::Replicated { replicas }),
+        any::<(u64, u64)>()
+            .prop_map(|(completions, concurrent)| ServiceMode::ReplicatedJob { completions, concurrent })
     ];
     let network = prop::sample::select(vec![NetworkMode::None, NetworkMode::Host]);
     let task = (container(), resources(), limits(), restart(), placement(), network, any::<u64>()).prop_map(
@@ -118,29 +239,55 @@ fn service_spec() -> impl Strategy<Value = ServiceSpec> {
             placement,
             network,
             force_update,
+            generic: [("gpu".to_owned(), 2)].into(),
         },
     );
-    ("[a-z]{1,9}", labels(), mode, task, any::<u64>()).prop_map(|(name, labels, mode, task, parallelism)| {
-        ServiceSpec { name: name.parse().unwrap(), labels, mode, task, update: UpdateConfig { parallelism } }
-    })
+    ("[a-z]{1,9}", labels(), mode, task, (rollout(), rollout()), job(), prop::option::of(wait())).prop_map(
+        |(name, labels, mode, task, (update, rollback), job, node_down_delay)| ServiceSpec {
+            name: name.parse().unwrap(),
+            labels,
+            mode,
+            task,
+            update,
+            rollback,
+            job,
+            rebalance: node_down_delay.is_some(),
+            node_down_delay,
+        },
+    )
 }
 
 fn update() -> impl Strategy<Value = UpdateProgress> {
-    let state = prop::sample::select(vec![UpdateState::Updating, UpdateState::Completed]);
-    (state, time(), prop::option::of(time()), ".{0,9}").prop_map(
-        |(state, started_at, completed_at, message)| UpdateProgress {
+    let state = prop::sample::select(UpdateState::ALL.to_vec());
+    let failed = prop::collection::btree_set(any::<u128>().prop_map(TaskId::from_bits), 0..3);
+    (state, time(), prop::option::of(time()), ".{0,9}", any::<u64>(), failed).prop_map(
+        |(state, started_at, completed_at, message, slots, failed)| UpdateProgress {
             state,
             started_at,
             completed_at,
             message,
+            slots,
+            failed,
+        },
+    )
+}
+
+fn job_status() -> impl Strategy<Value = JobStatus> {
+    (any::<u64>(), time(), prop::option::of(time()), time()).prop_map(
+        |(run, started_at, ended_at, scheduled_until)| JobStatus {
+            run,
+            started_at,
+            ended_at,
+            scheduled_until,
         },
     )
 }
 
 fn service() -> impl Strategy<Value = Service> {
     let numbers = any::<(u128, u64, u64)>();
-    (numbers, time(), time(), service_spec(), prop::option::of(service_spec()), prop::option::of(update()))
-        .prop_map(|((id, version, spec_version), created_at, updated_at, spec, previous, update)| Service {
+    let progress = (prop::option::of(update()), prop::option::of(job_status()));
+    (numbers, time(), time(), service_spec(), prop::option::of(service_spec()), progress).prop_map(
+        |((id, version, spec_version), created_at, updated_at, spec, previous, (update, job))| Service {
             id: ServiceId::from_bits(id),
             version: Version::new(version),
             spec_version: Version::new(spec_version),
@@ -149,7 +296,9 @@ fn service() -> impl Strategy<Value = Service> {
             spec,
             previous_spec: previous.map(Box::new),
             update,
-        })
+            job,
+        },
+    )
 }
 
 fn platform() -> impl Strategy<Value = Platform> {
@@ -170,6 +319,11 @@ fn node() -> impl Strategy<Value = Node> {
             resources,
             engine_version,
             labels,
+            generic: [
+                ("gpu".to_owned(), GenericResource::Named(["a".to_owned()].into())),
+                ("ssd".to_owned(), GenericResource::Count(4)),
+            ]
+            .into(),
         },
     );
     let states = vec![NodeState::Unknown, NodeState::Ready, NodeState::Down];
@@ -210,6 +364,15 @@ fn task() -> impl Strategy<Value = Task> {
             exit,
             pid,
             local_restarts,
+            health: (pid % 2 == 0).then(|| Health {
+                state: HealthState::Unhealthy,
+                failures: pid,
+                results: vec![HealthResult {
+                    code: Some(-1),
+                    output: "no".to_owned(),
+                    ..HealthResult::default()
+                }],
+            }),
         },
     );
     let desired = prop::sample::select(vec![
@@ -231,6 +394,10 @@ fn task() -> impl Strategy<Value = Task> {
             desired,
             start_after,
             status,
+            running_since: start_after,
+            run: version,
+            crashes: 3,
+            generic: [("gpu".to_owned(), vec!["a".to_owned()])].into(),
         },
     )
 }
@@ -347,7 +514,7 @@ fn refusals_name_field_and_value() {
     assert!(network.starts_with("network: invalid value \"9\": unknown to this version"), "{network}");
     let constraint = refusal(|spec| {
         spec.task.as_mut().unwrap().placement =
-            Some(v1::Placement { constraints: vec!["x".into()], max_replicas_per_node: 0 });
+            Some(v1::Placement { constraints: vec!["x".into()], ..v1::Placement::default() });
     });
     assert_eq!(constraint, "constraint: invalid value \"x\": use key==value or key!=value");
 }

@@ -42,17 +42,40 @@ pub fn root_file_system(program: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// When the program cannot be read.
 pub fn saved_archive(program: &Path, name: &str) -> Result<Vec<u8>> {
+    saved(program, name, None)
+}
+
+/// As [`saved_archive`], and the image says how its containers are checked: `CMD` and words, every 200 milliseconds, two
+/// failures are too many.
+///
+/// # Errors
+/// When the program cannot be read.
+pub fn checked_archive(program: &Path, name: &str, check: &[&str]) -> Result<Vec<u8>> {
+    let test: Vec<&str> = ["CMD"].iter().chain(check).copied().collect();
+    saved(
+        program,
+        name,
+        Some(serde_json::json!({
+            "Test": test, "Interval": 200_000_000, "Timeout": 30_000_000_000_u64, "Retries": 2,
+        })),
+    )
+}
+
+fn saved(program: &Path, name: &str, check: Option<serde_json::Value>) -> Result<Vec<u8>> {
     let layer = root_file_system(program)?;
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let config = serde_json::json!({
+    let mut config = serde_json::json!({
         "architecture": architecture,
         "os": "linux",
         "created": "2025-01-01T00:00:00Z",
         "config": { "Entrypoint": ["/responder"], "Env": ["PATH=/", "MADE_BY=lab"], "WorkingDir": "/", "ExposedPorts": { "8080/tcp": {} } },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex(&Sha256::digest(&layer)))] },
         "history": [{ "created": "2025-01-01T00:00:00Z", "created_by": "responder" }],
-    })
-    .to_string();
+    });
+    if let Some(check) = check {
+        config["config"]["Healthcheck"] = check;
+    }
+    let config = config.to_string();
     let config_name = format!("{}.json", hex(&Sha256::digest(config.as_bytes())));
     let manifest =
         serde_json::json!([{ "Config": config_name, "RepoTags": [name], "Layers": ["layer/layer.tar"] }]);

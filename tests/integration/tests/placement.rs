@@ -1,10 +1,12 @@
 //! Where tasks go: constraints, drain, global services, limits per node, and why there is no node.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use coracle_integration::harness;
 use coracle_integration::lab::Lab;
-use coracle_integration::name::{M1, W3};
+use coracle_integration::name::{M1, W1, W3};
 
 #[test]
 fn tasks_go_where_they_may() {
@@ -12,7 +14,8 @@ fn tasks_go_where_they_may() {
         constraints_follow_labels(lab)?;
         drain_moves_tasks_away(lab)?;
         global_follows_nodes(lab)?;
-        unschedulable_says_why(lab)
+        unschedulable_says_why(lab)?;
+        things_are_given_by_name(lab)
     });
 }
 
@@ -89,5 +92,39 @@ fn unschedulable_says_why(lab: &Lab) -> anyhow::Result<()> {
     lab.cli(M1, "node update --label-add moon=full w2").ok()?;
     lab.eventually("a label that fits lets it run", |view| view.running_on("nowhere", "w2") == 1)?;
     lab.cli(M1, "service rm huge nowhere").ok()?;
+    Ok(())
+}
+
+/// Two cards on w1: each is one task's, which is told its name; the third task waits until a card is free.
+fn things_are_given_by_name(lab: &mut Lab) -> anyhow::Result<()> {
+    let node = lab.node(W1);
+    node.stop_daemon()?;
+    node.set_environment(&[("CORACLE_GENERIC_RESOURCE", "card=left,card=right")]);
+    node.start_daemon()?;
+    lab.cli(
+        M1,
+        "service create --detach --name draw --replicas 3 --generic-resource card=1 responder:1 sleep",
+    )
+    .ok()?;
+    let view = lab.eventually("two have a card and the third says what it lacks", |view| {
+        view.running_on("draw", "w1") == 2
+            && view.tasks_of("draw").any(|task| task.waiting.contains("not enough card"))
+    })?;
+    let mut given = BTreeSet::new();
+    for task in view.tasks_of("draw").filter(|task| task.is_running()) {
+        let process = lab.get(W1)?.process(task.pid)?.context("the task has a process")?;
+        let variables = std::fs::read(format!("/proc/{}/environ", process.pid))?;
+        let variables = String::from_utf8_lossy(&variables).into_owned();
+        let value =
+            |name: &str| variables.split('\0').find_map(|entry| entry.strip_prefix(name)).map(str::to_owned);
+        let card = value("DOCKER_RESOURCE_CARD=");
+        anyhow::ensure!(card == value("CORACLE_RESOURCE_CARD="), "{variables:?}");
+        given.extend(card);
+    }
+    let cards = ["left", "right"].map(str::to_owned);
+    anyhow::ensure!(given.iter().eq(&cards), "each has its own card, not {given:?}");
+    lab.cli(M1, "service scale --detach draw=2").ok()?;
+    lab.eventually("two remain, with a card each", |view| view.settled("draw", 2))?;
+    lab.cli(M1, "service rm draw").ok()?;
     Ok(())
 }

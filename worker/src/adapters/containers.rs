@@ -1,6 +1,7 @@
 //! Containers, as far as the agent cares: one per task, named by the task's id.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use coracle_model::id::TaskId;
 use coracle_model::task::Exit;
@@ -14,6 +15,15 @@ pub use crate::task::fsm::Reality;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ContainerError(pub String);
+
+/// How a program ended that was run inside a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// Exit status, 128 and the signal's number where a signal ended it; none when its time was up.
+    pub code: Option<i32>,
+    /// The beginning of what it printed; why it was ended, where its time was up.
+    pub output: String,
+}
 
 /// A container that was there when the agent began.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +64,18 @@ pub trait Containers: Send + Sync + 'static {
     /// # Errors
     /// If that failed.
     fn kill(&self, task: TaskId) -> Result<(), ContainerError>;
+
+    /// Runs a program inside it with the restrictions of its own one, and waits for the end, which comes within the time
+    /// given: then it is killed.
+    ///
+    /// # Errors
+    /// If it could not be run.
+    fn execute(
+        &self,
+        task: TaskId,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<Executed, ContainerError>;
 
     /// Deletes it and all that belongs to it except its log; nothing if there is none.
     ///

@@ -3,8 +3,9 @@
 //! The program's first argument says how it behaves: `refuse` cannot be created, `broken` cannot be started,
 //! `panic` panics when first waited for, `stubborn` ignores its stop signal, `sticky` is deleted at the second try, `exit N` ends at once; anything else runs until it is told to end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use coracle_model::id::TaskId;
 use coracle_model::task::Exit;
@@ -12,7 +13,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::containers::{ContainerError, Containers, Found, LogSource, Reality};
+use super::containers::{ContainerError, Containers, Executed, Found, LogSource, Reality};
 use crate::launch::Launch;
 use crate::logs::{Line, LogQuery};
 
@@ -25,6 +26,8 @@ pub(crate) struct FakeContainers {
 struct State {
     containers: HashMap<TaskId, Fake>,
     next_pid: u32,
+    /// What the next checks say; then all succeed.
+    answers: HashMap<TaskId, VecDeque<Executed>>,
     /// What was done, in words.
     deeds: Vec<String>,
 }
@@ -46,6 +49,12 @@ impl FakeContainers {
     /// Ends a container's program.
     pub(crate) fn end(&self, task: TaskId, exit: Exit) {
         self.state().containers[&task].reality.send_replace(Reality::Ended { exit });
+    }
+
+    /// Lets the next checks of a task end so.
+    pub(crate) fn answer(&self, task: TaskId, codes: &[Option<i32>]) {
+        let answer = |code: &Option<i32>| Executed { code: *code, output: format!("played {code:?}") };
+        self.state().answers.entry(task).or_default().extend(codes.iter().map(answer));
     }
 
     pub(crate) fn reality(&self, task: TaskId) -> Reality {
@@ -111,6 +120,15 @@ impl Containers for FakeContainers {
             fake.reality.send_replace(Reality::Ended { exit: Exit::Signal(9) });
         }
         Ok(())
+    }
+
+    fn execute(&self, task: TaskId, command: &[String], _: Duration) -> Result<Executed, ContainerError> {
+        self.did("check", task);
+        if command[0] == "refuse" {
+            return Err(ContainerError("played: not executable".into()));
+        }
+        let answer = self.state().answers.get_mut(&task).and_then(VecDeque::pop_front);
+        Ok(answer.unwrap_or(Executed { code: Some(0), output: String::new() }))
     }
 
     fn delete(&self, task: TaskId) -> Result<(), ContainerError> {

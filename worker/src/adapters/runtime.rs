@@ -1,26 +1,27 @@
 //! Containers by `coracle_agent_runtime`.
 
+mod specification;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_agent_runtime::log::{LogEntry, LogOptions, LogReader, LogStream};
 use coracle_agent_runtime::{
-    ContainerId, ContainerSpec, Exit as RuntimeExit, ExitReason, LogConfig, Mount, Network, Resources,
-    Runtime, RuntimeError, Status, User,
+    ContainerId, ExecEnd, ExecSpec, Exit as RuntimeExit, ExitReason, Runtime, RuntimeError, Status,
 };
 use coracle_daemon::ErrorChain;
+use coracle_model::health::OUTPUT_KEPT;
 use coracle_model::id::TaskId;
-use coracle_model::mount::{Mount as MountSpec, MountKind};
-use coracle_model::resources::Limits;
-use coracle_model::service::NetworkMode;
 use coracle_model::task::Exit;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::containers::{ContainerError, Containers, Found, LogSource, Reality};
+use self::specification::{NodeFiles, specification};
+use super::containers::{ContainerError, Containers, Executed, Found, LogSource, Reality};
 use crate::launch::{LABEL_STOP_SIGNAL, Launch};
 use crate::logs::{Line, LogQuery};
 
@@ -99,7 +100,8 @@ impl Containers for RuntimeContainers {
     fn create(&self, launch: &Launch) -> Result<(), ContainerError> {
         // Binds' sources are looked at by the container's own first process: one on a dead network file system
         // hangs that, and not a thread of this one.
-        self.runtime.create(&name(launch.task)?, &specification(launch)).map_err(told)
+        let spec = specification(launch, &NodeFiles::read())?;
+        self.runtime.create(&name(launch.task)?, &spec).map_err(told)
     }
 
     fn start(&self, task: TaskId) -> Result<u32, ContainerError> {
@@ -135,6 +137,26 @@ impl Containers for RuntimeContainers {
             Ok(()) | Err(RuntimeError::NotFound(_)) => Ok(()),
             Err(error) => Err(told(error)),
         }
+    }
+
+    fn execute(
+        &self,
+        task: TaskId,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<Executed, ContainerError> {
+        let mut spec = ExecSpec::new(command.to_vec(), timeout);
+        spec.output_limit = u32::try_from(OUTPUT_KEPT).unwrap_or(spec.output_limit);
+        let result = self.runtime.exec(&name(task)?, &spec).map_err(told)?;
+        let (code, output) = match result.end {
+            ExecEnd::Code(code) => (Some(code), result.output),
+            // As shells tell it.
+            ExecEnd::Signal(signal) => (Some(signal.saturating_add(128)), result.output),
+            ExecEnd::TimedOut => {
+                (None, format!("took longer than {}s: {}", timeout.as_secs_f64(), result.output))
+            }
+        };
+        Ok(Executed { code, output })
     }
 
     fn delete(&self, task: TaskId) -> Result<(), ContainerError> {
@@ -204,53 +226,6 @@ fn not_read(error: std::io::Error) -> ContainerError {
     ContainerError(error.to_string())
 }
 
-fn specification(launch: &Launch) -> ContainerSpec {
-    let mut spec = ContainerSpec::new(launch.layers.clone(), launch.arguments.clone());
-    spec.env = launch.environment.clone();
-    spec.cwd = launch.working_directory.clone();
-    spec.user = user(&launch.user);
-    spec.hostname = Some(launch.hostname.clone());
-    spec.read_only_rootfs = launch.read_only;
-    spec.mounts = launch.mounts.iter().map(mount).collect();
-    spec.network = match launch.network {
-        NetworkMode::None => Network::None,
-        NetworkMode::Host => Network::Host,
-    };
-    spec.resources = resources(launch.limits);
-    spec.labels = launch.labels.clone();
-    spec.log = LogConfig { directory: Some(launch.log_directory.clone()), ..LogConfig::default() };
-    spec
-}
-
-fn user(text: &str) -> User {
-    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
-    let group = group.filter(|group| !group.is_empty()).map(str::to_owned);
-    User { user: user.to_owned(), group, additional_groups: Vec::new() }
-}
-
-fn mount(mount: &MountSpec) -> Mount {
-    let target = mount.target.clone();
-    match &mount.kind {
-        MountKind::Bind { source } => {
-            Mount::Bind { source: source.into(), target, read_only: mount.read_only, recursive: true }
-        }
-        MountKind::Tmpfs { size, mode } => {
-            Mount::Tmpfs { target, size: (*size > 0).then_some(*size), mode: Some(*mode) }
-        }
-    }
-}
-
-fn resources(limits: Limits) -> Resources {
-    let some = |value: u64| (value > 0).then_some(value);
-    let default = Resources::default();
-    Resources {
-        cpu_nano: some(limits.cpu.0),
-        memory_bytes: some(limits.memory.0),
-        memory_swap: None,
-        pids: some(limits.pids).or(default.pids),
-    }
-}
-
 fn line(task: TaskId, entry: LogEntry) -> Line {
     let time = entry
         .time
@@ -283,14 +258,5 @@ mod tests {
             (line.time, line.text.as_ref(), line.partial, line.is_error_stream),
             (42, &b"hello"[..], false, true)
         );
-    }
-
-    #[test]
-    fn users_and_groups_are_told_apart() {
-        let cases = [("", "", None), ("5", "5", None), ("a:b", "a", Some("b")), ("a:", "a", None)];
-        for (text, expected, group) in cases {
-            let user = user(text);
-            assert_eq!((user.user.as_str(), user.group.as_deref()), (expected, group), "{text}");
-        }
     }
 }

@@ -32,6 +32,7 @@ fn message(
         set: set.iter().map(|(id, desired)| wire(*id, 1, *desired)).collect(),
         removed: removed.iter().map(|id| TaskId::from_bits(*id).to_string()).collect(),
         checksum: sum(after),
+        files: None,
     }
 }
 

@@ -18,6 +18,7 @@ use tracing::error;
 use super::{Applied, Desk, Entry, Event};
 use crate::adapters::containers::Found;
 use crate::assignments::{Assignment, OutOfStep};
+use crate::files;
 use crate::journal::TaskRecord;
 use crate::launch::LABEL_STOP_GRACE;
 use crate::task::fsm::{Machine, Setup};
@@ -29,8 +30,16 @@ const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 impl Desk {
     pub(super) fn on_assignments(&mut self, message: v1::Assignments) -> Result<Applied, OutOfStep> {
+        let needed = message.files.as_ref().map(files::needed).transpose().map_err(OutOfStep::UnusableFile)?;
+        let shelf = self.workshop.files.clone();
+        if let Some((file, content)) = needed.as_ref().and_then(|needed| shelf.missing(needed)) {
+            return Err(OutOfStep::FileMissing { file, content });
+        }
         let held = self.tasks.keys().chain(self.strays.keys()).copied();
         let change = self.set.apply(message, held)?;
+        if let Some(needed) = needed {
+            shelf.keep_only(&needed);
+        }
         for (task, desired, assigned) in change.assigned {
             self.assign(task, desired, assigned);
         }
@@ -73,6 +82,7 @@ impl Desk {
             history: record.history.clone(),
             restart: spec.map_or_else(RestartPolicy::default, |spec| spec.restart),
             stop_grace: spec.map_or_else(|| stray_grace(stray.as_ref()), |spec| spec.container.stop_grace),
+            pre_stop_delay: spec.map(|spec| spec.container.pre_stop_delay).unwrap_or_default(),
         });
         let wish = Wish { desired: record.desired, offline: self.offline, ..Wish::default() };
         let (wish, wished) = watch::channel(wish);

@@ -315,6 +315,7 @@ impl Desk {
 
     fn on_stop_all(&mut self, deadline: Duration, done: oneshot::Sender<()>) {
         self.left = true;
+        self.workshop.files.keep_only(&BTreeSet::new());
         self.drop_all();
         if self.tasks.is_empty() {
             let _ = done.send(());
@@ -328,6 +329,7 @@ impl Desk {
             tasks = self.tasks.len() + self.strays.len(),
             "this node was removed from the cluster: what runs here is stopped; to run tasks again, let it leave and join"
         );
+        self.workshop.files.keep_only(&BTreeSet::new());
         self.drop_all();
     }
 

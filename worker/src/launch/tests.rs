@@ -1,37 +1,15 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use coracle_model::digest::Digest;
 use coracle_model::id::ServiceId;
-use coracle_model::resources::Resources;
-use coracle_model::restart::RestartPolicy;
-use coracle_model::service::{PinnedImage, Placement};
+use coracle_model::service::PinnedImage;
 use coracle_model::task::Slot;
 
 use super::*;
 
 fn spec() -> TaskSpec {
-    TaskSpec {
-        container: ContainerSpec {
-            image: PinnedImage { reference: "web:1".into(), digest: Digest::from_bytes([1; 32]) },
-            args: vec![],
-            env: vec![],
-            workdir: String::new(),
-            user: String::new(),
-            hostname: String::new(),
-            labels: BTreeMap::new(),
-            mounts: vec![],
-            read_only: false,
-            stop_grace: Duration::from_secs(10),
-            stop_signal: String::new(),
-        },
-        reservations: Resources::default(),
-        limits: Limits::default(),
-        restart: RestartPolicy::default(),
-        placement: Placement::default(),
-        network: NetworkMode::None,
-        force_update: 0,
-    }
+    let image = PinnedImage { reference: "web:1".into(), digest: Digest::from_bytes([1; 32]) };
+    TaskSpec::of(ContainerSpec::of(image))
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -45,6 +23,7 @@ fn made(spec: &TaskSpec, image: &ImageConfig) -> Result<Launch, LaunchError> {
         service_name: "web".into(),
         slot: Slot::Number(1),
         spec: Ok(Arc::new(spec.clone())),
+        generic: BTreeMap::new(),
     };
     launch(&assignment, spec, image, vec![], PathBuf::from("/logs"))
 }
@@ -71,13 +50,40 @@ fn arguments_replace_the_command_and_follow_the_entry_point() {
 }
 
 #[test]
+fn an_entry_point_of_the_service_replaces_the_image_s_with_its_command() {
+    let image = ImageConfig { entrypoint: words("/init"), command: words("serve"), ..ImageConfig::default() };
+    for (entrypoint, args, expected) in [
+        (&["/mine", "-x"][..], "", "/mine -x"),
+        (&["/mine"][..], "a b", "/mine a b"),
+        (&[""][..], "a b", "a b"),
+        (&[][..], "a", "/init a"),
+    ] {
+        let mut spec = spec();
+        spec.container.entrypoint = entrypoint.iter().map(|&word| word.to_owned()).collect();
+        spec.container.args = words(args);
+        assert_eq!(made(&spec, &image).unwrap().arguments, words(expected), "{entrypoint:?} {args}");
+    }
+    let mut none = spec();
+    none.container.entrypoint = vec![String::new()];
+    assert!(made(&none, &image).unwrap_err().to_string().contains("web:1"));
+}
+
+#[test]
+fn the_node_s_name_is_not_replaced_in_the_environment() {
+    let mut spec = spec();
+    spec.container.uts = NamespaceMode::Host;
+    let launch = made(&spec, &ImageConfig { command: words("sh"), ..ImageConfig::default() }).unwrap();
+    assert_eq!(launch.environment, [format!("PATH={DEFAULT_PATH}")]);
+}
+
+#[test]
 fn variables_are_combined_by_name() {
     let image = words("PATH=/app A=1 B=2");
     let service = words("B=3 C=4=5 A D=");
-    let combined = environment(&image, &service, "host");
+    let combined = environment(&image, &service, Some("host"));
     assert_eq!(combined, ["PATH=/app", "HOSTNAME=host", "B=3", "C=4=5", "D="]);
-    assert_eq!(environment(&[], &[], "h"), [format!("PATH={DEFAULT_PATH}"), "HOSTNAME=h".into()]);
-    assert_eq!(environment(&[], &words("HOSTNAME=mine"), "h")[1], "HOSTNAME=mine");
+    assert_eq!(environment(&[], &[], Some("h")), [format!("PATH={DEFAULT_PATH}"), "HOSTNAME=h".into()]);
+    assert_eq!(environment(&[], &words("HOSTNAME=mine"), Some("h"))[1], "HOSTNAME=mine");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use tonic::transport::Channel;
 
 use crate::adapters::containers::Containers;
 use crate::desk::Event;
+use crate::files::Shelf;
 use crate::outbox::Outgoing;
 
 pub(crate) use connect::keep_session;
@@ -32,6 +33,8 @@ pub(crate) struct Links {
     pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) images: Arc<ImageStore>,
     pub(crate) containers: Arc<dyn Containers>,
+    /// Secrets and configs.
+    pub(crate) files: Shelf,
     /// Counts changes of the images held.
     pub(crate) held: watch::Receiver<u64>,
     pub(crate) managers: watch::Receiver<Vec<String>>,

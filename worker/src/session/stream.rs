@@ -210,6 +210,7 @@ impl Session<'_> {
     async fn on_message(&mut self, received: v1::ManagerMessage) -> Result<(), End> {
         match received.message {
             Some(Down::HeartbeatAck(_)) => {}
+            Some(Down::File(file)) => self.links.files.put(file).map_err(End::OutOfStep)?,
             Some(Down::Assignments(assignments)) => self.on_assignments(assignments).await?,
             Some(Down::StatusAck(ack)) => {
                 let acknowledged = self.links.outgoing.outbox().acknowledge(ack.sequence);

@@ -6,17 +6,24 @@
 //!                 └────────────── waiting ◀──────────┴────────────────────┘ and the policy allows it
 //! ```
 //!
+//! Before `stopping` comes `leaving`, if the service asks for a delay between leaving the routing and the stop signal.
+//! With a health check, the process runs while the task is still `STARTING`; the first success makes it `RUNNING`.
+//!
 //! Nothing is remembered that could not be seen: an agent that starts begins with what the runtime says
 //! ([`Reality`]) and what the journal holds, so it goes on wherever the last one stopped.
 //! The container is deleted once the managers have acknowledged its end: until then it is the proof of it.
 
+mod health;
+
 use std::time::Duration;
 
+use coracle_model::health::{HealthCheck, HealthResult};
 use coracle_model::restart::RestartPolicy;
 use coracle_model::task::{DesiredState, Exit, TaskState, TaskStatus};
 use coracle_model::time::Timestamp;
 
 use super::restart::{CrashLoop, History};
+use crate::health::{Monitor, why_unhealthy};
 
 /// Time after which a kill that showed no effect is repeated.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -61,9 +68,11 @@ pub(crate) enum Input {
     /// How the fetching of the image goes.
     Progress(String),
     Fetched(Result<(), String>),
-    Created(Result<(), String>),
+    /// With the container's health check, if it has one.
+    Created(Result<Option<HealthCheck>, String>),
     Started(Result<u32, String>),
     Exited(Exit),
+    Checked(HealthResult),
     Timer,
 }
 
@@ -84,6 +93,13 @@ pub(crate) enum Action {
     Start,
     /// Answer with `Exited` when it ended.
     Watch,
+    /// Run the health check; answered by `Checked`.
+    Check {
+        command: Vec<String>,
+        timeout: Duration,
+    },
+    /// Nothing answers a check that is under way any more.
+    CancelCheck,
     /// Send the stop signal.
     Signal,
     /// Kill whatever runs in it.
@@ -105,6 +121,8 @@ enum Phase {
     Created,
     Starting,
     Running,
+    /// Runs on while it is no longer sent anything new.
+    Leaving,
     Stopping,
     /// Until this node starts it again.
     Waiting {
@@ -124,6 +142,7 @@ pub(crate) struct Setup {
     pub(crate) history: History,
     pub(crate) restart: RestartPolicy,
     pub(crate) stop_grace: Duration,
+    pub(crate) pre_stop_delay: Duration,
 }
 
 /// One task.
@@ -139,6 +158,10 @@ pub(crate) struct Machine {
     crashes: CrashLoop,
     restart: RestartPolicy,
     stop_grace: Duration,
+    pre_stop_delay: Duration,
+    check: Option<HealthCheck>,
+    /// While the process runs and has a check.
+    monitor: Option<Monitor>,
 }
 
 impl Machine {
@@ -154,7 +177,15 @@ impl Machine {
             crashes: CrashLoop::default(),
             restart: setup.restart,
             stop_grace: setup.stop_grace,
+            pre_stop_delay: setup.pre_stop_delay,
+            check: None,
+            monitor: None,
         }
+    }
+
+    /// Says how a container that may be there already is checked; before the first input.
+    pub(crate) fn is_checked_by(&mut self, check: Option<HealthCheck>) {
+        self.check = check;
     }
 
     pub(crate) fn status(&self) -> &TaskStatus {
@@ -194,8 +225,9 @@ impl Machine {
                 self.phase = Phase::Creating;
                 return vec![Action::Create { leftovers: false }];
             }
-            (Input::Created(Ok(())), Phase::Creating) => {
+            (Input::Created(Ok(check)), Phase::Creating) => {
                 self.phase = Phase::Created;
+                self.check = check;
                 self.rise(now, TaskState::Ready, "ready to start");
             }
             (Input::Fetched(Err(error)), Phase::Fetching) | (Input::Created(Err(error)), Phase::Creating) => {
@@ -209,11 +241,18 @@ impl Machine {
                 // It may run all the same: the answer can be lost after the start.
                 return vec![Action::Kill];
             }
-            (Input::Exited(exit), Phase::Running) => self.finish_by_exit(now, exit),
-            (Input::Exited(exit), Phase::Stopping) => return self.stopped(now, exit),
+            (Input::Exited(exit), Phase::Running) => {
+                self.finish_by_exit(now, exit);
+                return self.end_checks(true);
+            }
+            (Input::Checked(result), Phase::Running) => return self.checked(now, result),
+            (Input::Timer, Phase::Running) => return self.check_again(),
+            (Input::Exited(exit), Phase::Leaving | Phase::Stopping) => return self.stopped(now, exit),
+            (Input::Timer, Phase::Leaving) => return self.ask_to_stop(),
             (Input::Timer, Phase::Stopping) => return vec![Action::Timer(KILL_AGAIN), Action::Kill],
             (Input::Timer, Phase::Waiting { .. }) => {
                 self.phase = Phase::Creating;
+                self.status.health = None;
                 self.status.local_restarts = self.status.local_restarts.saturating_add(1);
                 self.history.record(&self.restart, now);
                 return vec![Action::Create { leftovers: true }];
@@ -279,24 +318,23 @@ impl Machine {
 
     fn started(&mut self, now: Timestamp, pid: u32) -> Vec<Action> {
         self.phase = Phase::Running;
-        let known = self.status.state == TaskState::Running && self.status.pid == pid;
+        let state = self.state_when_started();
+        let known =
+            self.status.state == state && self.status.pid == pid && (pid != 0 || self.check.is_none());
         if !known {
             self.crashes.started(now);
             // Also where the state was terminal: the end was never reported, and it runs again.
             let local_restarts = self.status.local_restarts;
-            self.status = TaskStatus {
-                state: TaskState::Running,
-                since: now,
-                pid,
-                local_restarts,
-                ..TaskStatus::default()
-            };
-            self.status.message = match local_restarts {
-                0 => "started".to_owned(),
-                count => format!("started again on this node without a manager ({count})"),
+            self.status = TaskStatus { state, since: now, pid, local_restarts, ..TaskStatus::default() };
+            self.status.message = match (local_restarts, state) {
+                (0, TaskState::Starting) => "started, its health check has not succeeded yet".to_owned(),
+                (0, _) => "started".to_owned(),
+                (count, _) => format!("started again on this node without a manager ({count})"),
             };
         }
-        vec![Action::Watch]
+        let mut actions = vec![Action::Watch];
+        actions.extend(self.begin_checks(now));
+        actions
     }
 
     fn stopped(&mut self, now: Timestamp, exit: Exit) -> Vec<Action> {
@@ -304,7 +342,11 @@ impl Machine {
             self.phase = Phase::Ended;
             return vec![Action::CancelTimer, Action::Delete];
         }
-        self.finish(now, TaskState::Shutdown, Some(exit), String::new());
+        if self.is_unhealthy() {
+            self.finish_by_exit(now, exit);
+        } else {
+            self.finish(now, TaskState::Shutdown, Some(exit), String::new());
+        }
         vec![Action::CancelTimer]
     }
 
@@ -329,15 +371,7 @@ impl Machine {
                 self.rise(now, TaskState::Starting, "starting");
                 vec![Action::Start]
             }
-            Phase::Running if stop => {
-                self.phase = Phase::Stopping;
-                self.status.message = "stopping".to_owned();
-                if self.stop_grace.is_zero() {
-                    vec![Action::Timer(KILL_AGAIN), Action::Kill]
-                } else {
-                    vec![Action::Timer(self.stop_grace), Action::Signal]
-                }
-            }
+            Phase::Running if stop || self.is_unhealthy() => self.begin_stop(stop),
             Phase::Waiting { exit } if stop => {
                 self.finish(now, TaskState::Shutdown, Some(exit), String::new());
                 let mut actions = vec![Action::CancelTimer];
@@ -351,6 +385,31 @@ impl Machine {
             Phase::Ended if self.dropped => self.leave(),
             Phase::Ended if self.offline && !stop => self.consider_restart(now),
             _ => Vec::new(),
+        }
+    }
+
+    fn begin_stop(&mut self, wanted: bool) -> Vec<Action> {
+        let mut actions = self.end_checks(false);
+        // What does not serve is sent nothing, so there is nothing to wait for.
+        let serves = wanted && self.status.state == TaskState::Running && !self.is_unhealthy();
+        if serves && !self.pre_stop_delay.is_zero() {
+            self.phase = Phase::Leaving;
+            self.status.message =
+                format!("leaves the routing, is asked to stop after {}s", self.pre_stop_delay.as_secs_f64());
+            actions.push(Action::Timer(self.pre_stop_delay));
+        } else {
+            actions.extend(self.ask_to_stop());
+        }
+        actions
+    }
+
+    fn ask_to_stop(&mut self) -> Vec<Action> {
+        self.phase = Phase::Stopping;
+        self.status.message = if self.is_unhealthy() { "unhealthy, stopping" } else { "stopping" }.to_owned();
+        if self.stop_grace.is_zero() {
+            vec![Action::Timer(KILL_AGAIN), Action::Kill]
+        } else {
+            vec![Action::Timer(self.stop_grace), Action::Signal]
         }
     }
 
@@ -380,11 +439,14 @@ impl Machine {
         let message = format!("starts again on this node, no manager can be reached: {exit}");
         // The end was never reported, so for the managers the task has not gone back.
         let local_restarts = self.status.local_restarts;
+        // Kept, because managers that return in time are told of that end.
+        let health = self.status.health.take();
         self.status = TaskStatus {
             state: TaskState::Running,
             since: now,
             message,
             local_restarts,
+            health,
             ..TaskStatus::default()
         };
         vec![Action::Timer(delay)]
@@ -408,6 +470,10 @@ impl Machine {
     }
 
     fn finish_by_exit(&mut self, now: Timestamp, exit: Exit) {
+        if let Some(why) = why_unhealthy(self.status.health.as_ref()) {
+            self.finish(now, TaskState::Failed, Some(exit), why);
+            return;
+        }
         match exit {
             Exit::Code(0) => self.finish(now, TaskState::Complete, Some(exit), String::new()),
             _ => self.finish(now, TaskState::Failed, Some(exit), exit.to_string()),

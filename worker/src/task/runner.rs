@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use coracle_daemon::{Backoff, BackoffPolicy, Clock, ErrorChain};
 use coracle_image::ImageStore;
+use coracle_model::health::{HealthCheck, HealthResult};
 use coracle_model::id::TaskId;
 use coracle_model::service::TaskSpec;
 use coracle_model::task::DesiredState;
@@ -21,10 +22,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument as _, debug, info, warn};
 
-use super::fsm::{Action, Input, Machine};
-use crate::adapters::containers::Containers;
+use super::fsm::{Action, Input, Machine, Reality};
+use crate::adapters::containers::{Containers, Executed};
 use crate::assignments::Assignment;
 use crate::desk::{Event, StatusEvent};
+use crate::files::Shelf;
+use crate::health::effective;
 use crate::image_use::ImageUses;
 use crate::launch::launch;
 use crate::transfer::fetch::Fetcher;
@@ -42,9 +45,13 @@ pub(crate) struct Workshop {
     /// Which images are in use.
     pub(crate) uses: ImageUses,
     pub(crate) fetcher: Fetcher,
+    /// Secrets and configs.
+    pub(crate) files: Shelf,
     pub(crate) clock: Arc<dyn Clock>,
     /// Containers made or started at a time.
     pub(crate) creations: Arc<Semaphore>,
+    /// Health checks under way at a time.
+    pub(crate) checks: Arc<Semaphore>,
     pub(crate) log_directory: PathBuf,
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -85,6 +92,7 @@ pub(crate) struct Runner {
     job: Option<BoxFuture<'static, Input>>,
     progress: Option<watch::Receiver<String>>,
     exit: Option<BoxFuture<'static, Input>>,
+    check: Option<BoxFuture<'static, Input>>,
     timer: Option<BoxFuture<'static, Input>>,
     /// Under way, whether or not they come to an end: nothing waits for them.
     signalling: Option<JoinHandle<()>>,
@@ -114,6 +122,7 @@ impl Runner {
             job: None,
             progress: None,
             exit: None,
+            check: None,
             timer: None,
             signalling: None,
             killing: None,
@@ -131,12 +140,13 @@ impl Runner {
     }
 
     async fn go_on(mut self) {
-        let (containers, task) = (Arc::clone(&self.workshop.containers), self.assignment.id);
-        let Some(reality) = blocking(move || containers.inspect(task)).await else {
+        let (workshop, assignment) = (Arc::clone(&self.workshop), Arc::clone(&self.assignment));
+        let Some((reality, check)) = blocking(move || look(&workshop, &assignment)).await else {
             tokio::time::sleep(LOOK_AGAIN).await;
-            self.send(Event::Panicked(task)).await;
+            self.send(Event::Panicked(self.assignment.id)).await;
             return;
         };
+        self.machine.is_checked_by(check);
         self.take(Input::Begin(reality)).await;
         self.wish.mark_changed();
         while !self.gone {
@@ -162,6 +172,7 @@ impl Runner {
                 Some(vec![input])
             }
             message = progress(&mut self.progress) => Some(message.map(Input::Progress).into_iter().collect()),
+            input = pending_or(&mut self.check) => Some(vec![input]),
             input = pending_or(&mut self.timer) => Some(vec![input]),
             () = at(self.delete_at) => {
                 self.delete().await;
@@ -217,6 +228,8 @@ impl Runner {
             Action::Watch => {
                 self.exit = Some(self.workshop.containers.wait(self.assignment.id).map(Input::Exited).boxed())
             }
+            Action::Check { command, timeout } => self.check = Some(self.check(command, timeout)),
+            Action::CancelCheck => self.check = None,
             Action::Signal => self.signal(),
             Action::Kill => self.kill(),
             Action::Timer(after) => {
@@ -259,13 +272,32 @@ impl Runner {
             }
         };
         let fetch = self.workshop.fetcher.ensure(spec.container.image.digest);
-        self.progress = Some(fetch.progress);
-        self.job = Some(fetch.done.map(Input::Fetched).boxed());
+        let files = self.workshop.files.arrived(&spec.container.files);
+        let here = self.workshop.files.has(&spec.container.files);
+        let (told, waiting) = watch::channel(String::new());
+        self.progress = Some(if here { fetch.progress } else { waiting });
+        self.job = Some(
+            async move {
+                if !here {
+                    told.send_replace("waiting for a manager to send its secrets and configs".to_owned());
+                    files.await;
+                }
+                Input::Fetched(fetch.done.await)
+            }
+            .boxed(),
+        );
     }
 
     fn create(&self, leftovers: bool) -> BoxFuture<'static, Input> {
         let (workshop, assignment) = (Arc::clone(&self.workshop), Arc::clone(&self.assignment));
+        let references = assignment.spec.as_ref().map_or(&[][..], |spec| &spec.container.files);
+        let (files, mut wish) = (workshop.files.arrived(references), self.wish.clone());
         async move {
+            // A task that this node starts again may have to wait for a manager, after a restart of the daemon.
+            tokio::select! {
+                () = files => {}
+                _ = wish.wait_for(|wish| wish.desired > DesiredState::Running) => {}
+            }
             // The semaphore is never closed.
             let _permit = Arc::clone(&workshop.creations).acquire_owned().await;
             let made = blocking(move || make(&workshop, &assignment, leftovers)).await;
@@ -284,6 +316,24 @@ impl Runner {
                 Some(Err(error)) => Err(error.to_string()),
                 None => Err(PANICKED.to_owned()),
             })
+        }
+        .boxed()
+    }
+
+    fn check(&self, command: Vec<String>, timeout: Duration) -> BoxFuture<'static, Input> {
+        let (workshop, task) = (Arc::clone(&self.workshop), self.assignment.id);
+        async move {
+            // The semaphore is never closed.
+            let _permit = Arc::clone(&workshop.checks).acquire_owned().await;
+            let (started_at, began) = (workshop.now(), Instant::now());
+            let containers = Arc::clone(&workshop.containers);
+            let ended = blocking(move || containers.execute(task, &command, timeout)).await;
+            let Executed { code, output } = match ended {
+                Some(Ok(executed)) => executed,
+                Some(Err(error)) => Executed { code: None, output: error.to_string() },
+                None => Executed { code: None, output: PANICKED.to_owned() },
+            };
+            Input::Checked(HealthResult { started_at, took: began.elapsed(), code, output })
         }
         .boxed()
     }
@@ -345,8 +395,25 @@ async fn at(time: Option<Instant>) {
 
 const PANICKED: &str = "agent panicked over this, which is a bug: its log says where";
 
-/// Makes the container from the image, both of which are this node's by now.
-fn make(workshop: &Workshop, assignment: &Assignment, leftovers: bool) -> Result<(), String> {
+/// What there is of the container, and how it is checked: that is not kept with it, but its image is here while it is.
+fn look(workshop: &Workshop, assignment: &Assignment) -> (Reality, Option<HealthCheck>) {
+    let reality = workshop.containers.inspect(assignment.id);
+    let (Ok(spec), false) = (&assignment.spec, reality == Reality::Absent) else { return (reality, None) };
+    match workshop.images.prepare(spec.container.image.digest) {
+        Ok(image) => (reality, effective(&spec.container.health, image.config.health_check.as_ref())),
+        Err(error) => {
+            warn!(error = %ErrorChain(&error), "image of a container cannot be read: only what the service says is checked");
+            (reality, effective(&spec.container.health, None))
+        }
+    }
+}
+
+/// Makes the container from the image, both of which are this node's by now. Returns how it is checked.
+fn make(
+    workshop: &Workshop,
+    assignment: &Assignment,
+    leftovers: bool,
+) -> Result<Option<HealthCheck>, String> {
     let spec: &TaskSpec = assignment.spec.as_ref().map_err(Clone::clone)?;
     if leftovers {
         workshop.containers.delete(assignment.id).map_err(|error| error.to_string())?;
@@ -356,9 +423,11 @@ fn make(workshop: &Workshop, assignment: &Assignment, leftovers: bool) -> Result
         .prepare(spec.container.image.digest)
         .map_err(|error| ErrorChain(&error).to_string())?;
     let log = workshop.log_directory(assignment.id);
-    let launch = launch(assignment, spec, &prepared.config, prepared.lower_dirs, log)
+    let mut launch = launch(assignment, spec, &prepared.config, prepared.lower_dirs, log)
         .map_err(|error| error.to_string())?;
-    workshop.containers.create(&launch).map_err(|error| error.to_string())
+    launch.files = workshop.files.files(&spec.container.files)?;
+    workshop.containers.create(&launch).map_err(|error| error.to_string())?;
+    Ok(effective(&spec.container.health, prepared.config.health_check.as_ref()))
 }
 
 /// Runs what may block on a thread for that; nothing if it panicked.

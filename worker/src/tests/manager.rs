@@ -298,6 +298,7 @@ impl PlayedSession {
             set: tasks.to_vec(),
             removed: removed.iter().map(ToString::to_string).collect(),
             checksum: self.sum(),
+            files: None,
         }))
         .await;
     }

@@ -105,9 +105,27 @@ async fn real_containers_run_are_left_alone_by_restarts_and_leave_nothing() {
     bound.spec.as_mut().unwrap().container.as_mut().unwrap().mounts = vec![v1::Mount {
         target: "/data".into(),
         read_only: false,
-        kind: Some(v1::mount::Kind::Bind(v1::BindMount { source: "/does/not/exist".into() })),
+        kind: Some(v1::mount::Kind::Bind(v1::BindMount {
+            source: "/does/not/exist".into(),
+            ..Default::default()
+        })),
     }];
+    let check = |task: &mut v1::AssignedTask, line: &str| {
+        let test = Some(v1::health_config::Test::Shell(line.into()));
+        task.spec.as_mut().unwrap().container.as_mut().unwrap().health = Some(v1::HealthConfig {
+            test,
+            interval: Some(20_000_000),
+            timeout: Some(20_000_000_000),
+            ..v1::HealthConfig::default()
+        });
+    };
+    let serve = "mkdir /state; while true; do read -t 1 x < /dev/zero; done";
+    let (mut healthy, mut unhealthy) = (shell(6, serve), shell(7, serve));
+    check(&mut healthy, "test -d /state || cd /state");
+    check(&mut unhealthy, "cd /nowhere");
     let mut tasks = vec![
+        healthy,
+        unhealthy,
         shell(1, "trap 'exit 0' TERM; echo hello; while true; do read -t 1 x < /dev/zero; done"),
         shell(2, "echo out; echo err >&2; exit 3"),
         shell(3, "exit 0"),
@@ -129,6 +147,14 @@ async fn real_containers_run_are_left_alone_by_restarts_and_leave_nothing() {
     assert!(missing.error.contains("/bin/nope"), "{}", missing.error);
     let refused = session.until(id(5), TaskState::Rejected, true).await;
     assert!(refused.error.contains("/does/not/exist"), "{}", refused.error);
+
+    let healthy = session.until(id(6), TaskState::Running, true).await;
+    assert_eq!(healthy.health.unwrap().results.last().unwrap().code, Some(0));
+    let unhealthy = session.until(id(7), TaskState::Failed, true).await;
+    assert!(
+        unhealthy.error.starts_with("unhealthy: ") && unhealthy.error.contains("/nowhere"),
+        "{unhealthy:?}"
+    );
 
     // The log outlives the container.
     eventually("the ended container is deleted", || agent.containers.inspect(id(2)) == Reality::Absent).await;
@@ -155,10 +181,11 @@ async fn real_containers_run_are_left_alone_by_restarts_and_leave_nothing() {
     let agent = Real::start(&node, &cgroup, &manager.address);
     let mut session = manager.welcomed(&world).await;
     assert_eq!(session.said(id(1)).unwrap().pid, running.pid);
-    session.complete(&tasks[..1]).await;
+    assert_eq!(session.said(id(6)).unwrap().pid, healthy.pid);
+    session.complete(&tasks[2..3]).await;
     session.until_synced().await;
     assert_eq!(agent.containers.inspect(id(1)), Reality::Running { pid: running.pid });
-    let mut stop = tasks[0].clone();
+    let mut stop = tasks[2].clone();
     stop.desired = DesiredState::Shutdown.number().into();
     session.increment(&[stop], &[]).await;
     let stopped = session.until(id(1), TaskState::Shutdown, true).await;

@@ -69,6 +69,7 @@ impl Node {
     pub(crate) fn config(&self, managers: &[&str]) -> AgentConfig {
         AgentConfig {
             data_dir: self.folder.path().to_owned(),
+            run_dir: self.folder.path().join("run"),
             identity: self.identity.clone(),
             keyring: Arc::clone(&self.keyring),
             images: Arc::clone(&self.images),

@@ -1,19 +1,17 @@
 //! `coracle service create`
 
-use coracle_model::constraint::Constraint;
 use coracle_proto::v1;
+use coracle_proto::v1::service_spec::Mode as SpecMode;
 
-use super::flags::{TaskFlags, WaitFlags};
-use super::merge;
+use super::flags::{SpecFlags, WaitFlags};
+use super::lists::CreateLists;
 use super::name_of;
 use crate::context::{Context, idempotency_key};
 use crate::opt::FlagError;
 use crate::opt::count;
-use crate::opt::env::{self, Variable};
-use crate::opt::label::{self, Label};
 use crate::opt::mode::{self, Mode};
-use crate::opt::mount::MountFlag;
-use crate::{error, output, progress};
+use crate::progress::{self, Goal};
+use crate::{error, output};
 
 /// Flags of `service create`.
 #[derive(Debug, clap::Args)]
@@ -21,30 +19,16 @@ pub(crate) struct Args {
     /// Name of the service; without one the managers make one
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Tasks wanted (default 1)
+    /// Tasks wanted, or completions of a job (default 1)
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = count::replicas)]
     replicas: Option<u64>,
-    /// replicated (so many tasks) or global (one on each node)
+    /// replicated (so many tasks), global (one on each node), replicated-job or global-job (the same with tasks that end)
     #[arg(long, value_name = "MODE", default_value = "replicated", value_parser = mode::mode)]
     mode: Mode,
-    /// Set a variable, or pass on one of this environment (may be repeated)
-    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = env::parse)]
-    env: Vec<Variable>,
-    /// Mount a path of the node or a tmpfs: type=bind,source=PATH,target=PATH,readonly or
-    /// type=tmpfs,target=PATH,tmpfs-size=BYTES,tmpfs-mode=OCTAL (may be repeated)
-    #[arg(long, value_name = "MOUNT")]
-    mount: Vec<MountFlag>,
-    /// Label of the service (may be repeated)
-    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = label::parser("label"))]
-    label: Vec<Label>,
-    /// Label of its containers (may be repeated)
-    #[arg(long, value_name = "KEY[=VALUE]", value_parser = label::parser("container-label"))]
-    container_label: Vec<Label>,
-    /// Where tasks may run, such as node.role==worker or node.labels.zone!=a (may be repeated)
-    #[arg(long, value_name = "CONSTRAINT")]
-    constraint: Vec<Constraint>,
     #[command(flatten)]
-    task: TaskFlags,
+    lists: CreateLists,
+    #[command(flatten)]
+    spec: SpecFlags,
     #[command(flatten)]
     wait: WaitFlags,
     // One argument for both: everything after the image is the container's, also what looks like a flag.
@@ -58,50 +42,50 @@ pub(crate) struct Args {
 /// # Errors
 /// What went wrong.
 pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
-    let spec = specification(args, &env::resolve_all(&args.env))?;
+    let spec = specification(args)?;
     let request = v1::CreateServiceRequest { spec: Some(spec), idempotency_key: idempotency_key() };
     let answer = context.call(request, async |request| context.services().create(request).await).await?;
     let service = answer.service.unwrap_or_default();
     output::line(&service.id)?;
     answer.warnings.iter().for_each(|warning| error::say(&format!("warning: {warning}")));
-    progress::converge(context, &service.id, &name_of(&service), &args.wait).await
+    let goal = Goal::Specification { rollback_before: false };
+    progress::converge(context, &service.id, &name_of(&service), &args.wait, goal).await
 }
 
-fn specification(args: &Args, env: &[String]) -> Result<v1::ServiceSpec, FlagError> {
-    let mode = match (args.mode, args.replicas) {
-        (Mode::Replicated, replicas) => {
-            v1::service_spec::Mode::Replicated(v1::Replicated { replicas: replicas.unwrap_or(1) })
-        }
-        (Mode::Global, None) => v1::service_spec::Mode::Global(v1::Global {}),
-        (Mode::Global, Some(replicas)) => {
-            let problem = "a global service has one task on each node; leave this out";
-            return Err(FlagError::new("replicas", replicas, problem));
-        }
-    };
+fn specification(args: &Args) -> Result<v1::ServiceSpec, FlagError> {
     let (image, arguments) =
         args.image_and_args.split_first().map_or(("", &[][..]), |(image, rest)| (image, rest));
     let container = v1::ContainerSpec {
         image: Some(v1::PinnedImage { reference: image.to_owned(), digest: String::new() }),
         args: arguments.to_vec(),
-        env: merge::env::merge(&[], env, &[]),
-        labels: merge::labels::merge(Default::default(), &args.container_label, &[]),
-        mounts: merge::mount::merge(Vec::new(), &args.mount, &[]),
         ..Default::default()
     };
-    let placement = v1::Placement {
-        constraints: merge::placement::merge(&[], &args.constraint, &[]),
-        max_replicas_per_node: 0,
-    };
-    let mut task =
-        v1::TaskSpec { container: Some(container), placement: Some(placement), ..Default::default() };
-    args.task.apply(&mut task);
-    Ok(v1::ServiceSpec {
+    let mut spec = v1::ServiceSpec {
         name: args.name.clone().unwrap_or_default(),
-        labels: merge::labels::merge(Default::default(), &args.label, &[]),
-        mode: Some(mode),
-        task: Some(task),
-        update: None,
-    })
+        mode: Some(mode_of(args)?),
+        task: Some(v1::TaskSpec { container: Some(container), ..Default::default() }),
+        ..Default::default()
+    };
+    args.lists.additions()?.apply(&mut spec);
+    args.spec.apply(&mut spec)?;
+    Ok(spec)
+}
+
+fn mode_of(args: &Args) -> Result<SpecMode, FlagError> {
+    let replicas = args.replicas.unwrap_or(1);
+    match (args.mode, args.replicas) {
+        (Mode::Replicated, _) => Ok(SpecMode::Replicated(v1::Replicated { replicas })),
+        // As many at a time as there are to do, unless --max-concurrent says otherwise.
+        (Mode::ReplicatedJob, _) => {
+            Ok(SpecMode::ReplicatedJob(v1::ReplicatedJob { completions: replicas, concurrent: 0 }))
+        }
+        (Mode::Global, None) => Ok(SpecMode::Global(v1::Global {})),
+        (Mode::GlobalJob, None) => Ok(SpecMode::GlobalJob(v1::GlobalJob {})),
+        (Mode::Global | Mode::GlobalJob, Some(replicas)) => {
+            let problem = "a global service has one task on each node; leave this out";
+            Err(FlagError::new("replicas", replicas, problem))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +102,7 @@ mod tests {
     fn spec(line: &str) -> Result<v1::ServiceSpec, String> {
         let words = std::iter::once("create").chain(line.split(' '));
         let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
-        specification(&line.args, &env::resolve_all(&line.args.env)).map_err(|error| error.to_string())
+        specification(&line.args).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -145,7 +129,15 @@ mod tests {
         assert_eq!(container.env, ["A=2"]);
         assert_eq!((container.user.as_str(), container.workdir.as_str()), ("1:2", "/w"));
         assert!(container.read_only && container.stop_grace == Some(0) && container.mounts.len() == 1);
-        assert_eq!(task.limits, Some(v1::Limits { nano_cpus: 500_000_000, memory_bytes: 64 << 20, pids: 9 }));
+        assert_eq!(
+            task.limits,
+            Some(v1::Limits {
+                nano_cpus: 500_000_000,
+                memory_bytes: 64 << 20,
+                pids: 9,
+                ..Default::default()
+            })
+        );
         assert_eq!(task.reservations, Some(v1::Resources { nano_cpus: 100_000_000, memory_bytes: 32 << 20 }));
         let restart = task.restart.unwrap();
         assert_eq!((restart.delay, restart.max_attempts), (Some(60_000_000_000), 4));
@@ -171,6 +163,37 @@ mod tests {
     fn a_global_service_has_no_replicas() {
         let error = spec("--mode global --replicas 2 web").unwrap_err();
         assert!(error.starts_with("replicas: invalid value \"2\": a global service"), "{error}");
+    }
+
+    #[test]
+    fn a_job_has_completions_and_a_schedule() {
+        let job = spec("--mode replicated-job --replicas 6 --max-concurrent 2 --schedule @daily --timezone Europe/Berlin --concurrency replace --history 1 --time-limit 5m --ttl 1h web").unwrap();
+        assert_eq!(
+            job.mode,
+            Some(SpecMode::ReplicatedJob(v1::ReplicatedJob { completions: 6, concurrent: 2 }))
+        );
+        assert_eq!(job.update, None, "jobs are not updated piece by piece");
+        let config = job.job.unwrap();
+        let schedule = config.schedule.unwrap();
+        assert_eq!((schedule.cron.as_str(), schedule.history), ("@daily", Some(1)));
+        assert_eq!((config.time_limit, config.time_to_live), (300_000_000_000, Some(3_600_000_000_000)));
+        let error = spec("--max-concurrent 2 web").unwrap_err();
+        assert!(error.contains("only a job with --mode replicated-job"), "{error}");
+        let error = spec("--mode global-job --timezone UTC web").unwrap_err();
+        assert!(error.contains("give --schedule too"), "{error}");
+    }
+
+    #[test]
+    fn what_means_nothing_here_is_refused_with_the_reason() {
+        for (line, part) in [
+            ("--with-registry-auth web", "coracle image load"),
+            ("--no-resolve-image web", "coracle image load"),
+            ("--endpoint-mode dnsrr web", "overlay networks are not there yet"),
+            ("--isolation process web", "only containers of Linux"),
+        ] {
+            let error = spec(line).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

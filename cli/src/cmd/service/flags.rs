@@ -1,26 +1,72 @@
 //! Flags that `service create` and `service update` share: single values, which both set in the same way.
 
+mod health;
+mod job;
+mod placement;
+mod refused;
+mod resources;
+mod rollout;
+mod security;
+
 use std::time::Duration;
 
 use coracle_model::restart::RestartCondition;
 use coracle_proto::convert::nanos;
 use coracle_proto::v1;
 
-use super::merge::resources::{self, ResourceChanges};
-use crate::opt::{bytes, count, cpus, duration, mode};
+use self::health::HealthFlags;
+use self::job::JobFlags;
+use self::placement::PlacementFlags;
+use self::refused::RefusedFlags;
+use self::resources::ResourceFlags;
+use self::rollout::RolloutFlags;
+use self::security::SecurityFlags;
+use crate::opt::label::{self, Label};
+use crate::opt::{FlagError, count, duration, mode, words};
 
-/// Flags of the task's parts that have one value each.
+/// All flags that have one value each.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct TaskFlags {
+pub(crate) struct SpecFlags {
+    #[command(flatten)]
+    container: ContainerFlags,
+    #[command(flatten)]
+    resources: ResourceFlags,
+    #[command(flatten)]
+    restart: RestartFlags,
+    #[command(flatten)]
+    placement: PlacementFlags,
+    #[command(flatten)]
+    rollout: RolloutFlags,
+    #[command(flatten)]
+    health: HealthFlags,
+    #[command(flatten)]
+    security: SecurityFlags,
+    #[command(flatten)]
+    job: JobFlags,
+    #[command(flatten)]
+    refused: RefusedFlags,
+}
+
+#[derive(Debug, Clone, Default, clap::Args)]
+struct ContainerFlags {
     /// User inside the container: name|uid[:group|gid]
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
     /// Working directory inside the container
     #[arg(short, long, value_name = "PATH")]
     workdir: Option<String>,
-    /// Host name inside the container
+    /// Host name inside the container; may have placeholders such as {{.Task.Slot}}
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
+    /// Program and first arguments instead of the image's entry point, as one text, split as a shell does
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    entrypoint: Option<String>,
+    /// Run a small first process that reaps orphans and passes signals on
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    init: Option<bool>,
+    /// Give the container a terminal
+    #[arg(short, long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tty: Option<bool>,
     /// Mount the container's root read only
     #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     read_only: Option<bool>,
@@ -30,35 +76,18 @@ pub(crate) struct TaskFlags {
     /// Signal that stops the container (default the image's, then SIGTERM)
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
+    /// Wait between leaving the routing and the stop signal (default 0s)
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration::parser("pre-stop-delay"))]
+    pre_stop_delay: Option<Duration>,
     /// none (a loopback device only) or host (the node's network)
     #[arg(long, value_name = "NETWORK", value_parser = mode::network)]
     network: Option<v1::NetworkMode>,
-    #[command(flatten)]
-    resources: ResourceFlags,
-    #[command(flatten)]
-    restart: RestartFlags,
-    /// Tasks of the service on one node at most; 0 is no limit
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = count::parser("replicas-max-per-node"))]
-    replicas_max_per_node: Option<u64>,
-}
-
-#[derive(Debug, Clone, Default, clap::Args)]
-struct ResourceFlags {
-    /// Processors that a task may use at most, such as 0.5; 0 is no limit
-    #[arg(long, value_name = "CPUS", allow_hyphen_values = true, value_parser = cpus::parser("limit-cpu"))]
-    limit_cpu: Option<u64>,
-    /// Memory that a task may use at most, such as 64m; 0 is no limit
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes::parser("limit-memory"))]
-    limit_memory: Option<u64>,
-    /// Processes and threads of a task at most; 0 is no limit
-    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = count::parser("limit-pids"))]
-    limit_pids: Option<u64>,
-    /// Processors that are set aside for a task
-    #[arg(long, value_name = "CPUS", allow_hyphen_values = true, value_parser = cpus::parser("reserve-cpu"))]
-    reserve_cpu: Option<u64>,
-    /// Memory that is set aside for a task
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes::parser("reserve-memory"))]
-    reserve_memory: Option<u64>,
+    /// How output is kept: local or none (default local)
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// Option of the log driver: max-size=BYTES or max-file=NUMBER (may be repeated)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label::parser("log-opt"))]
+    log_opt: Vec<Label>,
 }
 
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -78,7 +107,7 @@ struct RestartFlags {
 }
 
 /// How long the command waits for the service.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct WaitFlags {
     /// Return at once instead of waiting until the service has converged
     #[arg(short, long)]
@@ -91,28 +120,54 @@ pub(crate) struct WaitFlags {
     pub timeout: Option<Duration>,
 }
 
-impl TaskFlags {
-    /// Sets in the specification what was given, and leaves the rest.
-    pub(crate) fn apply(&self, task: &mut v1::TaskSpec) {
+impl SpecFlags {
+    /// Sets in the specification, whose mode is decided, what was given, and leaves the rest.
+    ///
+    /// # Errors
+    /// When a value does not fit.
+    pub(crate) fn apply(&self, spec: &mut v1::ServiceSpec) -> Result<(), FlagError> {
+        self.refused.check()?;
+        self.rollout.apply(spec);
+        self.job.apply(spec)?;
+        self.placement.apply(spec);
+        let task = spec.task.get_or_insert_default();
+        self.container.apply(task)?;
+        self.restart.apply(task.restart.get_or_insert_default());
+        self.resources.apply(task);
+        let container = task.container.get_or_insert_default();
+        self.health.apply(container);
+        self.security.apply(container)
+    }
+}
+
+impl ContainerFlags {
+    fn apply(&self, task: &mut v1::TaskSpec) -> Result<(), FlagError> {
+        set(&mut task.network, &self.network.map(Into::into));
         let container = task.container.get_or_insert_default();
         set(&mut container.user, &self.user);
         set(&mut container.workdir, &self.workdir);
         set(&mut container.hostname, &self.hostname);
         set(&mut container.stop_signal, &self.stop_signal);
         set(&mut container.read_only, &self.read_only);
-        if let Some(grace) = self.stop_grace_period {
-            container.stop_grace = Some(nanos(grace));
+        set(&mut container.init, &self.init);
+        set(&mut container.tty, &self.tty);
+        set(&mut container.pre_stop_delay, &self.pre_stop_delay.map(nanos));
+        container.stop_grace = self.stop_grace_period.map(nanos).or(container.stop_grace);
+        if let Some(text) = &self.entrypoint {
+            container.entrypoint = words::split("entrypoint", text)?;
         }
-        set(&mut task.network, &self.network.map(Into::into));
-        set(&mut task.placement.get_or_insert_default().max_replicas_per_node, &self.replicas_max_per_node);
-        self.restart.apply(task.restart.get_or_insert_default());
-        let (limits, reservations) = resources::merge(
-            task.limits.unwrap_or_default(),
-            task.reservations.unwrap_or_default(),
-            &self.resources.changes(),
-        );
-        task.limits = Some(limits);
-        task.reservations = Some(reservations);
+        self.apply_log(container);
+        Ok(())
+    }
+
+    /// Another driver has other options: those of before go with it.
+    fn apply_log(&self, container: &mut v1::ContainerSpec) {
+        if self.log_driver.is_none() && self.log_opt.is_empty() {
+            return;
+        }
+        let log = container.log.get_or_insert_default();
+        set(&mut log.driver, &self.log_driver);
+        log.options = self.log_opt.iter().map(|option| (option.key.clone(), option.value.clone())).collect();
     }
 }
 
@@ -121,21 +176,7 @@ impl RestartFlags {
         set(&mut policy.condition, &self.restart_condition.map(|c| v1::RestartCondition::from(c).into()));
         set(&mut policy.max_attempts, &self.restart_max_attempts);
         set(&mut policy.window, &self.restart_window.map(nanos));
-        if let Some(delay) = self.restart_delay {
-            policy.delay = Some(nanos(delay));
-        }
-    }
-}
-
-impl ResourceFlags {
-    const fn changes(&self) -> ResourceChanges {
-        ResourceChanges {
-            limit_cpu: self.limit_cpu,
-            limit_memory: self.limit_memory,
-            limit_pids: self.limit_pids,
-            reserve_cpu: self.reserve_cpu,
-            reserve_memory: self.reserve_memory,
-        }
+        policy.delay = self.restart_delay.map(nanos).or(policy.delay);
     }
 }
 

@@ -4,6 +4,7 @@ use coracle_proto::v1;
 
 use crate::context::Context;
 use crate::opt::filter::{self, Filter, Filters};
+use crate::opt::port;
 use crate::output::list::{Column, List, ListArgs, short_id};
 use crate::output::{json, words};
 
@@ -13,6 +14,7 @@ const COLUMNS: &[Column] = &[
     Column::new("Mode", "MODE"),
     Column::new("Replicas", "REPLICAS"),
     Column::new("Image", "IMAGE"),
+    Column::new("Ports", "PORTS"),
 ];
 const FILTERS: &[&str] = &["id", "name", "mode", "label"];
 
@@ -61,14 +63,23 @@ fn admitted(service: &v1::Service, filters: &Filters) -> bool {
 
 fn cells(id: String, service: v1::Service, counts: v1::ServiceCounts) -> Vec<String> {
     let spec = service.spec.unwrap_or_default();
+    let replicas = words::replicas(&spec, counts);
     let task = spec.task.unwrap_or_default();
+    let ports = ports(task.placement.as_ref());
     let most = task.placement.unwrap_or_default().max_replicas_per_node;
     let most = if most > 0 { format!(" (max {most} per node)") } else { String::new() };
     vec![
         id,
         spec.name,
         words::mode(spec.mode.as_ref()).to_owned(),
-        format!("{}/{}{most}", counts.running, counts.desired),
+        format!("{replicas}{most}"),
         task.container.unwrap_or_default().image.unwrap_or_default().reference,
+        ports,
     ]
+}
+
+/// Ports of the nodes that tasks take.
+fn ports(placement: Option<&v1::Placement>) -> String {
+    let ports = placement.map_or(&[][..], |placement| &placement.host_ports);
+    ports.iter().map(port::render).collect::<Vec<_>>().join(", ")
 }

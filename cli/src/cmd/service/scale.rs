@@ -9,7 +9,8 @@ use super::{get, name_of, update};
 use crate::cmd::each;
 use crate::context::Context;
 use crate::opt::{FlagError, count};
-use crate::{output, progress};
+use crate::output;
+use crate::progress::{self, Goal};
 
 /// How often a service that others change meanwhile is read again: a number of tasks is right on any version.
 const ATTEMPTS: u32 = 5;
@@ -53,19 +54,19 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let names: Vec<String> = args.services.iter().map(|wanted| wanted.service.clone()).collect();
     let outcome = each(&names, async |name| {
         let Some(wanted) = args.services.iter().find(|wanted| wanted.service == name) else { return Ok(()) };
-        let (id, service) = scale(context, wanted).await?;
+        let (id, service, goal) = scale(context, wanted).await?;
         output::line(&format!("{name} scaled to {}", wanted.replicas))?;
-        scaled.borrow_mut().push((id, service));
+        scaled.borrow_mut().push((id, service, goal));
         Ok(())
     })
     .await;
-    for (id, name) in scaled.take() {
-        progress::converge(context, &id, &name, &args.wait).await?;
+    for (id, name, goal) in scaled.take() {
+        progress::converge(context, &id, &name, &args.wait, goal).await?;
     }
     outcome
 }
 
-async fn scale(context: &Context, wanted: &Wanted) -> anyhow::Result<(String, String)> {
+async fn scale(context: &Context, wanted: &Wanted) -> anyhow::Result<(String, String, Goal)> {
     let mut attempt = 1;
     loop {
         let service = get(context, &wanted.service).await?.service.unwrap_or_default();
@@ -74,7 +75,10 @@ async fn scale(context: &Context, wanted: &Wanted) -> anyhow::Result<(String, St
         spec.mode = Some(update::with_replicas(spec.mode.as_ref(), wanted.replicas)?);
         match update::write(context, &id, &name, service.version, spec).await {
             Err(ApiError { reason: Reason::Stale, .. }) if attempt < ATTEMPTS => attempt += 1,
-            outcome => return Ok(outcome.map(|_| (id, name))?),
+            outcome => {
+                let goal = Goal::after(outcome?.service.as_ref());
+                return Ok((id, name, goal));
+            }
         }
     }
 }

@@ -1,20 +1,19 @@
 //! `coracle service update`: reads the service, merges the flags, writes it back with the version that was read.
 
-use coracle_model::constraint::Constraint;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
+use coracle_proto::v1::service_spec::Mode;
 
-use super::flags::{TaskFlags, WaitFlags};
-use super::{get, merge, name_of};
+use super::flags::{SpecFlags, WaitFlags};
+use super::lists::UpdateLists;
+use super::{get, name_of, rollback};
 use crate::context::{Context, idempotency_key};
-use crate::opt::env::{self, Variable};
-use crate::opt::label::{self, Label};
-use crate::opt::mount::MountFlag;
 use crate::opt::{FlagError, count, words};
-use crate::{error, output, progress};
+use crate::progress::{self, Goal};
+use crate::{error, output};
 
 /// Flags of `service update`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// Image; its name is resolved again
     #[arg(long, value_name = "IMAGE")]
@@ -22,16 +21,19 @@ pub(crate) struct Args {
     /// Arguments of the container as one text, split as a shell does
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     args: Option<String>,
-    /// Tasks wanted
+    /// Tasks wanted, or completions of a job
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = count::replicas)]
     replicas: Option<u64>,
-    /// Replace all tasks, also when nothing changes
+    /// Replace all tasks, also when nothing changes; a job runs again
     #[arg(long)]
     force: bool,
+    /// Put the specification before the last change in force again
+    #[arg(long)]
+    rollback: bool,
     #[command(flatten)]
-    lists: Lists,
+    lists: UpdateLists,
     #[command(flatten)]
-    task: TaskFlags,
+    spec: SpecFlags,
     #[command(flatten)]
     wait: WaitFlags,
     /// Id, name or unique prefix of an id
@@ -39,52 +41,37 @@ pub(crate) struct Args {
     service: String,
 }
 
-#[derive(Debug, Default, clap::Args)]
-struct Lists {
-    /// Add or replace a variable (may be repeated)
-    #[arg(long, value_name = "KEY[=VALUE]", value_parser = env::parse)]
-    env_add: Vec<Variable>,
-    /// Remove a variable (may be repeated)
-    #[arg(long, value_name = "KEY")]
-    env_rm: Vec<String>,
-    /// Add or replace a mount (may be repeated)
-    #[arg(long, value_name = "MOUNT")]
-    mount_add: Vec<MountFlag>,
-    /// Remove the mount at a target (may be repeated)
-    #[arg(long, value_name = "TARGET")]
-    mount_rm: Vec<String>,
-    /// Add or replace a label of the service (may be repeated)
-    #[arg(long, value_name = "KEY[=VALUE]", value_parser = label::parser("label-add"))]
-    label_add: Vec<Label>,
-    /// Remove a label of the service (may be repeated)
-    #[arg(long, value_name = "KEY")]
-    label_rm: Vec<String>,
-    /// Add or replace a label of the containers (may be repeated)
-    #[arg(long, value_name = "KEY[=VALUE]", value_parser = label::parser("container-label-add"))]
-    container_label_add: Vec<Label>,
-    /// Remove a label of the containers (may be repeated)
-    #[arg(long, value_name = "KEY")]
-    container_label_rm: Vec<String>,
-    /// Add a constraint (may be repeated)
-    #[arg(long, value_name = "CONSTRAINT")]
-    constraint_add: Vec<Constraint>,
-    /// Remove a constraint (may be repeated)
-    #[arg(long, value_name = "CONSTRAINT")]
-    constraint_rm: Vec<Constraint>,
-}
-
 /// Changes the service, prints its name, and waits until it has converged.
 ///
 /// # Errors
 /// What went wrong.
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
+    if args.rollback {
+        // Asked of any specification, flags that change one show.
+        let changes = merged(probe(), &args)? != merged(probe(), &Args::default())?;
+        if changes {
+            let problem = "it cannot be combined with flags that change the specification; give it alone";
+            return Err(FlagError::new("rollback", true, problem).into());
+        }
+        return rollback::roll_back(context, &args.service, &args.wait).await;
+    }
     let service = get(context, &args.service).await?.service.unwrap_or_default();
     let (id, name) = (service.id.clone(), name_of(&service));
-    let spec = merged(service.spec.unwrap_or_default(), &args, &env::resolve_all(&args.lists.env_add))?;
-    let warnings = write(context, &id, &name, service.version, spec).await?;
+    let spec = merged(service.spec.unwrap_or_default(), &args)?;
+    let written = write(context, &id, &name, service.version, spec).await?;
     output::line(&args.service)?;
-    warnings.iter().for_each(|warning| error::say(&format!("warning: {warning}")));
-    progress::converge(context, &id, &name, &args.wait).await
+    written.warnings.iter().for_each(|warning| error::say(&format!("warning: {warning}")));
+    progress::converge(context, &id, &name, &args.wait, Goal::after(written.service.as_ref())).await
+}
+
+/// A specification that every flag can change.
+fn probe() -> v1::ServiceSpec {
+    let schedule = v1::JobSchedule { cron: "probe".to_owned(), ..Default::default() };
+    v1::ServiceSpec {
+        mode: Some(Mode::ReplicatedJob(v1::ReplicatedJob { completions: u64::MAX, concurrent: u64::MAX })),
+        job: Some(v1::JobConfig { schedule: Some(schedule), ..Default::default() }),
+        ..Default::default()
+    }
 }
 
 /// Writes a specification over the version that was read.
@@ -97,7 +84,7 @@ pub(crate) async fn write(
     name: &str,
     version: u64,
     spec: v1::ServiceSpec,
-) -> Result<Vec<String>, ApiError> {
+) -> Result<v1::UpdateServiceResponse, ApiError> {
     let request = v1::UpdateServiceRequest {
         service: id.to_owned(),
         version,
@@ -105,39 +92,34 @@ pub(crate) async fn write(
         idempotency_key: idempotency_key(),
     };
     let outcome = context.call(request, async |request| context.services().update(request).await).await;
-    outcome.map(|answer| answer.warnings).map_err(|error| match error.reason {
+    outcome.map_err(|error| changed_meanwhile(error, name))
+}
+
+/// The refusal of a write over a version that is no longer the present one, in words for people.
+pub(crate) fn changed_meanwhile(error: ApiError, name: &str) -> ApiError {
+    match error.reason {
         Reason::Stale => ApiError::new(Reason::Stale, format!("service {name:?} was changed meanwhile"))
             .with_hint("run the command again: it reads the service anew"),
         _ => error,
-    })
+    }
 }
 
-fn merged(spec: v1::ServiceSpec, args: &Args, env_add: &[String]) -> Result<v1::ServiceSpec, FlagError> {
+fn merged(spec: v1::ServiceSpec, args: &Args) -> Result<v1::ServiceSpec, FlagError> {
     let mut spec = spec;
     if let Some(replicas) = args.replicas {
         spec.mode = Some(with_replicas(spec.mode.as_ref(), replicas)?);
     }
-    let lists = &args.lists;
-    spec.labels = merge::labels::merge(spec.labels, &lists.label_add, &lists.label_rm);
-    let mut task = spec.task.unwrap_or_default();
-    let placement = task.placement.get_or_insert_default();
-    placement.constraints =
-        merge::placement::merge(&placement.constraints, &lists.constraint_add, &lists.constraint_rm);
-    let mut container = task.container.unwrap_or_default();
-    container.env = merge::env::merge(&container.env, env_add, &lists.env_rm);
-    container.mounts = merge::mount::merge(container.mounts, &lists.mount_add, &lists.mount_rm);
-    container.labels =
-        merge::labels::merge(container.labels, &lists.container_label_add, &lists.container_label_rm);
+    let task = spec.task.get_or_insert_default();
+    task.force_update += u64::from(args.force);
+    let container = task.container.get_or_insert_default();
     if let Some(reference) = &args.image {
         container.image = Some(v1::PinnedImage { reference: reference.clone(), digest: String::new() });
     }
     if let Some(text) = &args.args {
         container.args = words::split("args", text)?;
     }
-    task.container = Some(container);
-    args.task.apply(&mut task);
-    task.force_update += u64::from(args.force);
-    spec.task = Some(task);
+    args.lists.apply(&mut spec);
+    args.spec.apply(&mut spec)?;
     Ok(spec)
 }
 
@@ -145,13 +127,11 @@ fn merged(spec: v1::ServiceSpec, args: &Args, env_add: &[String]) -> Result<v1::
 ///
 /// # Errors
 /// When the service is not replicated.
-pub(crate) fn with_replicas(
-    mode: Option<&v1::service_spec::Mode>,
-    replicas: u64,
-) -> Result<v1::service_spec::Mode, FlagError> {
+pub(crate) fn with_replicas(mode: Option<&Mode>, replicas: u64) -> Result<Mode, FlagError> {
     match mode {
-        Some(v1::service_spec::Mode::Replicated(_)) => {
-            Ok(v1::service_spec::Mode::Replicated(v1::Replicated { replicas }))
+        Some(Mode::Replicated(_)) => Ok(Mode::Replicated(v1::Replicated { replicas })),
+        Some(Mode::ReplicatedJob(job)) => {
+            Ok(Mode::ReplicatedJob(v1::ReplicatedJob { completions: replicas, concurrent: job.concurrent }))
         }
         _ => Err(FlagError::new("replicas", replicas, "only a replicated service has a number of tasks")),
     }
@@ -180,7 +160,7 @@ mod tests {
         };
         v1::ServiceSpec {
             name: "web".into(),
-            mode: Some(v1::service_spec::Mode::Replicated(v1::Replicated { replicas: 2 })),
+            mode: Some(Mode::Replicated(v1::Replicated { replicas: 2 })),
             task: Some(v1::TaskSpec { container: Some(container), force_update: 1, ..Default::default() }),
             ..Default::default()
         }
@@ -189,7 +169,7 @@ mod tests {
     fn updated(line: &[&str]) -> Result<v1::ServiceSpec, FlagError> {
         let words = ["update"].iter().chain(line).chain(&["web"]);
         let line = Line::try_parse_from(words).unwrap();
-        merged(present(), &line.args, &env::resolve_all(&line.args.lists.env_add))
+        merged(present(), &line.args)
     }
 
     fn container(spec: &v1::ServiceSpec) -> &v1::ContainerSpec {
@@ -201,7 +181,9 @@ mod tests {
         let spec = updated(&["--env-add", "B=2"]).unwrap();
         let mut expected = present();
         let task = expected.task.as_mut().unwrap();
-        task.container.as_mut().unwrap().env.push("B=2".into());
+        let container = task.container.as_mut().unwrap();
+        container.env.push("B=2".into());
+        container.dns = Some(Default::default());
         // Parts with defaults are written out; they say the same.
         task.placement = Some(Default::default());
         task.restart = Some(Default::default());
@@ -230,10 +212,147 @@ mod tests {
     }
 
     #[test]
+    fn rollouts_change_value_by_value() {
+        let spec = updated(&["--update-order", "start-first", "--update-max-failure-ratio", "0.25"]).unwrap();
+        let expected = v1::UpdateConfig {
+            order: v1::UpdateOrder::StartFirst.into(),
+            max_failure_ratio: 250_000,
+            ..(&coracle_model::rollout::UpdateConfig::default()).into()
+        };
+        assert_eq!((spec.update, spec.rollback), (Some(expected), None));
+        let mut again = spec;
+        let words = ["update", "--update-timeout", "0", "--rollback-parallelism", "0", "web"];
+        let line = Line::try_parse_from(words).unwrap();
+        again = merged(again, &line.args).unwrap();
+        assert_eq!(again.update, Some(v1::UpdateConfig { timeout: Some(0), ..expected }));
+        assert_eq!(again.rollback.unwrap().parallelism, 0);
+    }
+
+    #[test]
+    fn a_rollback_knows_every_flag_that_changes_something() {
+        let changes = |words: &[&str]| {
+            let words = ["update"].iter().chain(words).chain(&["web"]);
+            let line = Line::try_parse_from(words).unwrap();
+            merged(probe(), &line.args).unwrap() != merged(probe(), &Args::default()).unwrap()
+        };
+        assert!(!changes(&["--rollback", "--detach", "--quiet"]));
+        for words in [
+            &["--image", "a"][..],
+            &["--force"],
+            &["--replicas", "1"],
+            &["--max-concurrent", "0"],
+            &["--timezone", "UTC"],
+            &["--update-parallelism", "1"],
+            &["--env-add", "A=1"],
+            &["--secret-add", "key"],
+            &["--cap-drop", "ALL"],
+            &["--no-healthcheck"],
+        ] {
+            assert!(changes(words), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn health_checks_are_switched_on_by_saying_how() {
+        let health = |present: v1::HealthConfig, line: &[&str]| {
+            let mut spec = present_with(present);
+            let words = ["update"].iter().chain(line).chain(&["web"]);
+            spec = merged(spec, &Line::try_parse_from(words).unwrap().args).unwrap();
+            container(&spec).health.clone().unwrap()
+        };
+        use v1::health_config::Test;
+        let off = v1::HealthConfig { test: Some(Test::Disabled(true)), ..Default::default() };
+        assert_eq!(health(off.clone(), &["--health-interval", "5s"]).test, None);
+        assert_eq!(health(off.clone(), &["--health-cmd", "true"]).test, Some(Test::Shell("true".into())));
+        let on = v1::HealthConfig { interval: Some(7), retries: Some(2), ..Default::default() };
+        assert_eq!(health(on.clone(), &["--no-healthcheck"]), off);
+        assert_eq!(
+            health(on, &["--health-interval", "0", "--health-retries", "0"]),
+            v1::HealthConfig::default()
+        );
+        let conflict = ["update", "--no-healthcheck", "--health-retries", "1", "web"];
+        assert!(Line::try_parse_from(conflict).is_err());
+    }
+
+    fn present_with(health: v1::HealthConfig) -> v1::ServiceSpec {
+        let mut spec = present();
+        spec.task.as_mut().unwrap().container.as_mut().unwrap().health = Some(health);
+        spec
+    }
+
+    #[test]
+    fn lists_are_added_to_and_removed_from() {
+        let spec = updated(&[
+            "--host-add",
+            "db:10.0.0.5",
+            "--ulimit-add",
+            "nofile=1:2",
+            "--sysctl-add",
+            "net.core.somaxconn=9",
+            "--group-add",
+            "7",
+            "--dns-add",
+            "10.0.0.1",
+            "--generic-resource-add",
+            "GPU=2",
+            "--device-add",
+            "/dev/fuse",
+            "--secret-add",
+            "key",
+            "--config-add",
+            "conf@2",
+            "--placement-pref-add",
+            "spread=node.labels.zone",
+            "--anti-affinity-add",
+            "noisy",
+            "--publish-add",
+            "mode=host,target=80",
+        ])
+        .unwrap();
+        let words = [
+            "update",
+            "--host-rm",
+            "db",
+            "--ulimit-rm",
+            "nofile",
+            "--sysctl-rm",
+            "net.core.somaxconn",
+            "--group-rm",
+            "7",
+            "--dns-rm",
+            "10.0.0.1",
+            "--generic-resource-rm",
+            "GPU",
+            "--device-rm",
+            "/dev/fuse",
+            "--secret-rm",
+            "key",
+            "--config-rm",
+            "conf",
+            "--placement-pref-rm",
+            "spread=node.labels.zone",
+            "--anti-affinity-rm",
+            "noisy",
+            "--publish-rm",
+            "80",
+            "web",
+        ];
+        let without = merged(spec.clone(), &Line::try_parse_from(words).unwrap().args).unwrap();
+        let nothing = updated(&[]).unwrap();
+        assert_eq!(without, nothing);
+        assert_ne!(spec, nothing);
+        assert_eq!(container(&spec).hosts, ["10.0.0.5 db"]);
+        assert_eq!(container(&spec).files.len(), 2);
+    }
+
+    #[test]
     fn only_replicated_services_have_replicas() {
         let spec = updated(&["--replicas", "0"]).unwrap();
-        assert_eq!(spec.mode, Some(v1::service_spec::Mode::Replicated(v1::Replicated { replicas: 0 })));
-        let global = v1::service_spec::Mode::Global(v1::Global {});
+        assert_eq!(spec.mode, Some(Mode::Replicated(v1::Replicated { replicas: 0 })));
+        let job = Mode::ReplicatedJob(v1::ReplicatedJob { completions: 1, concurrent: 3 });
+        let more = Mode::ReplicatedJob(v1::ReplicatedJob { completions: 9, concurrent: 3 });
+        assert_eq!(with_replicas(Some(&job), 9), Ok(more));
+        let global = Mode::Global(v1::Global {});
         assert!(with_replicas(Some(&global), 1).is_err());
     }
 }

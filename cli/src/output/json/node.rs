@@ -20,6 +20,7 @@ pub(crate) struct Node {
     status: Status,
     platform: Platform,
     resources: Resources,
+    generic_resources: BTreeMap<String, Generic>,
     engine_version: String,
     engine_labels: BTreeMap<String, String>,
     manager: Option<Manager>,
@@ -45,6 +46,20 @@ struct Platform {
 struct Resources {
     nano_cpus: u64,
     memory_bytes: u64,
+}
+
+/// What a node has of a kind: a number, or names.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Generic {
+    Count(u64),
+    Names(Vec<String>),
+}
+
+impl From<v1::GenericResource> for Generic {
+    fn from(resource: v1::GenericResource) -> Self {
+        if resource.names.is_empty() { Self::Count(resource.count) } else { Self::Names(resource.names) }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -80,6 +95,11 @@ impl From<v1::NodeListItem> for Node {
             },
             platform: Platform { os: platform.os, architecture: platform.architecture },
             resources: Resources { nano_cpus: resources.nano_cpus, memory_bytes: resources.memory_bytes },
+            generic_resources: description
+                .generic
+                .into_iter()
+                .map(|(kind, held)| (kind, held.into()))
+                .collect(),
             engine_version: description.engine_version,
             engine_labels: description.labels.into_iter().collect(),
             manager: node.manager.map(|manager| Manager {

@@ -1,5 +1,7 @@
 //! Tasks.
 
+use std::collections::BTreeMap;
+
 use coracle_proto::v1;
 use serde::Serialize;
 
@@ -19,6 +21,8 @@ pub(crate) struct Task {
     node_id: Option<String>,
     node: Option<String>,
     image: String,
+    /// Of its node's other things, by kind: names, or how many of what has none.
+    generic_resources: BTreeMap<String, Vec<String>>,
     desired_state: String,
     start_after: Option<String>,
     status: Status,
@@ -53,6 +57,27 @@ struct Status {
     exit: Option<Exit>,
     pid: Option<u32>,
     local_restarts: u32,
+    /// Nothing where it has no health check.
+    health: Option<Health>,
+}
+
+/// What its health check found.
+#[derive(Debug, Serialize)]
+struct Health {
+    state: &'static str,
+    /// Since the last success.
+    failures: u32,
+    /// The newest last.
+    results: Vec<HealthResult>,
+}
+
+#[derive(Debug, Serialize)]
+struct HealthResult {
+    started_at: Option<String>,
+    took_ns: u64,
+    /// Nothing when it took too long or could not be run.
+    code: Option<i32>,
+    output: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -92,6 +117,7 @@ impl From<v1::TaskListItem> for Task {
             node_id: filled(task.node),
             node: filled(item.node_hostname),
             image: item.image,
+            generic_resources: task.generic.into_iter().map(|(kind, names)| (kind, names.names)).collect(),
             desired_state: words::desired_state(task.desired),
             start_after: task.start_after.and_then(time::rfc3339),
             status: task.status.unwrap_or_default().into(),
@@ -110,6 +136,27 @@ impl From<v1::TaskStatus> for Status {
             exit: status.exit.map(Into::into),
             pid: (status.pid != 0).then_some(status.pid),
             local_restarts: status.local_restarts,
+            health: status.health.map(Into::into),
+        }
+    }
+}
+
+impl From<v1::Health> for Health {
+    fn from(health: v1::Health) -> Self {
+        let result = |result: v1::HealthResult| HealthResult {
+            started_at: time::rfc3339(result.started_at),
+            took_ns: result.took,
+            code: result.code,
+            output: result.output,
+        };
+        Self {
+            state: match health.state() {
+                v1::HealthState::Starting => "starting",
+                v1::HealthState::Healthy => "healthy",
+                v1::HealthState::Unhealthy => "unhealthy",
+            },
+            failures: health.failures,
+            results: health.results.into_iter().map(result).collect(),
         }
     }
 }

@@ -1,36 +1,12 @@
 use super::*;
 use crate::digest::Digest;
-use crate::service::{NetworkMode, PinnedImage, Placement, UpdateConfig};
+use crate::mount::MountKind;
+use crate::service::PinnedImage;
 
 fn spec() -> ServiceSpec {
     let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
-    ServiceSpec {
-        name: "web".parse().unwrap(),
-        labels: BTreeMap::new(),
-        mode: ServiceMode::Replicated { replicas: 1 },
-        update: UpdateConfig::default(),
-        task: TaskSpec {
-            container: ContainerSpec {
-                image: PinnedImage { reference: "web:1".to_owned(), digest },
-                args: Vec::new(),
-                env: Vec::new(),
-                workdir: String::new(),
-                user: String::new(),
-                hostname: String::new(),
-                labels: BTreeMap::new(),
-                mounts: Vec::new(),
-                read_only: false,
-                stop_grace: crate::service::DEFAULT_STOP_GRACE,
-                stop_signal: String::new(),
-            },
-            reservations: Resources::default(),
-            limits: Limits::default(),
-            restart: crate::restart::RestartPolicy::default(),
-            placement: Placement::default(),
-            network: NetworkMode::None,
-            force_update: 0,
-        },
-    }
+    let container = ContainerSpec::of(PinnedImage { reference: "web:1".to_owned(), digest });
+    ServiceSpec::of("web".parse().unwrap(), ServiceMode::Replicated { replicas: 1 }, TaskSpec::of(container))
 }
 
 /// The message for a specification changed by `change`, or `ok`.
@@ -152,4 +128,221 @@ fn only_what_tasks_are_made_of_replaces_them() {
     assert!(with(|t| t.placement.constraints.push("node.role==worker".parse().unwrap())));
     assert!(!with(|t| t.container.env.push("A=b".to_owned())));
     assert!(!with(|t| t.force_update = 1));
+}
+
+fn device(host: &str, permissions: &str) -> crate::security::Device {
+    let (host, container) = (host.to_owned(), host.to_owned());
+    crate::security::Device::Path { host, container, permissions: permissions.to_owned() }
+}
+
+fn job(spec: &mut ServiceSpec) {
+    spec.mode = ServiceMode::ReplicatedJob { completions: 2, concurrent: 1 };
+}
+
+fn schedule(cron: &str, timezone: &str) -> Option<crate::job::Schedule> {
+    let (cron, timezone) = (cron.to_owned(), timezone.to_owned());
+    Some(crate::job::Schedule { cron, timezone, concurrency: Default::default(), history: 3 })
+}
+
+/// Field and value are in front of each, as in all of these messages.
+#[test]
+fn every_rule_of_rollouts_and_jobs_names_field_value_and_remedy() {
+    let minute = Duration::from_secs(60);
+    let cases: Vec<(String, &str)> = vec![
+        (
+            check(|s| s.update.delay = Duration::from_secs(1 << 40)),
+            "update-delay: invalid value \"1099511627776s\": at most one year is possible",
+        ),
+        (
+            check(|s| s.rollback.failure_action = crate::rollout::FailureAction::Rollback),
+            "rollback-failure-action: invalid value \"rollback\": use pause or continue",
+        ),
+        (
+            check(|s| {
+                job(s);
+                s.update.parallelism = 2;
+            }),
+            "update-parallelism: invalid value \"replicated-job\": a job is not replaced task by task; leave out these flags",
+        ),
+        (
+            check(|s| s.job.time_limit = minute),
+            "time-limit: invalid value \"60s\": only jobs have it; use --mode replicated-job or global-job, or leave it out",
+        ),
+        (
+            check(|s| {
+                job(s);
+                s.job.schedule = schedule("0 0 * * *", "Europe/Nowhere");
+            }),
+            "timezone: invalid value \"Europe/Nowhere\": use a name such as Europe/Berlin, or leave it out for UTC",
+        ),
+        (
+            check(|s| {
+                job(s);
+                s.job.schedule = schedule("0 0 * * *", "");
+                s.job.time_to_live = Some(minute);
+            }),
+            "ttl: invalid value \"60s\": a job with a schedule does not end",
+        ),
+        (
+            check(|s| s.rebalance = true),
+            "rebalance: invalid value \"true\": not supported by this version yet; leave it out",
+        ),
+    ];
+    for (actual, expected) in cases {
+        assert_eq!(actual, expected);
+    }
+    let wrong = check(|s| {
+        job(s);
+        s.job.schedule = schedule("61 * * * *", "");
+    });
+    assert!(wrong.starts_with("schedule: invalid value \"61 * * * *\": "), "{wrong}");
+    assert_eq!(check(job), "ok");
+}
+
+#[test]
+fn every_rule_of_containers_names_field_value_and_remedy() {
+    let cases: Vec<(String, &str)> = vec![
+        (
+            check(|s| s.task.container.health.interval = Some(Duration::from_micros(1))),
+            "health-interval: invalid value \"1000ns\": the minimum is 1ms; 0 is the image's own",
+        ),
+        (
+            check(|s| s.task.container.groups = vec!["a:b".to_owned()]),
+            "group: invalid value \"a:b\": use a name or a number",
+        ),
+        (
+            check(|s| s.task.container.dns.servers = vec!["10.0.0.1:53".to_owned()]),
+            "dns: invalid value \"10.0.0.1:53\": use an IP address, without a port",
+        ),
+        (
+            check(|s| s.task.container.hosts = vec!["db 10.0.0.1".to_owned()]),
+            "host: invalid value \"db 10.0.0.1\": use NAME:ADDRESS with an IP address and a name of letters, digits, '-', '.' and '_'",
+        ),
+        (
+            check(|s| s.task.container.oom_score_adj = 1001),
+            "oom-score-adj: invalid value \"1001\": use a whole number from -1000 to 1000",
+        ),
+        (
+            check(|s| s.task.container.log.driver = "syslog".to_owned()),
+            "log-driver: invalid value \"syslog\": use local or none",
+        ),
+        (
+            check(|s| {
+                s.task.container.log.options.insert("max-file".to_owned(), "0".to_owned());
+            }),
+            "log-opt: invalid value \"max-file=0\": max-size is bytes such as 10m, max-file a number from 1 to 100",
+        ),
+        (
+            check(|s| s.task.limits.swap = crate::resources::Swap::Unlimited),
+            "memory-swap: invalid value \"-1\": it adds to a memory limit; give --limit-memory, too",
+        ),
+        (
+            check(|s| s.task.limits.cpuset = "3-1".to_owned()),
+            "cpuset-cpus: invalid value \"3-1\": use rising numbers and ranges, such as 0-2,7",
+        ),
+        (
+            check(|s| {
+                s.task
+                    .placement
+                    .host_ports
+                    .insert(crate::placement::HostPort { port: 80, protocol: Default::default() });
+            }),
+            "publish: invalid value \"80/tcp\": a port of the node needs --network host",
+        ),
+        (
+            check(|s| {
+                s.task.generic.insert("a b".to_owned(), 1);
+            }),
+            "generic-resource: invalid value \"a b=1\": use KIND=NUMBER with a kind of letters, digits, '-', '_', '.' and '/', and 1 or more",
+        ),
+    ];
+    for (actual, expected) in cases {
+        assert_eq!(actual, expected);
+    }
+    assert_eq!(check(|s| s.task.limits.cpuset = "0-2,7".to_owned()), "ok");
+}
+
+#[test]
+fn every_rule_of_privileges_names_field_value_and_remedy() {
+    let cases: Vec<(String, &str)> = vec![
+        (
+            check(|s| s.task.container.privileges.capabilities_added = ["CAP_FLY".to_owned()].into()),
+            "cap-add: invalid value \"CAP_FLY\": unknown capability; use a name such as NET_ADMIN, or ALL",
+        ),
+        (
+            check(|s| s.task.container.devices = vec![device("/dev/fuse", "rr")]),
+            "device: invalid value \"rr\": permissions are any of r, w and m, each once",
+        ),
+        (
+            check(|s| s.task.container.devices = vec![device("/dev/a", "r"), device("/dev/a", "w")]),
+            "device: invalid value \"/dev/a\": two devices have this path; each needs its own",
+        ),
+        (
+            check(|s| s.task.container.devices = vec![crate::security::Device::Cdi("gpu".to_owned())]),
+            "device: invalid value \"gpu\": use a CDI name such as vendor.com/class=name",
+        ),
+        (
+            check(|s| {
+                s.task
+                    .container
+                    .ulimits
+                    .insert("nofile".to_owned(), crate::service::Ulimit { soft: 2, hard: 1 });
+            }),
+            "ulimit: invalid value \"nofile\": the soft limit is above the hard one",
+        ),
+        (
+            check(|s| {
+                s.task.container.sysctls.insert("vm.swappiness".to_owned(), "1".to_owned());
+            }),
+            "sysctl: invalid value \"vm.swappiness\": only settings of the container's own namespaces can be set",
+        ),
+        (
+            check(|s| {
+                s.task.network = crate::service::NetworkMode::Host;
+                s.task.container.sysctls.insert("net.core.somaxconn".to_owned(), "1".to_owned());
+            }),
+            "sysctl: invalid value \"net.core.somaxconn\": the network is the node's own; leave it out, or use --network none",
+        ),
+        (
+            check(|s| s.task.container.shm_size = 7),
+            "shm-size: invalid value \"7\": the minimum is 4096 bytes; 0 is the default",
+        ),
+        (
+            check(|s| s.task.container.privileges.selinux = vec!["colour:red".to_owned()]),
+            "security-opt: invalid value \"label=colour:red\": use label=disable, or label=KEY:VALUE with user, role, type or level",
+        ),
+        (
+            check(|s| {
+                s.task.container.privileges.privileged = true;
+                s.task.container.privileges.capabilities_dropped = ["ALL".to_owned()].into();
+            }),
+            "privileged: invalid value \"true\": it cannot be combined with cap-drop or with profiles for seccomp and AppArmor: it switches them off",
+        ),
+    ];
+    for (actual, expected) in cases {
+        assert_eq!(actual, expected);
+    }
+}
+
+#[test]
+fn power_over_the_node_needs_the_clusters_policy() {
+    use crate::security::{NamespaceMode, Seccomp};
+    type Change = fn(&mut ServiceSpec);
+    let changes: [(&str, Change); 5] = [
+        ("privileged", |s| s.task.container.privileges.privileged = true),
+        ("device", |s| s.task.container.devices = vec![device("/dev/fuse", "r")]),
+        ("pid", |s| s.task.container.pid = NamespaceMode::Host),
+        ("security-opt", |s| s.task.container.privileges.seccomp = Seccomp::Unconfined),
+        ("cap-add", |s| s.task.container.privileges.capabilities_added = ["CAP_SYS_ADMIN".to_owned()].into()),
+    ];
+    for (field, change) in changes {
+        let mut subject = spec();
+        change(&mut subject);
+        assert_eq!(service(&subject), Ok(()));
+        assert_eq!(policy(&subject, true), Ok(()));
+        let refusal = policy(&subject, false).unwrap_err();
+        assert_eq!(refusal.field, field);
+        assert!(refusal.to_string().ends_with("allow them with `coracle swarm update --allow-privileged`"));
+    }
+    assert_eq!(policy(&spec(), false), Ok(()));
 }

@@ -1,9 +1,12 @@
 //! Changes of services.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coracle_model::id::ServiceId;
+use coracle_model::job::JobStatus;
 use coracle_model::service::{Service, ServiceMode, ServiceSpec, TaskSpec, UpdateProgress, UpdateState};
+use coracle_model::task::{Slot, Task};
 use coracle_model::version::Version;
 
 use super::{Applied, Writing, check_version, not_found};
@@ -24,12 +27,14 @@ impl Writing {
                 format!("service {}: tasks of a removed service with this id still exist", service.id);
             return Err(Refusal::new(RefusalKind::Exists, message));
         }
+        self.check_files(&service.spec.task)?;
         self.state.put_task_spec(service.id, self.version, Arc::new(service.spec.task.clone()));
         self.write_service(Service {
             spec_version: self.version,
             created_at: self.time,
             previous_spec: None,
             update: None,
+            job: service.spec.mode.is_job().then(|| self.first_run(&service.spec)),
             ..service.clone()
         });
         Ok(())
@@ -40,18 +45,105 @@ impl Writing {
         check_version("service", id, present.version, expected)?;
         check_kept(&present.spec, spec)?;
         let mut service = Service { spec: spec.clone(), ..(*present).clone() };
-        if spec.task != present.spec.task {
+        let changed = spec.task != present.spec.task;
+        if changed {
+            self.check_files(&spec.task)?;
             self.state.put_task_spec(id, self.version, Arc::new(spec.task.clone()));
             service.spec_version = self.version;
             service.previous_spec = Some(Box::new(present.spec.clone()));
-            service.update = self.must_replace(id, &spec.task).then(|| UpdateProgress {
-                state: UpdateState::Updating,
-                started_at: self.time,
-                completed_at: None,
-                message: "update in progress".to_owned(),
-            });
+        } else if let Some(previous) = &mut service.previous_spec {
+            // Going back undoes the change of the task, not the scaling since.
+            previous.mode = spec.mode;
+        }
+        if spec.mode.is_job() {
+            // More or fewer completions are no reason to do all of it again. What runs by the clock begins when it is due, unless the operator says now.
+            let forced = spec.task.force_update != present.spec.task.force_update;
+            let begins = spec.job.schedule.is_none() && changed;
+            if begins || forced {
+                service.job = Some(self.next_run(present.job));
+            }
+        } else if changed || present.update.as_ref().is_some_and(|update| update.state.is_paused()) {
+            // An operator who speaks sets a paused update going again.
+            service.update = self.begun_update(id, spec, UpdateState::Updating, "update in progress");
         }
         self.write_service(service);
+        Ok(())
+    }
+
+    /// Swaps the specification with the one before: doing it twice puts the newer one in force again, unless that had failed.
+    pub(super) fn roll_back_service(
+        &mut self,
+        id: ServiceId,
+        expected: Version,
+        message: &str,
+        automatic: bool,
+    ) -> Applied {
+        let present = self.present_service(id)?;
+        check_version("service", id, present.version, expected)?;
+        let Some(previous) = present.previous_spec.clone() else {
+            let message =
+                format!("service {}: it has no previous specification to go back to", present.spec.name);
+            return Err(Refusal::new(RefusalKind::Forbidden, message));
+        };
+        self.check_files(&previous.task)?;
+        self.state.put_task_spec(id, self.version, Arc::new(previous.task.clone()));
+        let mut service = Service {
+            spec_version: self.version,
+            previous_spec: (!automatic).then(|| Box::new(present.spec.clone())),
+            spec: *previous,
+            ..(*present).clone()
+        };
+        if service.spec.mode.is_job() {
+            service.job = Some(self.next_run(present.job));
+        } else {
+            // Also where nothing is to be replaced: that it was rolled back, and when, decides what it follows from now on.
+            let slots = self.to_replace(id, &service.spec.task).max(1);
+            let begun = UpdateProgress::begun(UpdateState::RollbackStarted, self.time, slots, message);
+            service.update = Some(begun);
+        }
+        self.write_service(service);
+        Ok(())
+    }
+
+    /// The replacement that a new specification makes necessary; none when every task satisfies it.
+    fn begun_update(
+        &self,
+        id: ServiceId,
+        spec: &ServiceSpec,
+        state: UpdateState,
+        message: &str,
+    ) -> Option<UpdateProgress> {
+        let slots = self.to_replace(id, &spec.task);
+        (slots > 0).then(|| UpdateProgress::begun(state, self.time, slots, message))
+    }
+
+    /// What runs by the clock has not begun yet.
+    fn first_run(&self, spec: &ServiceSpec) -> JobStatus {
+        let run = u64::from(spec.job.schedule.is_none());
+        JobStatus { run, ..self.began() }
+    }
+
+    const fn began(&self) -> JobStatus {
+        JobStatus { run: 0, started_at: self.time, ended_at: None, scheduled_until: self.time }
+    }
+
+    fn next_run(&self, present: Option<JobStatus>) -> JobStatus {
+        let run = present.map_or(0, |job| job.run) + 1;
+        JobStatus { run, ..self.began() }
+    }
+
+    pub(super) fn set_job_status(&mut self, id: ServiceId, expected: Version, job: JobStatus) -> Applied {
+        let present = self.present_service(id)?;
+        check_version("service", id, present.version, expected)?;
+        if present.job == Some(job) {
+            return Ok(());
+        }
+        self.touched.services.insert(id);
+        self.state.put_service(Arc::new(Service {
+            version: self.version,
+            job: Some(job),
+            ..(*present).clone()
+        }));
         Ok(())
     }
 
@@ -76,8 +168,11 @@ impl Writing {
     pub(super) fn remove_service(&mut self, id: ServiceId, expected: Version) -> Applied {
         let present = self.present_service(id)?;
         check_version("service", id, present.version, expected)?;
+        self.touch_files_of_service(&present);
         self.state.remove_service(id);
         self.touched.services.insert(id);
+        // Others may have kept away from its tasks.
+        self.touched.pending = true;
         Ok(())
     }
 
@@ -88,15 +183,22 @@ impl Writing {
     fn write_service(&mut self, service: Service) {
         self.touched.services.insert(service.id);
         self.touched.pending = true;
+        if let Some(present) = self.state.service(service.id).cloned() {
+            self.touch_files_of_service(&present);
+        }
+        self.touch_files_of_service(&service);
         self.state.put_service(Arc::new(Service { version: self.version, updated_at: self.time, ..service }));
     }
 
-    fn must_replace(&self, id: ServiceId, next: &TaskSpec) -> bool {
-        self.state
-            .tasks_of_service(id)
-            .filter(|task| task.is_live())
-            .filter_map(|task| self.state.task_spec(id, task.spec_version))
-            .any(|spec| !spec.also_satisfies(next))
+    /// Slots whose task does not satisfy the specification.
+    fn to_replace(&self, id: ServiceId, next: &TaskSpec) -> u64 {
+        let outdated = |task: &&Arc<Task>| {
+            let spec = self.state.task_spec(id, task.spec_version);
+            task.is_live() && spec.is_some_and(|spec| !spec.also_satisfies(next))
+        };
+        let slots: BTreeSet<Slot> =
+            self.state.tasks_of_service(id).filter(outdated).map(|task| task.slot).collect();
+        slots.len() as u64
     }
 }
 
@@ -111,7 +213,9 @@ fn check_kept(present: &ServiceSpec, next: &ServiceSpec) -> Applied {
     }
     match (present.mode, next.mode) {
         (ServiceMode::Replicated { .. }, ServiceMode::Replicated { .. })
-        | (ServiceMode::Global, ServiceMode::Global) => Ok(()),
+        | (ServiceMode::Global, ServiceMode::Global)
+        | (ServiceMode::ReplicatedJob { .. }, ServiceMode::ReplicatedJob { .. })
+        | (ServiceMode::GlobalJob, ServiceMode::GlobalJob) => Ok(()),
         (present, next) => forbidden(format!(
             "mode: {} cannot become {}: create another service",
             present.as_str(),

@@ -1,18 +1,25 @@
 //! Changes of tasks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_model::id::{NodeId, TaskId};
 use coracle_model::node::Node;
-use coracle_model::resources::Resources;
+use coracle_model::rollout::Order;
 use coracle_model::task::{DesiredState, Task, TaskState, TaskStatus};
 use coracle_model::version::Version;
 
 use super::{Applied, Writing, check_version, not_found};
 use crate::outcome::{Refusal, RefusalKind};
+use crate::schedule::away;
 
 impl Writing {
-    pub(super) fn create_task(&mut self, task: &Task, service_version: Version) -> Applied {
+    pub(super) fn create_task(
+        &mut self,
+        task: &Task,
+        service_version: Version,
+        beside: Option<TaskId>,
+    ) -> Applied {
         let service = self.state.service(task.service).ok_or_else(|| not_found("service", task.service))?;
         check_version("service", task.service, service.version, service_version)?;
         if self.state.task(task.id).is_some() {
@@ -30,7 +37,9 @@ impl Writing {
             return Err(Refusal::new(RefusalKind::Stale, message));
         }
         // Two plans made from one view would otherwise fill a slot twice.
-        if let Some(holder) = self.state.tasks_of_slot(task.service, task.slot).find(|held| held.is_live()) {
+        // Runs of a job may overlap.
+        let holder = |held: &&Arc<Task>| held.is_live() && Some(held.id) != beside && held.run == task.run;
+        if let Some(holder) = self.state.tasks_of_slot(task.service, task.slot).find(holder) {
             let message =
                 format!("slot {} of service {} is held by task {}", task.slot, task.service, holder.id);
             return Err(Refusal::new(RefusalKind::Exists, message));
@@ -49,6 +58,7 @@ impl Writing {
         expected: Version,
         node: NodeId,
         node_version: Version,
+        generic: &BTreeMap<String, Vec<String>>,
     ) -> Applied {
         let task = self.state.task(id).ok_or_else(|| not_found("task", id))?;
         check_version("task", id, task.version, expected)?;
@@ -58,9 +68,10 @@ impl Writing {
             let message = format!("task {id} no longer waits for a node");
             return Err(Refusal::new(RefusalKind::Stale, message));
         }
-        self.check_room(task, holder)?;
+        self.check_room(task, holder, generic)?;
         self.check_number(task, holder)?;
-        let mut task = Task { node: Some(node), ..(**task).clone() };
+        self.check_neighbours(task, holder)?;
+        let mut task = Task { node: Some(node), generic: generic.clone(), ..(**task).clone() };
         task.status.state = TaskState::Assigned;
         task.status.since = self.time;
         self.write_task(task);
@@ -72,6 +83,8 @@ impl Writing {
         if desired > task.desired {
             self.check_may_begin(task, desired)?;
             let task = Task { desired, ..(**task).clone() };
+            // One that is given up no longer counts towards the most that a node may have of its service.
+            self.touched.pending |= desired > DesiredState::Running;
             self.write_task(task);
         }
         Ok(())
@@ -87,6 +100,9 @@ impl Writing {
         let mut task = (**task).clone();
         if task.status.advance(&report) {
             self.touched.pending |= task.status.state.is_terminal();
+            if task.status.state == TaskState::Running && task.running_since.is_none() {
+                task.running_since = Some(self.time);
+            }
             self.write_task(task);
         }
         Ok(())
@@ -98,6 +114,7 @@ impl Writing {
             let message = format!("task {id} may still run on node {node}");
             return Err(Refusal::new(RefusalKind::Forbidden, message));
         }
+        self.touch_files_of_task(&task);
         self.state.remove_task(id);
         self.touched.task(&task);
         Ok(())
@@ -105,6 +122,9 @@ impl Writing {
 
     fn write_task(&mut self, task: Task) {
         self.touched.task(&task);
+        if task.status.state.is_terminal() {
+            self.touch_files_of_task(&task);
+        }
         self.state.put_task(Arc::new(Task { version: self.version, ..task }));
     }
 
@@ -114,9 +134,14 @@ impl Writing {
         if desired != DesiredState::Running {
             return Ok(());
         }
+        // With start-first a task that is still wanted goes on until its successor runs.
+        let start_first = self.state.service(task.service).is_some_and(|service| {
+            [service.spec.update.order, service.spec.rollback.order].contains(&Order::StartFirst)
+        });
         let beside = |other: &&Arc<Task>| {
             other.id != task.id
                 && other.may_run()
+                && !((start_first || other.run != task.run) && other.is_live())
                 && other.node.is_some_and(|node| !self.state.is_node_lost(node))
         };
         match self.state.tasks_of_slot(task.service, task.slot).find(beside) {
@@ -149,21 +174,61 @@ impl Writing {
         Err(Refusal::new(RefusalKind::Stale, message))
     }
 
-    /// Whatever the view was that the scheduler saw: a node is never given more than it has.
-    fn check_room(&self, task: &Task, node: &Node) -> Applied {
-        let wanted = self
-            .state
-            .task_spec(task.service, task.spec_version)
-            .map_or_else(Resources::default, |spec| spec.reservations);
-        let free = node.description.resources.minus(self.state.usage(node.id).reserved);
+    /// Whatever the view was that the scheduler saw: no task comes to a node with one that it keeps away from, or that
+    /// keeps away from it.
+    fn check_neighbours(&self, task: &Task, node: &Node) -> Applied {
+        let Some(service) = self.state.service(task.service) else { return Ok(()) };
+        if !away::keeps_away(&self.state, service) {
+            return Ok(());
+        }
+        let unwanted = |held: &&Arc<Task>| {
+            held.may_run()
+                && self.state.service(held.service).is_some_and(|other| away::is_apart(service, other))
+        };
+        match self.state.tasks_on_node(node.id).find(unwanted) {
+            None => Ok(()),
+            Some(other) => {
+                let message = format!(
+                    "task {} cannot be on node {}: its service and that of task {} there keep apart",
+                    task.id, node.id, other.id
+                );
+                Err(Refusal::new(RefusalKind::Stale, message))
+            }
+        }
+    }
+
+    /// Whatever the view was that the scheduler saw: a node is never given more than it has, and what a task has for
+    /// itself is not given twice.
+    fn check_room(&self, task: &Task, node: &Node, generic: &BTreeMap<String, Vec<String>>) -> Applied {
+        let Some(spec) = self.state.task_spec(task.service, task.spec_version) else { return Ok(()) };
+        let usage = self.state.usage(node.id);
+        let free = node.description.resources.minus(usage.reserved);
         let short = |what: &str| {
             let message = format!("node {} has not enough {what} left for task {}", node.id, task.id);
             Err(Refusal::new(RefusalKind::Stale, message))
         };
-        if wanted.cpu > free.cpu {
+        if spec.reservations.cpu > free.cpu {
             return short("cpu");
         }
-        if wanted.memory > free.memory { short("memory") } else { Ok(()) }
+        if spec.reservations.memory > free.memory {
+            return short("memory");
+        }
+        if let Some(kind) = spec.generic.iter().find(|(kind, count)| usage.generic_left(node, kind) < **count)
+        {
+            return short(kind.0);
+        }
+        if !usage.permits(node, spec, generic) {
+            let message =
+                format!("node {}: {generic:?} is not what task {} can have there", node.id, task.id);
+            return Err(Refusal::new(RefusalKind::Stale, message));
+        }
+        match usage.taken_port(&spec.placement.host_ports) {
+            None => Ok(()),
+            Some(port) => {
+                let message = format!("port {port} of node {} is taken: not for task {}", node.id, task.id);
+                Err(Refusal::new(RefusalKind::Stale, message))
+            }
+        }
     }
 }
 

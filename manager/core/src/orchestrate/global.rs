@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use coracle_model::service::Service;
 use coracle_model::task::Slot;
 
-use super::service::{Verdict, carry_out, judge};
+use super::service::{Verdict, carry_out, judge, relieve};
 use super::slot::SlotTasks;
 use super::{fit, update};
 use crate::plan::{Plan, PlanContext};
@@ -25,18 +25,18 @@ pub(super) fn plan(
     let spec = &service.spec.task;
     let now = context.present(state);
     let mut slots: BTreeMap<Slot, SlotTasks> = slots.into_iter().map(|slot| (slot.slot, slot)).collect();
-    let mut judged = Vec::new();
+    let (mut judged, mut relieved) = (Vec::new(), Vec::new());
     for node in state.nodes() {
         let slot = Slot::Node(node.id);
         if fit::takes_global_task(spec, node) {
             let tasks = slots.remove(&slot).unwrap_or_else(|| SlotTasks::empty(slot));
             let verdict = judge(state, service, &tasks, now);
-            carry_out(state, service, &tasks, &verdict, context, &mut plan);
-            judged.push((tasks, verdict));
+            relieved.push(verdict.relieved);
+            judged.push((tasks, verdict.verdict));
         } else if fit::keeps(state, spec, node.id) {
             // A node that is paused, or not heard yet, keeps what it has and gets nothing new.
             if let Some(tasks) = slots.remove(&slot) {
-                let verdict = judge(state, service, &tasks, now);
+                let verdict = judge(state, service, &tasks, now).verdict;
                 if matches!(verdict, Verdict::Fine | Verdict::Delayed(_) | Verdict::Start(_)) {
                     carry_out(state, service, &tasks, &verdict, context, &mut plan);
                 }
@@ -46,6 +46,13 @@ pub(super) fn plan(
     // What is left is on nodes that are gone, down, drained or excluded. It is removed, not just stopped:
     // when the node may have the service again, its slot begins anew.
     slots.values().for_each(|slot| slot.clear(&mut plan));
+    if let Some(change) = update::roll_back(state, service, &judged, context) {
+        return Plan { changes: vec![change], ..Plan::default() };
+    }
+    for ((slot, verdict), relieved) in judged.iter().zip(relieved) {
+        relieve(&relieved, &mut plan);
+        carry_out(state, service, slot, verdict, context, &mut plan);
+    }
     update::step(state, service, &judged, context, &mut plan);
     plan
 }

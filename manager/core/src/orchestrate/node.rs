@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use coracle_model::id::{NodeId, ServiceId, TaskId};
 use coracle_model::node::Node;
-use coracle_model::resources::Resources;
 use coracle_model::service::ServiceMode;
 use coracle_model::task::{Slot, Task};
 
 use super::slot::SlotTasks;
 use super::{constraints_admit, plan_service};
 use crate::plan::{Plan, PlanContext};
-use crate::state::State;
+use crate::state::{NodeUsage, State};
 
 /// What has to happen to the tasks of a node, and to global services because of it.
 #[must_use]
@@ -42,8 +41,8 @@ fn concerned(state: &State, id: NodeId) -> BTreeSet<ServiceId> {
     let global =
         |id: ServiceId| state.service(id).is_some_and(|service| service.spec.mode == ServiceMode::Global);
     let globals = state
-        .services()
-        .filter(|service| global(service.id) && is_global_task_amiss(state, service.id, id))
+        .global_services()
+        .filter(|service| is_global_task_amiss(state, service.id, id))
         .map(|service| service.id);
     let node = state.node(id);
     let others = state
@@ -74,20 +73,19 @@ fn is_global_task_amiss(state: &State, service: ServiceId, id: NodeId) -> bool {
     }
 }
 
-/// The live tasks, in the order of their making, for which the node no longer has room.
+/// The live tasks, in the order of their making, for which the node no longer has room, or what they have for themselves.
 fn too_many(state: &State, node: &Node) -> Vec<Arc<Task>> {
     let mut live: Vec<&Arc<Task>> = state.tasks_on_node(node.id).filter(|task| task.is_live()).collect();
     live.sort_by_key(|task| (task.created_at, task.id));
-    let mut free = node.description.resources;
+    let mut used = NodeUsage::default();
     let mut over: BTreeSet<TaskId> = BTreeSet::new();
     for task in &live {
-        let wanted = state
-            .task_spec(task.service, task.spec_version)
-            .map_or_else(Resources::default, |spec| spec.reservations);
-        if wanted.cpu > free.cpu || wanted.memory > free.memory {
+        let Some(spec) = state.task_spec(task.service, task.spec_version) else { continue };
+        let (wanted, free) = (spec.reservations, node.description.resources.minus(used.reserved));
+        if wanted.cpu > free.cpu || wanted.memory > free.memory || !used.permits(node, spec, &task.generic) {
             over.insert(task.id);
         } else {
-            free = free.minus(wanted);
+            used = used.with(spec, &task.generic);
         }
     }
     live.into_iter().filter(|task| over.contains(&task.id)).cloned().collect()

@@ -7,7 +7,7 @@ use coracle_model::id::NodeId;
 use coracle_model::service::Service;
 use coracle_model::task::Slot;
 
-use super::service::{Verdict, carry_out, judge};
+use super::service::{carry_out, judge, relieve};
 use super::slot::SlotTasks;
 use super::update;
 use crate::plan::{Plan, PlanContext};
@@ -35,14 +35,17 @@ pub(super) fn plan(
         tasks.refill(state, service, None, Duration::ZERO, context, &mut plan);
     }
     let now = context.present(state);
-    let judged: Vec<(SlotTasks, Verdict)> = held
-        .into_iter()
-        .map(|slot| {
-            let verdict = judge(state, service, &slot, now);
-            (slot, verdict)
-        })
-        .collect();
-    for (slot, verdict) in &judged {
+    let (mut judged, mut relieved) = (Vec::with_capacity(held.len()), Vec::with_capacity(held.len()));
+    for slot in held {
+        let verdict = judge(state, service, &slot, now);
+        judged.push((slot, verdict.verdict));
+        relieved.push(verdict.relieved);
+    }
+    if let Some(change) = update::roll_back(state, service, &judged, context) {
+        return Plan { changes: vec![change], ..Plan::default() };
+    }
+    for ((slot, verdict), relieved) in judged.iter().zip(relieved) {
+        relieve(&relieved, &mut plan);
         carry_out(state, service, slot, verdict, context, &mut plan);
     }
     update::step(state, service, &judged, context, &mut plan);

@@ -42,6 +42,10 @@ pub(super) fn refusal(
 ) -> Option<String> {
     let policy = &service.spec.task.restart;
     match (policy.condition, ended.status.state) {
+        // What has done its work is never done again.
+        (_, TaskState::Complete) if service.spec.mode.is_job() => {
+            return Some("it completed".to_owned());
+        }
         (RestartCondition::None, _) => return Some("it ended and the restart condition is none".to_owned()),
         (RestartCondition::OnFailure, TaskState::Complete) => {
             return Some("it completed and the restart condition is on-failure".to_owned());
@@ -58,6 +62,35 @@ pub(crate) fn is_settled(state: &State, service: &Service, slot: &SlotTasks) -> 
     slot.newest().is_some_and(|task| {
         task.desired == DesiredState::Shutdown && ended_by_itself(task) && is_up_to_date(state, service, task)
     })
+}
+
+/// A task that ran for less than this crashed.
+const SOON: Duration = Duration::from_secs(10);
+/// Crashes in a row after which the delay of the policy is no longer all.
+const PATIENCE: u32 = 3;
+/// Longest wait of a crash loop, unless the policy's own delay is longer.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// Crashes in a row, this task's end included.
+pub(super) fn crashes_after(state: &State, service: &Service, task: &Task) -> u32 {
+    let ran = task.running_since.map_or(Duration::ZERO, |since| task.status.since.since(since));
+    if ended_by_itself(task) && ran < SOON && is_up_to_date(state, service, task) {
+        task.crashes.saturating_add(1)
+    } else {
+        0
+    }
+}
+
+/// The wait before the successor of a task that ended: the policy's, and longer in a crash loop.
+pub(super) fn delay_after(state: &State, service: &Service, ended: &Task) -> Duration {
+    let delay = service.spec.task.restart.delay;
+    let beyond = crashes_after(state, service, ended).saturating_sub(PATIENCE);
+    if beyond == 0 {
+        return delay;
+    }
+    let first = delay.max(Duration::from_secs(1));
+    let longer = first.saturating_mul(1 << beyond.min(16));
+    longer.min(LONGEST).max(delay)
 }
 
 /// How often the slot was filled again after an end, within the window.

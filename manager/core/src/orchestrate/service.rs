@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_model::id::ServiceId;
+use coracle_model::rollout::{Order, UpdateConfig};
 use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Task, TaskState};
 use coracle_model::time::Timestamp;
 
 use super::slot::{SlotTasks, give_up};
-use super::{fit, global, replicated, restart, slots_of};
+use super::{fit, global, job, replicated, restart, slots_of};
 use crate::change::Change;
 use crate::plan::{Plan, PlanContext, Waiting};
 use crate::state::State;
@@ -30,61 +31,177 @@ pub fn plan_service(state: &State, id: ServiceId, context: &mut PlanContext<'_>)
                 replicated::plan(state, service, slots, replicas, context)
             }
             ServiceMode::Global => global::plan(state, service, slots, context),
+            ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => {
+                job::plan(state, service, &slots, context)
+            }
         },
     }
 }
 
 /// How long the scheduler has to place a task before an update goes on without it.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
+/// How long the scheduler has to place a task beside the one that it replaces before that one has to make room.
+const NO_ROOM_BESIDE: Duration = Duration::from_secs(3);
 /// Least wait before the successor of a rejected task.
 const REJECTED_DELAY: Duration = Duration::from_secs(1);
 
 /// What a slot needs.
 #[derive(Debug, Clone)]
+pub(super) struct Judged {
+    /// What has to happen.
+    pub(super) verdict: Verdict,
+    /// Tasks that hold the slot besides and must go now.
+    pub(super) relieved: Vec<Arc<Task>>,
+}
+
+/// What has to happen in a slot.
+#[derive(Debug, Clone)]
 pub(super) enum Verdict {
     /// Nothing; it runs or is on its way.
     Fine,
-    /// Its task waits for its restart delay.
+    /// Its task waits: for its restart delay, or for a node that may come back.
     Delayed(Timestamp),
     /// Its task may be wanted running now.
     Start(Arc<Task>),
     /// A new task, instead of this one if there is one.
     Refill(Option<Arc<Task>>, Duration),
+    /// A new task beside this one, which has to leave its node.
+    Move(Arc<Task>),
     /// Its task ended, and the restart policy wants no other.
     Ended(Arc<Task>, String),
     /// Its task is of an older specification.
     Outdated(Arc<Task>),
 }
 
-/// What a slot that is wanted needs.
-pub(super) fn judge(state: &State, service: &Service, slot: &SlotTasks, now: Timestamp) -> Verdict {
-    match (slot.live(), slot.newest()) {
-        (Some(live), _) => judge_live(state, service, slot, live, now),
-        (None, Some(ended)) => judge_ended(state, service, slot, ended, now),
-        (None, None) => Verdict::Refill(None, Duration::ZERO),
+impl From<Verdict> for Judged {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, relieved: Vec::new() }
     }
 }
 
+/// What a slot that is wanted needs.
+pub(super) fn judge(state: &State, service: &Service, slot: &SlotTasks, now: Timestamp) -> Judged {
+    let live: Vec<&Arc<Task>> = slot.tasks.iter().rev().filter(|task| task.is_live()).collect();
+    match (live.as_slice(), slot.newest()) {
+        ([], Some(ended)) => judge_ended(state, service, slot, ended, now).into(),
+        ([], None) => Verdict::Refill(None, Duration::ZERO).into(),
+        (live, _) => judge_live(state, service, slot, live, now),
+    }
+}
+
+/// How a task that holds a slot stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// As it should be.
+    Fit,
+    /// On a node that is gone and may come back until then.
+    Awaited(Timestamp),
+    /// Its node is being drained.
+    Draining,
+    /// Of an older specification.
+    Outdated,
+    /// It cannot stay.
+    Unfit,
+}
+
+fn standing(state: &State, service: &Service, task: &Task, now: Timestamp) -> Standing {
+    let up_to_date = restart::is_up_to_date(state, service, task);
+    match task.node.map(|node| fit::standing(state, service, node, now)) {
+        Some(fit::Standing::Leaves) => Standing::Unfit,
+        Some(fit::Standing::AwaitedUntil(until)) => Standing::Awaited(until),
+        Some(fit::Standing::Draining) => Standing::Draining,
+        Some(fit::Standing::Keeps) | None if up_to_date => Standing::Fit,
+        Some(fit::Standing::Keeps) => Standing::Outdated,
+        // Nothing is lost with a task that has no node; it is no step of an update.
+        None => Standing::Unfit,
+    }
+}
+
+/// The newest task that is as it should be holds the slot; without one, the one that is most worth keeping for a while.
 fn judge_live(
     state: &State,
     service: &Service,
     slot: &SlotTasks,
-    live: &Arc<Task>,
+    live: &[&Arc<Task>],
+    now: Timestamp,
+) -> Judged {
+    let rank = |task: &Arc<Task>| {
+        let standing = standing(state, service, task, now);
+        let kind = match standing {
+            Standing::Fit => 0,
+            Standing::Awaited(_) => 1,
+            Standing::Draining | Standing::Outdated => 2,
+            Standing::Unfit => 3,
+        };
+        // Of those that are fit the newest, of the others one that runs.
+        (kind, kind > 0 && !task.is_running(), standing)
+    };
+    let Some((_, holder)) = live.iter().enumerate().min_by_key(|(age, task)| (rank(task), *age)) else {
+        return Verdict::Fine.into();
+    };
+    let others = live.iter().filter(|task| task.id != holder.id);
+    let (_, _, standing) = rank(holder);
+    let verdict = match standing {
+        Standing::Fit => judge_start(state, service, slot, holder, now),
+        Standing::Awaited(until) => Verdict::Delayed(until),
+        Standing::Draining if goes_after(service, holder) => Verdict::Move(Arc::clone(holder)),
+        Standing::Draining | Standing::Unfit => Verdict::Refill(Some(Arc::clone(holder)), Duration::ZERO),
+        Standing::Outdated => Verdict::Outdated(Arc::clone(holder)),
+    };
+    let draining = live.iter().any(|task| rank(task).2 == Standing::Draining);
+    let waits = standing == Standing::Fit && waits_for(state, service, holder, draining, now);
+    let stays = |task: &Arc<Task>| waits && task.is_running() && !matches!(rank(task).2, Standing::Unfit);
+    Judged { verdict, relieved: others.filter(|task| !stays(task)).map(|task| Arc::clone(task)).collect() }
+}
+
+/// Whether the successor of a task is to run before it goes.
+fn goes_after(service: &Service, task: &Task) -> bool {
+    config(service).order == Order::StartFirst && task.is_running()
+}
+
+/// The rules in force: the rollback's while a rollback is under way.
+pub(super) fn config(service: &Service) -> &UpdateConfig {
+    let rollback = service.update.as_ref().is_some_and(|update| update.state.is_rollback());
+    if rollback { &service.spec.rollback } else { &service.spec.update }
+}
+
+/// Whether the tasks that the holder of a slot replaces stay until it runs. A drained node is patient: nothing is lost by it.
+fn waits_for(state: &State, service: &Service, holder: &Task, draining: bool, now: Timestamp) -> bool {
+    let config = config(service);
+    let too_long = !config.timeout.is_zero() && now.since(holder.created_at) > config.timeout;
+    let no_room = !draining && holder.node.is_none() && now.since(holder.created_at) >= NO_ROOM_BESIDE;
+    let runs = holder.is_running() && holder.node.is_some_and(|node| !state.is_node_lost(node));
+    config.order == Order::StartFirst && !runs && !too_long && !no_room
+}
+
+/// When [`waits_for`] may come to another answer by itself.
+fn wakes_at(service: &Service, slot: &SlotTasks, now: Timestamp) -> Option<Timestamp> {
+    let mut live = slot.tasks.iter().rev().filter(|task| task.is_live());
+    let holder = live.next()?;
+    live.next()?;
+    let timeout = config(service).timeout;
+    let no_room = holder.node.is_none().then(|| holder.created_at.after(NO_ROOM_BESIDE));
+    let too_long = (!timeout.is_zero()).then(|| holder.created_at.after(timeout + Duration::from_millis(1)));
+    no_room.into_iter().chain(too_long).filter(|at| *at > now).min()
+}
+
+fn judge_start(
+    state: &State,
+    service: &Service,
+    slot: &SlotTasks,
+    holder: &Arc<Task>,
     now: Timestamp,
 ) -> Verdict {
-    let at_once = || Verdict::Refill(Some(Arc::clone(live)), Duration::ZERO);
-    if live.node.is_some_and(|node| !fit::keeps(state, &service.spec.task, node)) {
-        return at_once();
-    }
-    if !restart::is_up_to_date(state, service, live) {
-        // Nothing is lost with a task that has no node; it is no step of an update.
-        return if live.node.is_none() { at_once() } else { Verdict::Outdated(Arc::clone(live)) };
-    }
-    match live.start_after {
-        _ if live.desired != DesiredState::Ready => Verdict::Fine,
+    // With start-first, tasks that are still wanted are run beside; those that are stopping never.
+    let beside = match config(service).order {
+        Order::StartFirst => slot.is_leaving(state),
+        Order::StopFirst => slot.may_run_beside(state, Some(holder)),
+    };
+    match holder.start_after {
+        _ if holder.desired != DesiredState::Ready => Verdict::Fine,
         Some(at) if at > now => Verdict::Delayed(at),
-        _ if slot.may_run_beside(state, Some(live)) => Verdict::Fine,
-        _ => Verdict::Start(Arc::clone(live)),
+        _ if beside => Verdict::Fine,
+        _ => Verdict::Start(Arc::clone(holder)),
     }
 }
 
@@ -100,7 +217,6 @@ fn judge_ended(
     ended: &Arc<Task>,
     now: Timestamp,
 ) -> Verdict {
-    let policy = &service.spec.task.restart;
     let given_up = ended.desired > DesiredState::Running;
     let outdated = !restart::is_up_to_date(state, service, ended);
     match (given_up, restart::ended_by_itself(ended)) {
@@ -115,12 +231,20 @@ fn judge_ended(
             // It was rejected while it was prepared: its successor waits for the rest of its delay first.
             _ => match ended.start_after.filter(|at| *at > now && !outdated) {
                 Some(at) => Verdict::Delayed(at),
-                None => Verdict::Refill(Some(Arc::clone(ended)), refill_delay(policy.delay, ended)),
+                None => {
+                    let delay = restart::delay_after(state, service, ended);
+                    Verdict::Refill(Some(Arc::clone(ended)), refill_delay(delay, ended))
+                }
             },
         },
         // Lost with its node, or stopped without a replacement.
         _ => Verdict::Refill(Some(Arc::clone(ended)), Duration::ZERO),
     }
+}
+
+/// Gives up tasks that hold a slot besides the one that should.
+pub(super) fn relieve(tasks: &[Arc<Task>], plan: &mut Plan) {
+    tasks.iter().for_each(|task| give_up(task, plan));
 }
 
 /// Carries out what every mode does alike.
@@ -132,6 +256,10 @@ pub(super) fn carry_out(
     context: &mut PlanContext<'_>,
     plan: &mut Plan,
 ) {
+    let now = context.present(state);
+    if let Some(at) = wakes_at(service, slot, now) {
+        plan.wake(at);
+    }
     match verdict {
         Verdict::Fine | Verdict::Outdated(_) => {}
         Verdict::Delayed(at) => plan.wake(*at),
@@ -140,6 +268,9 @@ pub(super) fn carry_out(
         }
         Verdict::Refill(given_up, delay) => {
             slot.refill(state, service, given_up.as_deref(), *delay, context, plan);
+        }
+        Verdict::Move(task) => {
+            slot.fill_beside(state, service, task, Duration::ZERO, context, plan);
         }
         Verdict::Ended(task, reason) => {
             give_up(task, plan);
@@ -165,7 +296,7 @@ pub(super) fn is_in_flight(
     match verdict {
         Verdict::Start(task) => is_starting(task) && waited_for(),
         Verdict::Fine | Verdict::Delayed(_) => !slot.is_running(state) && waited_for(),
-        Verdict::Refill(_, _) => slot.tasks.iter().any(|task| task.node.is_some()),
+        Verdict::Refill(_, _) | Verdict::Move(_) => slot.tasks.iter().any(|task| task.node.is_some()),
         Verdict::Ended(_, _) | Verdict::Outdated(_) => false,
     }
 }

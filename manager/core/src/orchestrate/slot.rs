@@ -1,13 +1,15 @@
 //! The tasks of one slot: who holds it now, who did before, and how the next one begins.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::id::ServiceId;
+use coracle_model::id::{ServiceId, TaskId};
 use coracle_model::service::Service;
 use coracle_model::task::{DesiredState, Slot, Task, TaskState, TaskStatus};
 use coracle_model::time::Timestamp;
 
+use super::restart;
 use crate::change::Change;
 use crate::plan::{Plan, PlanContext};
 use crate::state::State;
@@ -77,6 +79,14 @@ impl SlotTasks {
         self.tasks.iter().rev().find(|task| Some(task.id) != live && task.node.is_some())
     }
 
+    /// Whether a process may exist on a node within reach that is no longer wanted.
+    pub(super) fn is_leaving(&self, state: &State) -> bool {
+        self.tasks
+            .iter()
+            .filter(|task| task.desired > DesiredState::Running && task.may_run())
+            .any(|task| task.node.is_some_and(|node| !state.is_node_lost(node)))
+    }
+
     /// Takes everything out of the slot.
     pub(super) fn clear(&self, plan: &mut Plan) {
         for task in self.tasks.iter().filter(|task| task.desired < DesiredState::Remove) {
@@ -100,8 +110,37 @@ impl SlotTasks {
         if let Some(task) = given_up {
             give_up(task, plan);
         }
-        let now = context.present(state);
         let at_once = delay.is_zero() && !self.may_run_beside(state, None);
+        self.fill(state, service, None, (delay, at_once), context, plan);
+    }
+
+    /// Puts a new task beside the one that holds the slot, which goes when the new one runs.
+    pub(super) fn fill_beside(
+        &self,
+        state: &State,
+        service: &Service,
+        holder: &Task,
+        delay: Duration,
+        context: &mut PlanContext<'_>,
+        plan: &mut Plan,
+    ) {
+        // Whatever is there besides the holder has been given up, or is in this very plan.
+        let others = self.tasks.iter().filter(|task| task.id != holder.id && task.may_run());
+        let mut within_reach = others.filter_map(|task| task.node).filter(|node| !state.is_node_lost(*node));
+        let at_once = delay.is_zero() && within_reach.next().is_none();
+        self.fill(state, service, Some(holder.id), (delay, at_once), context, plan);
+    }
+
+    fn fill(
+        &self,
+        state: &State,
+        service: &Service,
+        beside: Option<TaskId>,
+        (delay, at_once): (Duration, bool),
+        context: &mut PlanContext<'_>,
+        plan: &mut Plan,
+    ) {
+        let now = context.present(state);
         let (desired, start_after) = if at_once {
             (DesiredState::Running, None)
         } else {
@@ -110,6 +149,7 @@ impl SlotTasks {
         if let Some(at) = start_after.filter(|at| *at > now) {
             plan.wake(at);
         }
+        let crashes = self.newest().map_or(0, |last| restart::crashes_after(state, service, last));
         let task = Task {
             id: context.new_task_id(),
             version: service.version,
@@ -120,9 +160,13 @@ impl SlotTasks {
             node: None,
             desired,
             start_after,
-            status: pending(now),
+            status: pending(now, crashes, delay),
+            running_since: None,
+            crashes,
+            run: service.job.map_or(0, |job| job.run),
+            generic: BTreeMap::new(),
         };
-        plan.changes.push(Change::CreateTask { task, service_version: service.version });
+        plan.changes.push(Change::CreateTask { task, service_version: service.version, beside });
     }
 }
 
@@ -134,6 +178,10 @@ pub(super) fn give_up(task: &Task, plan: &mut Plan) {
     }
 }
 
-fn pending(now: Timestamp) -> TaskStatus {
-    TaskStatus { state: TaskState::Pending, since: now, ..TaskStatus::default() }
+fn pending(now: Timestamp, crashes: u32, delay: Duration) -> TaskStatus {
+    let message = match crashes {
+        0 => String::new(),
+        _ => format!("ended {crashes} times in a row; starts {} s after the last end", delay.as_secs()),
+    };
+    TaskStatus { state: TaskState::Pending, since: now, message, ..TaskStatus::default() }
 }

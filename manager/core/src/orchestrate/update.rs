@@ -1,18 +1,42 @@
-//! Replacing tasks of an older specification, slot by slot.
+//! Replacing tasks of an older specification, slot by slot, and judging how that goes.
 //!
-//! The order is stop-first: the new task is prepared while the old one stops, both from one write. The next
-//! slot follows when the new task runs. A new task that fails is replaced by the restart policy and holds
-//! its place meanwhile, so that a specification that does not work takes down no more than `parallelism`.
+//! *Stop-first*: the new task is prepared while the old one stops, both from one write. *Start-first*: the new task runs beside
+//! the old one, which goes when the new one runs. The next slot follows when the new task runs and the delay is over. A new task
+//! that fails is replaced by the restart policy and holds its place meanwhile, so that a specification that does not work takes
+//! down no more than `parallelism`.
+//!
+//! Whether an update fails is counted in its replicated progress, each task once, so that a new leader goes on counting.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::service::{Service, UpdateProgress, UpdateState};
+use coracle_model::id::TaskId;
+use coracle_model::rollout::{FailureAction, Order, UpdateConfig, UpdateProgress, UpdateState};
+use coracle_model::service::Service;
+use coracle_model::task::Task;
+use coracle_model::time::Timestamp;
 
-use super::service::{Verdict, is_in_flight, is_starting, stuck_at};
+use super::restart;
+use super::service::{Verdict, config, is_in_flight, is_starting, stuck_at};
 use super::slot::SlotTasks;
 use crate::change::Change;
-use crate::plan::{Plan, PlanContext};
+use crate::plan::{Plan, PlanContext, Waiting};
 use crate::state::State;
+
+/// The return to the former specification, when the update went wrong and that is what the operator wants: nothing else is
+/// planned then, since it would be for a specification that no longer counts.
+pub(super) fn roll_back(
+    state: &State,
+    service: &Service,
+    slots: &[(SlotTasks, Verdict)],
+    context: &PlanContext<'_>,
+) -> Option<Change> {
+    let rollout = Rollout { state, service, slots, config: *config(service), now: context.present(state) };
+    let busy = rollout.busy(&mut Plan::default());
+    let end = rollout.failure(&rollout.outdated(), busy);
+    end.filter(|change| matches!(change, Change::RollBackService { .. }))
+}
 
 /// Replaces as many outdated slots as may be under way at a time, and notes where the update stands.
 pub(super) fn step(
@@ -22,58 +46,255 @@ pub(super) fn step(
     context: &mut PlanContext<'_>,
     plan: &mut Plan,
 ) {
-    let present = context.present(state);
-    let in_flight =
-        slots.iter().filter(|(slot, verdict)| is_in_flight(state, service, slot, verdict, present)).count();
-    let mut outdated: Vec<_> = slots
-        .iter()
-        .filter_map(|(slot, verdict)| match verdict {
-            Verdict::Outdated(task) => Some((slot, task)),
-            _ => None,
-        })
-        .collect();
-    // Those that do not run first: replacing them costs nothing.
-    outdated.sort_by_key(|(slot, task)| (!is_starting(task), slot.slot));
-    let room = match usize::try_from(service.spec.update.parallelism) {
-        Ok(0) | Err(_) => usize::MAX,
-        Ok(parallelism) => parallelism.saturating_sub(in_flight),
-    };
-    let now = room.min(outdated.len());
-    for (slot, task) in &outdated[..now] {
-        slot.refill(state, service, Some(task), Duration::ZERO, context, plan);
+    let now = context.present(state);
+    let rollout = Rollout { state, service, slots, config: *config(service), now };
+    let outdated = rollout.outdated();
+    let busy = rollout.busy(plan);
+    if let Some(end) = rollout.failure(&outdated, busy) {
+        plan.changes.push(end);
+        return;
     }
-    for at in slots.iter().filter_map(|(slot, _)| stuck_at(state, service, slot)).filter(|at| *at > present) {
-        plan.wake(at);
+    if !service.update.as_ref().is_some_and(|update| update.state.is_paused()) {
+        rollout.replace(&outdated, busy, context, plan);
     }
-    let done = outdated.is_empty() && in_flight == 0;
-    note_progress(state, service, done, !outdated.is_empty(), context, plan);
+    rollout.wake(plan);
+    rollout.note_progress(&outdated, busy, plan);
 }
 
-/// Comes last in the plan: it raises the service's version, which the tasks made before it name.
-fn note_progress(
-    state: &State,
-    service: &Service,
-    done: bool,
-    outdated: bool,
-    context: &PlanContext<'_>,
-    plan: &mut Plan,
-) {
-    let updating = service.update.as_ref().filter(|update| update.state == UpdateState::Updating);
-    let now = context.present(state);
-    let progress = match updating {
-        Some(update) if done => UpdateProgress {
-            state: UpdateState::Completed,
-            completed_at: Some(now),
-            message: "update completed".to_owned(),
+/// The replacement of a service's tasks, as it stands.
+struct Rollout<'a> {
+    state: &'a State,
+    service: &'a Service,
+    slots: &'a [(SlotTasks, Verdict)],
+    config: UpdateConfig,
+    now: Timestamp,
+}
+
+/// A slot whose task is of an older specification.
+type Outdated<'a> = (&'a SlotTasks, &'a Arc<Task>);
+
+impl Rollout<'_> {
+    fn active(&self) -> Option<&UpdateProgress> {
+        self.service.update.as_ref().filter(|update| update.state.is_active())
+    }
+
+    /// Those that were tried already first, then those that do not run: replacing them costs nothing.
+    fn outdated(&self) -> Vec<Outdated<'_>> {
+        let mut outdated: Vec<Outdated<'_>> = self
+            .slots
+            .iter()
+            .filter_map(|(slot, verdict)| match verdict {
+                Verdict::Outdated(task) => Some((slot, task)),
+                _ => None,
+            })
+            .collect();
+        outdated.sort_by_key(|(slot, task)| (self.attempt(slot).is_none(), !is_starting(task), slot.slot));
+        outdated
+    }
+
+    /// The last new task of a slot that ended while the old one went on.
+    fn attempt<'s>(&self, slot: &'s SlotTasks) -> Option<&'s Arc<Task>> {
+        let newest = slot.newest()?;
+        let ended = restart::ended_by_itself(newest);
+        (ended && restart::is_up_to_date(self.state, self.service, newest)).then_some(newest)
+    }
+
+    /// Slots whose replacement is under way, or whose delay is not over.
+    fn busy(&self, plan: &mut Plan) -> usize {
+        let mut busy = 0;
+        for (slot, verdict) in self.slots {
+            if is_in_flight(self.state, self.service, slot, verdict, self.now) {
+                busy += 1;
+            } else if let Some(until) = self.rests_until(slot) {
+                busy += 1;
+                plan.wake(until);
+            }
+        }
+        busy
+    }
+
+    /// Until when a slot that was just replaced keeps its place in the parallelism.
+    fn rests_until(&self, slot: &SlotTasks) -> Option<Timestamp> {
+        let begun = self.active()?.started_at;
+        let task = slot.live().filter(|task| task.created_at >= begun && slot.predecessor().is_some())?;
+        let until = task.running_since?.after(self.config.delay);
+        (!self.config.delay.is_zero() && until > self.now).then_some(until)
+    }
+
+    fn replace(
+        &self,
+        outdated: &[Outdated<'_>],
+        busy: usize,
+        context: &mut PlanContext<'_>,
+        plan: &mut Plan,
+    ) {
+        let room = match usize::try_from(self.config.parallelism) {
+            Ok(0) | Err(_) => usize::MAX,
+            Ok(parallelism) => parallelism.saturating_sub(busy),
+        };
+        for (slot, task) in outdated.iter().take(room) {
+            let beside = self.config.order == Order::StartFirst && task.is_running();
+            match self.attempt(slot) {
+                Some(failed) => {
+                    if let Some(reason) = restart::refusal(self.state, self.service, slot, failed, self.now) {
+                        let reason = format!("not replaced: the new task failed, and {reason}");
+                        let (service, slot) = (self.service.id, Some(slot.slot));
+                        plan.waiting.push(Waiting { service, slot, tasks: 1, reason });
+                        continue;
+                    }
+                    super::slot::give_up(failed, plan);
+                    let delay = restart::delay_after(self.state, self.service, failed);
+                    if beside {
+                        slot.fill_beside(self.state, self.service, task, delay, context, plan);
+                    } else {
+                        slot.refill(self.state, self.service, Some(task), delay, context, plan);
+                    }
+                }
+                None if beside => {
+                    slot.fill_beside(self.state, self.service, task, Duration::ZERO, context, plan);
+                }
+                None => slot.refill(self.state, self.service, Some(task), Duration::ZERO, context, plan),
+            }
+        }
+    }
+
+    fn wake(&self, plan: &mut Plan) {
+        let stuck = self.slots.iter().filter_map(|(slot, _)| stuck_at(self.state, self.service, slot));
+        for at in stuck.filter(|at| *at > self.now) {
+            plan.wake(at);
+        }
+        if let Some(at) = self.deadline().filter(|at| *at > self.now) {
+            plan.wake(at);
+        }
+    }
+
+    /// New tasks of this update.
+    fn new_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        let begun = self.active().map_or(self.now, |update| update.started_at);
+        let tasks = self.slots.iter().flat_map(|(slot, _)| &slot.tasks);
+        tasks.filter(move |task| {
+            task.created_at >= begun && restart::is_up_to_date(self.state, self.service, task)
+        })
+    }
+
+    /// When nothing has gone forward for too long.
+    fn deadline(&self) -> Option<Timestamp> {
+        let update = self.active().filter(|_| !self.config.timeout.is_zero())?;
+        let last = self.new_tasks().filter_map(|task| task.running_since).max();
+        let from = last.unwrap_or(update.started_at).max(update.started_at);
+        Some(from.after(self.config.timeout + self.config.delay.max(self.config.monitor)))
+    }
+
+    /// New tasks that ended of their own accord before they ran, or while they were watched.
+    fn failed(&self) -> BTreeSet<TaskId> {
+        let soon = |task: &Task| {
+            task.running_since.is_none_or(|since| task.status.since.since(since) <= self.config.monitor)
+        };
+        self.new_tasks()
+            .filter(|task| restart::ended_by_itself(task) && soon(task))
+            .map(|task| task.id)
+            .collect()
+    }
+
+    /// What ends or changes the course of the update because it goes wrong.
+    fn failure(&self, outdated: &[Outdated<'_>], busy: usize) -> Option<Change> {
+        let update = self.active()?;
+        let failed = self.counted(update);
+        let news = failed.len() > update.failed.len();
+        let slots = update.slots.max(1);
+        let too_many = news && self.config.max_failure_ratio.is_exceeded(failed.len() as u64, slots);
+        let is_open = !outdated.is_empty() || busy > 0;
+        let too_late = is_open && self.deadline().is_some_and(|at| at <= self.now);
+        let why = if too_many {
+            let last = self.failed().difference(&update.failed).last().copied();
+            let task = last.map_or_else(String::new, |task| format!(" of task {task}"));
+            format!("due to failure or early termination{task}")
+        } else if too_late {
+            format!("because nothing went forward for {} s", self.config.timeout.as_secs())
+        } else {
+            return None;
+        };
+        let roll_back = self.config.failure_action == FailureAction::Rollback
+            && update.state == UpdateState::Updating
+            && self.service.previous_spec.is_some();
+        if roll_back {
+            return Some(Change::RollBackService {
+                service: self.service.id,
+                expected: self.service.version,
+                message: format!("update rolled back {why}"),
+                automatic: true,
+            });
+        }
+        let (state, word) = match update.state {
+            UpdateState::RollbackStarted => (UpdateState::RollbackPaused, "rollback"),
+            _ => (UpdateState::Paused, "update"),
+        };
+        let message = format!("{word} paused {why}");
+        Some(self.note(UpdateProgress { state, message, failed, ..update.clone() }))
+    }
+
+    /// The failures that count, old and new.
+    fn counted(&self, update: &UpdateProgress) -> BTreeSet<TaskId> {
+        let mut failed = update.failed.clone();
+        if self.config.failure_action != FailureAction::Continue {
+            failed.extend(self.failed());
+        }
+        failed
+    }
+
+    /// Comes last in the plan: it raises the service's version, which the tasks made before it name.
+    fn note_progress(&self, outdated: &[Outdated<'_>], busy: usize, plan: &mut Plan) {
+        let Some(update) = &self.service.update else {
+            if !outdated.is_empty() {
+                let slots = outdated.len() as u64;
+                let begun =
+                    UpdateProgress::begun(UpdateState::Updating, self.now, slots, "update in progress");
+                plan.changes.push(self.note(begun));
+            }
+            return;
+        };
+        if !update.state.is_active() {
+            let is_over = matches!(update.state, UpdateState::Completed | UpdateState::RollbackCompleted);
+            if is_over && !outdated.is_empty() {
+                let slots = outdated.len() as u64;
+                let begun =
+                    UpdateProgress::begun(UpdateState::Updating, self.now, slots, "update in progress");
+                plan.changes.push(self.note(begun));
+            }
+            return;
+        }
+        let failed = self.counted(update);
+        let watched_until = self.watched_until().filter(|until| *until > self.now);
+        if !outdated.is_empty() || busy > 0 || watched_until.is_some() {
+            if let Some(until) = watched_until {
+                plan.wake(until);
+            }
+            if failed != update.failed {
+                plan.changes.push(self.note(UpdateProgress { failed, ..update.clone() }));
+            }
+            return;
+        }
+        let (state, message) = match update.state {
+            UpdateState::RollbackStarted => (UpdateState::RollbackCompleted, "rollback completed"),
+            _ => (UpdateState::Completed, "update completed"),
+        };
+        let (completed_at, message) = (Some(self.now), message.to_owned());
+        plan.changes.push(self.note(UpdateProgress {
+            state,
+            completed_at,
+            message,
+            failed,
             ..update.clone()
-        },
-        None if outdated => UpdateProgress {
-            state: UpdateState::Updating,
-            started_at: now,
-            completed_at: None,
-            message: "update in progress".to_owned(),
-        },
-        _ => return,
-    };
-    plan.changes.push(Change::SetUpdateProgress { service: service.id, expected: service.version, progress });
+        }));
+    }
+
+    /// Until when the last new task is watched.
+    fn watched_until(&self) -> Option<Timestamp> {
+        let last = self.new_tasks().filter_map(|task| task.running_since).max()?;
+        Some(last.after(self.config.monitor))
+    }
+
+    fn note(&self, progress: UpdateProgress) -> Change {
+        Change::SetUpdateProgress { service: self.service.id, expected: self.service.version, progress }
+    }
 }

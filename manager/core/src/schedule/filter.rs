@@ -1,11 +1,13 @@
 //! What keeps a node from having a task. The order is that in which operators can do something about it.
 
+use std::borrow::Cow;
+
 use coracle_model::constraint::normal_architecture;
 use coracle_model::node::{Availability, Node, NodeState, Platform};
+use coracle_model::placement::HostPort;
 
 use super::group::Group;
 use super::room::Room;
-use crate::orchestrate::constraints_admit;
 
 /// What keeps a node from having a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,33 +17,51 @@ pub(super) enum Obstacle {
     Drained,
     Cpu,
     Memory,
-    Constraint,
+    /// Of the kind with this place among those that the task wants.
+    Generic(usize),
+    Port(HostPort),
+    /// The one with this place among the constraints.
+    Constraint(usize),
     Platform,
     MaxReplicas,
+    Apart,
 }
 
 impl Obstacle {
     /// The words in `service ps`.
-    pub(super) const fn as_str(self) -> &'static str {
+    pub(super) fn in_words(self, group: &Group<'_>) -> Cow<'static, str> {
         match self {
-            Self::NotReady => "not ready",
-            Self::Paused => "paused",
-            Self::Drained => "drained",
-            Self::Cpu => "not enough cpu",
-            Self::Memory => "not enough memory",
-            Self::Constraint => "constraint",
-            Self::Platform => "platform",
-            Self::MaxReplicas => "max replicas per node",
+            Self::NotReady => "not ready".into(),
+            Self::Paused => "paused".into(),
+            Self::Drained => "drained".into(),
+            Self::Cpu => "not enough cpu".into(),
+            Self::Memory => "not enough memory".into(),
+            Self::Generic(at) => match group.spec.generic.keys().nth(at) {
+                Some(kind) => format!("not enough {kind}").into(),
+                None => "not enough generic resources".into(),
+            },
+            Self::Port(port) => format!("port {port} is taken").into(),
+            Self::Constraint(at) => match group.placement.constraints.get(at) {
+                Some(constraint) => format!("constraint {constraint}").into(),
+                None => "constraint".into(),
+            },
+            Self::Platform => "platform".into(),
+            Self::MaxReplicas => "max replicas per node".into(),
+            Self::Apart => "a task of a service from which this one keeps apart".into(),
         }
     }
 }
 
 /// The first thing that keeps the node from having a task of the group.
 pub(super) fn obstacle(group: &Group<'_>, room: &Room<'_>) -> Option<Obstacle> {
-    condition(room.node).or_else(|| lack(group, room)).or_else(|| mismatch(group, room.node)).or_else(|| {
-        is_full(group.placement.max_replicas_per_node, group.on_node(room.id).tasks)
-            .then_some(Obstacle::MaxReplicas)
-    })
+    condition(room.node)
+        .or_else(|| lack(group, room))
+        .or_else(|| mismatch(group, room.node))
+        .or_else(|| {
+            is_full(group.placement.max_replicas_per_node, group.on_node(room.id).tasks)
+                .then_some(Obstacle::MaxReplicas)
+        })
+        .or_else(|| group.apart.nodes.contains(&room.id).then_some(Obstacle::Apart))
 }
 
 /// Whether the service has as many tasks on a node as it may.
@@ -57,7 +77,9 @@ pub(super) fn lack(group: &Group<'_>, room: &Room<'_>) -> Option<Obstacle> {
     } else if wanted.memory > free.memory {
         Some(Obstacle::Memory)
     } else {
-        None
+        let short = |(kind, count): (&String, &u64)| room.usage.generic_left(room.node, kind) < *count;
+        let kind = group.spec.generic.iter().position(short).map(Obstacle::Generic);
+        kind.or_else(|| room.usage.taken_port(&group.spec.placement.host_ports).map(Obstacle::Port))
     }
 }
 
@@ -71,8 +93,8 @@ fn condition(node: &Node) -> Option<Obstacle> {
 }
 
 fn mismatch(group: &Group<'_>, node: &Node) -> Option<Obstacle> {
-    if !constraints_admit(group.placement, node) {
-        return Some(Obstacle::Constraint);
+    if let Some(at) = group.placement.constraints.iter().position(|constraint| !constraint.admits(node)) {
+        return Some(Obstacle::Constraint(at));
     }
     let runs = group.platform.is_none_or(|platform| runs(platform, &node.description.platform));
     (!runs).then_some(Obstacle::Platform)

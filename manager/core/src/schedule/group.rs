@@ -1,15 +1,17 @@
 //! Waiting tasks that are alike: one service, one specification.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::id::NodeId;
+use coracle_model::id::{NodeId, ServiceId};
 use coracle_model::node::Platform;
 use coracle_model::service::{Placement, Service, TaskSpec};
 use coracle_model::task::{Task, TaskState};
 use coracle_model::time::Timestamp;
 
+use super::away;
+use super::room::Rooms;
 use crate::state::State;
 
 /// Tasks of a service that ended badly on a node, within [`FAILURE_WINDOW`], before it is chosen last.
@@ -28,6 +30,31 @@ pub(super) struct Group<'a> {
     pub(super) tasks: Vec<&'a Arc<Task>>,
     /// What the service has on nodes where it has anything.
     pub(super) on_nodes: BTreeMap<NodeId, OnNode>,
+    pub(super) apart: Apart,
+}
+
+/// What the tasks of a group are not to be beside.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Apart {
+    services: BTreeSet<ServiceId>,
+    /// Where those services have tasks.
+    pub(super) nodes: BTreeSet<NodeId>,
+    /// A node has one task of the group at most.
+    pub(super) from_itself: bool,
+}
+
+impl Apart {
+    /// Whether the group may be beside anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
+    fn of(state: &State, service: &Service) -> Self {
+        let services = away::apart_from(state, service);
+        let tasks = services.iter().flat_map(|other| state.tasks_of_service(*other));
+        let nodes = tasks.filter(|task| task.may_run()).filter_map(|task| task.node).collect();
+        Self { from_itself: services.contains(&service.id), services, nodes }
+    }
 }
 
 /// What a service has on one node.
@@ -72,14 +99,17 @@ impl<'a> Group<'a> {
             platform: state.images().find(|image| image.digest == digest).map(|image| &image.platform),
             tasks: vec![task],
             on_nodes: on_nodes(state, service, now),
+            apart: Apart::of(state, service),
         })
     }
 
-    /// Counts tasks of the service that were placed since the group was made: how many on which node.
-    pub(super) fn count(&mut self, placed: impl Iterator<Item = (NodeId, u64)>) {
-        for (node, tasks) in placed {
+    /// Counts tasks that were placed since the group was made: of the service, and of those that it keeps apart from.
+    pub(super) fn count(&mut self, rooms: &Rooms<'_>) {
+        for (node, tasks) in rooms.placed(self.service.id) {
             self.on_nodes.entry(node).or_default().tasks += tasks;
         }
+        let beside = self.apart.services.iter().flat_map(|other| rooms.placed(*other));
+        self.apart.nodes.extend(beside.map(|(node, _)| node));
     }
 
     pub(super) fn on_node(&self, node: NodeId) -> OnNode {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use coracle_model::id::{NodeId, ServiceId};
 use coracle_model::node::Node;
 use coracle_model::resources::Resources;
+use coracle_model::service::TaskSpec;
+use imbl::OrdSet;
 
 use crate::state::{NodeUsage, State};
 
@@ -13,10 +15,9 @@ use crate::state::{NodeUsage, State};
 #[derive(Debug)]
 pub(super) struct Room<'a> {
     pub(super) id: NodeId,
-    /// Not looked into before the node's turn comes: that costs more than all else where there are many.
     pub(super) node: &'a Arc<Node>,
     /// What the tasks of all services that may run on it take up.
-    usage: NodeUsage,
+    pub(super) usage: NodeUsage,
 }
 
 impl Room<'_> {
@@ -24,41 +25,47 @@ impl Room<'_> {
     pub(super) fn free(&self) -> Resources {
         self.node.description.resources.minus(self.usage.reserved)
     }
-
-    /// Tasks of all services that may run on it.
-    pub(super) const fn tasks(&self) -> u64 {
-        self.usage.tasks
-    }
 }
 
-/// All nodes, in the order of their identifiers, and what was placed on them.
+/// Things of a node that a task has for itself, by kind.
+pub(super) type Given = BTreeMap<String, Vec<String>>;
+
+/// All nodes, and what was placed on them. Nodes are looked up when their turn comes: where there are many, most tasks need
+/// few of them.
 #[derive(Debug)]
 pub(super) struct Rooms<'a> {
-    rooms: Vec<Room<'a>>,
+    state: &'a State,
+    /// Nodes that got tasks since.
+    changed: BTreeMap<NodeId, NodeUsage>,
+    /// All nodes by how many tasks may run on them.
+    order: OrdSet<(u64, NodeId)>,
     placed: BTreeMap<(ServiceId, NodeId), u64>,
 }
 
 impl<'a> Rooms<'a> {
     pub(super) fn of(state: &'a State) -> Self {
-        let rooms = state.nodes_with_usage().map(|(id, node, usage)| Room { id, node, usage });
-        Self { rooms: rooms.collect(), placed: BTreeMap::new() }
+        let order = state.nodes_by_tasks().clone();
+        Self { state, changed: BTreeMap::new(), order, placed: BTreeMap::new() }
     }
 
-    pub(super) fn all(&self) -> &[Room<'a>] {
-        &self.rooms
+    /// All nodes in the order of their identifiers.
+    pub(super) fn all(&self) -> impl Iterator<Item = Room<'a>> + '_ {
+        self.state.nodes_with_usage().map(|(id, node, usage)| {
+            let usage = self.changed.get(&id).cloned().unwrap_or(usage);
+            Room { id, node, usage }
+        })
     }
 
-    /// The one node, or none.
-    pub(super) fn only(&self, node: NodeId) -> &[Room<'a>] {
-        self.index_of(node).map_or(&[], |at| &self.rooms[at..=at])
+    /// One node.
+    pub(super) fn get(&self, id: NodeId) -> Option<Room<'a>> {
+        let node = self.state.node(id)?;
+        let usage = self.changed.get(&id).cloned().unwrap_or_else(|| self.state.usage(id));
+        Some(Room { id, node, usage })
     }
 
-    pub(super) fn index_of(&self, node: NodeId) -> Option<usize> {
-        self.rooms.binary_search_by_key(&node, |room| room.id).ok()
-    }
-
-    pub(super) fn at(&self, at: usize) -> &Room<'a> {
-        &self.rooms[at]
+    /// All nodes by how many tasks may run on them, then by identifier, as it is now.
+    pub(super) fn by_tasks(&self) -> OrdSet<(u64, NodeId)> {
+        self.order.clone()
     }
 
     /// How many tasks of a service were placed on which node.
@@ -67,11 +74,16 @@ impl<'a> Rooms<'a> {
         self.placed.range(range).map(|((_, node), tasks)| (*node, *tasks))
     }
 
-    /// Sets room aside for one task of a service.
-    pub(super) fn take(&mut self, at: usize, service: ServiceId, reservations: Resources) -> &'a Arc<Node> {
-        let room = &mut self.rooms[at];
-        room.usage = room.usage.with(reservations);
-        *self.placed.entry((service, room.id)).or_default() += 1;
-        room.node
+    /// Sets room aside for one task of a service, and says which of the node's other things the task has.
+    pub(super) fn take(&mut self, room: Room<'_>, service: ServiceId, spec: &TaskSpec) -> Given {
+        // The node was asked before: what is not there now is refused when it is applied.
+        let given = room.usage.choose(room.node, spec).unwrap_or_default();
+        let (id, before) = (room.id, room.usage.tasks);
+        let usage = room.usage.with(spec, &given);
+        self.order.remove(&(before, id));
+        self.order.insert((usage.tasks, id));
+        self.changed.insert(id, usage);
+        *self.placed.entry((service, id)).or_default() += 1;
+        given
     }
 }

@@ -13,6 +13,8 @@ use coracle_model::task::{Slot, Task};
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 
+use imbl::OrdSet;
+
 use super::{AppliedKeys, NodeUsage, State};
 
 const FIRST_SLOT: Slot = Slot::Number(0);
@@ -78,7 +80,7 @@ impl State {
     /// What the tasks on a node take up.
     #[must_use]
     pub fn usage(&self, node: NodeId) -> NodeUsage {
-        self.indices.usage.get(&node).copied().unwrap_or_default()
+        self.indices.usage.get(&node).cloned().unwrap_or_default()
     }
 
     /// All nodes in the order of their identifiers, with what the tasks on them take up: without a search for each.
@@ -86,10 +88,26 @@ impl State {
         let mut usages = self.indices.usage.iter().peekable();
         self.nodes.iter().map(move |(id, node)| {
             while usages.next_if(|(used, _)| *used < id).is_some() {}
-            let usage =
-                usages.next_if(|(used, _)| *used == id).map_or_else(NodeUsage::default, |(_, usage)| *usage);
+            let usage = usages
+                .next_if(|(used, _)| *used == id)
+                .map_or_else(NodeUsage::default, |(_, usage)| usage.clone());
             (*id, node, usage)
         })
+    }
+
+    /// Services with a task on every node that takes it.
+    pub fn global_services(&self) -> impl Iterator<Item = &Arc<Service>> + '_ {
+        self.indices.global_services.iter().filter_map(|id| self.services.get(id))
+    }
+
+    /// All nodes by how many tasks may run on them, then by identifier. Cloning it costs nothing.
+    pub(crate) fn nodes_by_tasks(&self) -> &OrdSet<(u64, NodeId)> {
+        &self.indices.nodes_by_tasks
+    }
+
+    /// Services with something that their tasks keep away from.
+    pub(crate) fn services_keeping_away(&self) -> impl Iterator<Item = &Arc<Service>> + '_ {
+        self.indices.keeping_away.iter().filter_map(|id| self.services.get(id))
     }
 
     /// One service.

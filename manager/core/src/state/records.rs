@@ -1,11 +1,13 @@
 //! The state as a sequence of records, for snapshots.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_model::cluster::Cluster;
-use coracle_model::id::{IdempotencyKey, NodeId, ServiceId};
+use coracle_model::id::{FileId, IdempotencyKey, NodeId, ServiceId};
 use coracle_model::image::ImageEntry;
 use coracle_model::node::Node;
+use coracle_model::secret::{Content, File};
 use coracle_model::service::{Service, TaskSpec};
 use coracle_model::task::Task;
 use coracle_model::time::Timestamp;
@@ -49,6 +51,17 @@ pub enum Record {
     Task(Arc<Task>),
     /// A row of the image table.
     Image(Arc<ImageEntry>),
+    /// A secret or a config without what its versions contain.
+    File(Arc<File>),
+    /// One version of the content of a file that came before it.
+    Content {
+        /// Whose it is.
+        file: FileId,
+        /// Its number.
+        number: u64,
+        /// What it contains.
+        content: Content,
+    },
     /// The mark of a write that was applied.
     AppliedKey {
         /// The mark.
@@ -67,6 +80,14 @@ pub enum RestoreError {
     /// A second header.
     #[error("snapshot has two headers: two snapshots were joined or a record was repeated")]
     TwoHeaders,
+    /// Content belongs to a secret or a config that did not come before it.
+    #[error("version {number} of secret or config {file} is not behind the object that it belongs to")]
+    NoFile {
+        /// Whose it is.
+        file: FileId,
+        /// Its number.
+        number: u64,
+    },
     /// A task refers to a specification that did not come before it.
     #[error(
         "task {task} refers to specification {version} of service {service}, which is not in front of it"
@@ -98,6 +119,7 @@ impl State {
             .chain(specs)
             .chain(self.tasks.values().cloned().map(Record::Task))
             .chain(self.images.values().cloned().map(Record::Image))
+            .chain(self.files.values().flat_map(|file| file_records(file)))
             .chain(self.applied_keys.iter().map(|(key, index)| Record::AppliedKey { key, index }))
     }
 
@@ -129,8 +151,42 @@ impl State {
                 self.put_task(task);
             }
             Record::Image(image) => self.put_image(image),
+            Record::File(file) => self.put_file(file),
+            Record::Content { file, number, content } => {
+                let Some(present) = self.file(file) else {
+                    return Err(RestoreError::NoFile { file, number });
+                };
+                let mut present = (**present).clone();
+                present.contents.insert(number, content);
+                self.put_file(Arc::new(present));
+            }
             Record::AppliedKey { key, index } => self.put_applied_key(key, index),
         }
         Ok(())
+    }
+}
+
+/// The object, then its versions one by one: together they can be larger than a record may be.
+fn file_records(file: &Arc<File>) -> impl Iterator<Item = Record> + '_ {
+    let object = metadata(file);
+    let content = |(number, content): (&u64, &Content)| Record::Content {
+        file: file.id,
+        number: *number,
+        content: content.clone(),
+    };
+    std::iter::once(Record::File(Arc::new(object))).chain(file.contents.iter().map(content))
+}
+
+fn metadata(file: &File) -> File {
+    File {
+        id: file.id,
+        kind: file.kind,
+        version: file.version,
+        created_at: file.created_at,
+        updated_at: file.updated_at,
+        name: file.name.clone(),
+        labels: file.labels.clone(),
+        template: file.template,
+        contents: BTreeMap::new(),
     }
 }

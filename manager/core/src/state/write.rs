@@ -7,8 +7,7 @@ use coracle_model::cluster::Cluster;
 use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
 use coracle_model::node::Node;
-use coracle_model::resources::Resources;
-use coracle_model::service::{Service, TaskSpec};
+use coracle_model::service::{Service, ServiceMode, TaskSpec};
 use coracle_model::task::Task;
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
@@ -32,11 +31,16 @@ impl State {
     }
 
     pub(crate) fn put_node(&mut self, node: Arc<Node>) {
-        self.nodes.insert(node.id, node);
+        let (id, known) = (node.id, self.nodes.contains_key(&node.id));
+        self.nodes.insert(id, node);
+        if !known {
+            self.indices.nodes_by_tasks.insert((self.usage(id).tasks, id));
+        }
     }
 
     pub(crate) fn remove_node(&mut self, id: NodeId) {
         self.nodes.remove(&id);
+        self.indices.nodes_by_tasks.remove(&(self.usage(id).tasks, id));
     }
 
     /// Notes that a node lost its place; those that left long ago are forgotten, so that the table stays small.
@@ -49,6 +53,16 @@ impl State {
     pub(crate) fn put_service(&mut self, service: Arc<Service>) {
         let id = service.id;
         self.indices.service_names.insert(service.spec.name.clone(), id);
+        if service.spec.task.placement.away_from.is_empty() {
+            self.indices.keeping_away.remove(&id);
+        } else {
+            self.indices.keeping_away.insert(id);
+        }
+        if service.spec.mode == ServiceMode::Global {
+            self.indices.global_services.insert(id);
+        } else {
+            self.indices.global_services.remove(&id);
+        }
         let before = self.services.insert(id, service);
         if let Some(before) = before {
             self.drop_unused_row(id, before.spec_version);
@@ -58,6 +72,8 @@ impl State {
     pub(crate) fn remove_service(&mut self, id: ServiceId) {
         if let Some(service) = self.services.remove(&id) {
             self.indices.service_names.remove(&service.spec.name);
+            self.indices.keeping_away.remove(&id);
+            self.indices.global_services.remove(&id);
             self.drop_unused_row(id, service.spec_version);
         }
     }
@@ -136,6 +152,13 @@ impl State {
         }
     }
 
+    fn order_node(&mut self, node: NodeId, before: u64, after: u64) {
+        // A task may be on a node that was removed.
+        if self.indices.nodes_by_tasks.remove(&(before, node)).is_some() {
+            self.indices.nodes_by_tasks.insert((after, node));
+        }
+    }
+
     fn index_usage(&mut self, before: Option<&Task>, after: Option<&Task>) {
         let holds = |task: Option<&Task>| task.filter(|task| task.may_run()).and_then(|task| task.node);
         let (held, holding) = (holds(before), holds(after));
@@ -143,9 +166,13 @@ impl State {
             return;
         }
         let Some(task) = after.or(before) else { return };
-        let reservations = self.reservations(task);
+        // A task comes after its specification and goes before it.
+        let Some(spec) = self.task_spec(task.service, task.spec_version).cloned() else { return };
         if let Some(node) = held {
-            let usage = self.usage(node).without(reservations);
+            let before = self.usage(node);
+            let present = before.tasks;
+            let usage = before.without(&spec, &task.generic);
+            self.order_node(node, present, usage.tasks);
             if usage.tasks == 0 {
                 self.indices.usage.remove(&node);
             } else {
@@ -153,12 +180,11 @@ impl State {
             }
         }
         if let Some(node) = holding {
-            self.indices.usage.insert(node, self.usage(node).with(reservations));
+            let before = self.usage(node);
+            let present = before.tasks;
+            let usage = before.with(&spec, &task.generic);
+            self.order_node(node, present, usage.tasks);
+            self.indices.usage.insert(node, usage);
         }
-    }
-
-    fn reservations(&self, task: &Task) -> Resources {
-        self.task_spec(task.service, task.spec_version)
-            .map_or_else(Resources::default, |spec| spec.reservations)
     }
 }

@@ -1,6 +1,7 @@
 //! The runner of golden scripts.
 #![allow(unreachable_pub, reason = "a part of a test")]
 
+mod file;
 mod node;
 mod service;
 mod task;
@@ -45,6 +46,7 @@ fn command_of(world: &mut World, command: &str) -> Vec<String> {
     match words.as_slice() {
         ["node", verb, name, rest @ ..] => node::run(world, verb, name, &Options::parse(rest)),
         ["service", verb, name, rest @ ..] => service::run(world, verb, name, &Options::parse(rest)),
+        ["secret", verb, name, rest @ ..] => file::run(world, verb, name, &Options::parse(rest)),
         ["image", name, os, architecture] => service::put_image(world, name, os, architecture),
         ["task", verb, name, rest @ ..] => task::run(world, verb, name, &Options::parse(rest)),
         ["tick", time] => {
@@ -107,6 +109,9 @@ fn progress(world: &World, service: &str) -> Vec<String> {
         progress.up_to_date,
         if progress.converged { "converged" } else { "not converged" }
     )];
+    if progress.counts.total > 0 {
+        lines.push(format!("{} of {} completed", progress.counts.completed, progress.counts.total));
+    }
     if progress.remaining > 0 {
         lines.push(format!("{} remaining", progress.remaining));
     }

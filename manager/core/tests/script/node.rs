@@ -1,8 +1,11 @@
 //! `node …`
 
+use std::collections::BTreeMap;
+
 use coracle_manager_core::Change;
 use coracle_model::id::NodeId;
 use coracle_model::node::{Availability, NodeState};
+use coracle_model::resources::GenericResource;
 use coracle_model::role::Role;
 use coracle_model::version::Version;
 
@@ -40,6 +43,7 @@ fn add(world: &mut World, name: &str, options: &Options<'_>) {
     );
     let mut node = build::node(world.nodes.len() as u128 + 1, name, resources);
     set_labels(&mut node.spec.labels, options);
+    node.description.generic = generic(options);
     if let Some(role) = options.get("role") {
         node.spec.role = role.parse::<Role>().unwrap();
     }
@@ -49,7 +53,20 @@ fn add(world: &mut World, name: &str, options: &Options<'_>) {
     world.add_node(node);
 }
 
-fn set_labels(labels: &mut std::collections::BTreeMap<String, String>, options: &Options<'_>) {
+/// `generic=KIND:NUMBER` or `generic=KIND:NAME,NAME`
+fn generic(options: &Options<'_>) -> BTreeMap<String, GenericResource> {
+    let one = |(_, text): (&str, &str)| {
+        let (kind, value) = text.split_once(':').unwrap();
+        let held = match value.parse() {
+            Ok(count) => GenericResource::Count(count),
+            Err(_) => GenericResource::Named(value.split(',').map(str::to_owned).collect()),
+        };
+        (kind.to_owned(), held)
+    };
+    options.iter().filter(|(key, _)| *key == "generic").map(one).collect()
+}
+
+fn set_labels(labels: &mut BTreeMap<String, String>, options: &Options<'_>) {
     for (_, label) in options.iter().filter(|(key, _)| *key == "label") {
         let (key, value) = label.split_once(':').unwrap();
         labels.insert(key.to_owned(), value.to_owned());
@@ -64,6 +81,9 @@ fn resize(world: &mut World, id: NodeId, options: &Options<'_>) {
     }
     if let Some(size) = options.get("memory") {
         description.resources.memory.0 = memory(size);
+    }
+    if options.get("generic").is_some() {
+        description.generic = generic(options);
     }
     let address = node.status.address.clone();
     world.write(vec![Change::DescribeNode { node: id, description, address }]);

@@ -3,7 +3,9 @@
 use coracle_manager_core::{Change, Outcome};
 use coracle_model::digest::Digest;
 use coracle_model::image::ImageEntry;
+use coracle_model::job::{Concurrency, Schedule};
 use coracle_model::node::Platform;
+use coracle_model::placement::{HostPort, Protocol};
 use coracle_model::service::{ServiceMode, ServiceSpec};
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
@@ -16,6 +18,7 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
         "create" => {
             let mut spec = build::service_spec(name, 1);
             set(&mut spec, options);
+            super::file::give(world, &mut spec, options);
             if world.services.contains_key(name) && world.state.service(world.services[name]).is_some() {
                 return outcome(world, Change::CreateService(build::service(9999, spec)));
             }
@@ -26,11 +29,36 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
             let service = world.state.service(world.services[name]).unwrap();
             let (id, expected, mut spec) = (service.id, service.version, service.spec.clone());
             set(&mut spec, options);
+            super::file::give(world, &mut spec, options);
             outcome(world, Change::UpdateService { service: id, expected, spec })
         }
         "remove" => {
             let service = world.services[name];
             outcome(world, Change::RemoveService { service, expected: Version::default() })
+        }
+        "rollback" => {
+            let service = world.state.service(world.services[name]).unwrap();
+            let (service, expected) = (service.id, service.version);
+            let message = "rollback in progress".to_owned();
+            outcome(world, Change::RollBackService { service, expected, message, automatic: false })
+        }
+        "status" => {
+            let service = world.state.service(world.services[name]).unwrap();
+            let image = &service.spec.task.container.image.reference;
+            match &service.update {
+                Some(update) => vec![format!(
+                    "{image}: {}: {} ({} of {} failed)",
+                    update.state,
+                    world.with_task_names(&update.message),
+                    update.failed.len(),
+                    update.slots
+                )],
+                None => vec![format!("{image}: no update")],
+            }
+        }
+        "secrets" => {
+            let service = world.state.service(world.services[name]).unwrap();
+            vec![super::file::of_service(&service.spec)]
         }
         "previous" => {
             let service = world.state.service(world.services[name]).unwrap();
@@ -75,6 +103,33 @@ fn set(spec: &mut ServiceSpec, options: &Options<'_>) {
         match key {
             "replicas" => spec.mode = ServiceMode::Replicated { replicas: value.parse().unwrap() },
             "global" => spec.mode = ServiceMode::Global,
+            "completions" => {
+                spec.mode = ServiceMode::ReplicatedJob { completions: value.parse().unwrap(), concurrent: 0 };
+            }
+            "concurrent" => {
+                if let ServiceMode::ReplicatedJob { concurrent, .. } = &mut spec.mode {
+                    *concurrent = value.parse().unwrap();
+                }
+            }
+            "global-job" => spec.mode = ServiceMode::GlobalJob,
+            // With underscores for blanks, at which scripts are split.
+            "schedule" => {
+                let schedule = spec.job.schedule.get_or_insert(Schedule {
+                    cron: String::new(),
+                    timezone: String::new(),
+                    concurrency: Concurrency::Forbid,
+                    history: 3,
+                });
+                schedule.cron = value.replace('_', " ");
+            }
+            "concurrency" => {
+                spec.job.schedule.as_mut().expect("after schedule").concurrency = value.parse().unwrap();
+            }
+            "keep" => {
+                spec.job.schedule.as_mut().expect("after schedule").history = value.parse().unwrap();
+            }
+            "time-limit" => spec.job.time_limit = duration(value),
+            "ttl" => spec.job.time_to_live = Some(duration(value)),
             "image" => {
                 value.clone_into(&mut task.container.image.reference);
                 task.container.image.digest = digest(value);
@@ -89,9 +144,33 @@ fn set(spec: &mut ServiceSpec, options: &Options<'_>) {
             "window" => task.restart.window = duration(value),
             "constraint" => task.placement.constraints = vec![value.parse().unwrap()],
             "unconstrained" => task.placement.constraints.clear(),
+            "prefer" => {
+                task.placement.preferences =
+                    value.split(',').map(|key| format!("spread={key}").parse().unwrap()).collect();
+            }
+            "strategy" => task.placement.strategy = value.parse().unwrap(),
+            "away" => drop(task.placement.away_from.insert(value.parse().unwrap())),
+            "port" => {
+                let port = HostPort { port: value.parse().unwrap(), protocol: Protocol::Tcp };
+                task.placement.host_ports.insert(port);
+            }
+            "generic" => {
+                let (kind, count) = value.split_once(':').unwrap();
+                task.generic.insert(kind.to_owned(), count.parse().unwrap());
+            }
             "per-node" => task.placement.max_replicas_per_node = value.parse().unwrap(),
             "parallelism" => spec.update.parallelism = value.parse().unwrap(),
+            "order" => {
+                (spec.update.order, spec.rollback.order) = (value.parse().unwrap(), value.parse().unwrap())
+            }
+            "pause-between" => spec.update.delay = duration(value),
+            "monitor" => (spec.update.monitor, spec.rollback.monitor) = (duration(value), duration(value)),
+            "failure-action" => spec.update.failure_action = value.parse().unwrap(),
+            "ratio" => spec.update.max_failure_ratio = value.parse().unwrap(),
+            "timeout" => (spec.update.timeout, spec.rollback.timeout) = (duration(value), duration(value)),
+            "node-down-delay" => spec.node_down_delay = Some(duration(value)),
             "label" => drop(spec.labels.insert(value.to_owned(), String::new())),
+            "secrets" => {}
             other => panic!("unknown option {other}"),
         }
     }

@@ -147,6 +147,7 @@ impl Cluster {
         let began = self.log.now;
         let (mut quiet, mut index, mut since) = (0, 0, began);
         while self.log.now.since(began) < CONVERGED_WITHIN {
+            operator::resume(&mut self.log.world);
             self.step();
             if self.state().index() == index {
                 quiet += 1;

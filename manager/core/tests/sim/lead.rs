@@ -96,6 +96,7 @@ impl Lead {
             let global = state.services().filter(|service| service.spec.mode == ServiceMode::Global);
             self.queue.extend(global.map(|service| Key::Service(service.id)));
         }
+        self.queue.extend(touched.files.iter().map(|file| Key::File(*file)));
         if touched.pending || touched.images || !touched.nodes.is_empty() || !touched.tasks.is_empty() {
             self.queue.insert(Key::Schedule);
         }

@@ -1,10 +1,13 @@
 //! An operator who changes their mind.
 
+use std::sync::Arc;
+
 use coracle_manager_core::Change;
 use coracle_model::id::{NodeId, ServiceId};
 use coracle_model::node::{Availability, NodeState};
 use coracle_model::restart::RestartCondition;
-use coracle_model::service::ServiceMode;
+use coracle_model::rollout::{FailureAction, Order, Ratio};
+use coracle_model::service::{Service, ServiceMode, UpdateConfig};
 use coracle_model::version::Version;
 
 use crate::fault::pick;
@@ -19,7 +22,7 @@ pub(crate) fn act(world: &mut World, random: &mut Random) -> Option<NodeId> {
     let services: Vec<ServiceId> = world.state.services().map(|service| service.id).collect();
     let nodes: Vec<NodeId> = world.state.nodes().map(|node| node.id).collect();
     let (service, node) = (pick(random, &services), pick(random, &nodes)?);
-    match (random.below(11), service) {
+    match (random.below(12), service) {
         (0, _) if services.len() < 5 => create(world, random),
         (1, Some(service)) => scale(world, service, random.below(8)),
         (2, Some(service)) => world.update_service(service, |spec| spec.task.force_update += 1),
@@ -55,6 +58,11 @@ pub(crate) fn act(world: &mut World, random: &mut Random) -> Option<NodeId> {
             world.write(vec![Change::RemoveNode { node, expected: Version::default() }]);
         }
         (10, _) => world.set_history(random.below(4) as i32),
+        (11, Some(service)) => {
+            let (message, expected) = ("back".to_owned(), Version::default());
+            // Refused where there is nothing to go back to.
+            world.apply(vec![Change::RollBackService { service, expected, message, automatic: false }]);
+        }
         _ => {}
     }
     None
@@ -87,8 +95,38 @@ pub(crate) fn create(world: &mut World, random: &mut Random) {
     if random.percent(25) {
         spec.task.placement.max_replicas_per_node = 1 + random.below(2);
     }
-    spec.update.parallelism = random.below(3);
+    spec.update = rollout(random);
+    spec.rollback = rollout(random);
+    // The order stays what it is: a service that never has two tasks in a slot must never have them.
+    spec.rollback.order = spec.update.order;
     world.add_service(spec);
+}
+
+fn rollout(random: &mut Random) -> UpdateConfig {
+    let actions = [FailureAction::Pause, FailureAction::Continue, FailureAction::Rollback];
+    let seconds = |number| std::time::Duration::from_secs(number);
+    UpdateConfig {
+        parallelism: random.below(3),
+        delay: seconds(random.below(3)),
+        monitor: seconds(random.below(3) * 2),
+        failure_action: actions[random.below(3) as usize],
+        max_failure_ratio: Ratio::from_millionths(random.below(3) as u32 * 300_000).unwrap(),
+        order: if random.percent(40) { Order::StartFirst } else { Order::StopFirst },
+        timeout: seconds(random.below(2) * 30),
+    }
+}
+
+/// Operators set paused updates going again.
+pub(crate) fn resume(world: &mut World) {
+    let paused =
+        |service: &&Arc<Service>| service.update.as_ref().is_some_and(|update| update.state.is_paused());
+    let paused: Vec<ServiceId> = world.state.services().filter(paused).map(|service| service.id).collect();
+    for service in paused {
+        world.update_service(service, |spec| {
+            let count = spec.labels.get("resumed").map_or(0, |count| count.parse::<u32>().unwrap());
+            spec.labels.insert("resumed".to_owned(), (count + 1).to_string());
+        });
+    }
 }
 
 fn scale(world: &mut World, service: ServiceId, replicas: u64) {

@@ -8,13 +8,9 @@ use coracle_model::cluster::{Cluster, ClusterSpec, Secret};
 use coracle_model::digest::Digest;
 use coracle_model::id::{ClusterId, NodeId, ServiceId};
 use coracle_model::node::{Availability, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Platform};
-use coracle_model::resources::{Limits, MemoryBytes, NanoCpus, Resources};
-use coracle_model::restart::RestartPolicy;
+use coracle_model::resources::{MemoryBytes, NanoCpus, Resources};
 use coracle_model::role::Role;
-use coracle_model::service::{
-    ContainerSpec, NetworkMode, PinnedImage, Placement, Service, ServiceMode, ServiceSpec, TaskSpec,
-    UpdateConfig,
-};
+use coracle_model::service::{ContainerSpec, PinnedImage, Service, ServiceMode, ServiceSpec, TaskSpec};
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 
@@ -50,37 +46,17 @@ pub fn node(id: u128, name: &str, resources: Resources) -> Node {
 }
 
 pub fn task_spec() -> TaskSpec {
-    TaskSpec {
-        container: ContainerSpec {
-            image: PinnedImage { reference: "app:1".to_owned(), digest: Digest::from_bytes([1; 32]) },
-            args: Vec::new(),
-            env: Vec::new(),
-            workdir: String::new(),
-            user: String::new(),
-            hostname: String::new(),
-            labels: BTreeMap::new(),
-            mounts: Vec::new(),
-            read_only: false,
-            stop_grace: Duration::from_secs(10),
-            stop_signal: String::new(),
-        },
-        reservations: Resources::default(),
-        limits: Limits::default(),
-        restart: RestartPolicy::default(),
-        placement: Placement::default(),
-        network: NetworkMode::None,
-        force_update: 0,
-    }
+    let digest = Digest::from_bytes([1; 32]);
+    TaskSpec::of(ContainerSpec::of(PinnedImage { reference: "app:1".to_owned(), digest }))
 }
 
 pub fn service_spec(name: &str, replicas: u64) -> ServiceSpec {
-    ServiceSpec {
-        name: name.parse().unwrap(),
-        labels: BTreeMap::new(),
-        mode: ServiceMode::Replicated { replicas },
-        task: task_spec(),
-        update: UpdateConfig::default(),
-    }
+    let mut spec = ServiceSpec::of(name.parse().unwrap(), ServiceMode::Replicated { replicas }, task_spec());
+    // Scripts and tests say how long new tasks are watched where that matters.
+    spec.update.monitor = Duration::ZERO;
+    (spec.update.timeout, spec.rollback.timeout) = (Duration::ZERO, Duration::ZERO);
+    spec.rollback.monitor = Duration::ZERO;
+    spec
 }
 
 pub fn service(id: u128, spec: ServiceSpec) -> Service {
@@ -93,6 +69,7 @@ pub fn service(id: u128, spec: ServiceSpec) -> Service {
         spec,
         previous_spec: None,
         update: None,
+        job: None,
     }
 }
 

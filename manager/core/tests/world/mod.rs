@@ -8,10 +8,10 @@ pub mod show;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coracle_manager_core::orchestrate::{plan_node, plan_reap, plan_service};
+use coracle_manager_core::orchestrate::{plan_file, plan_node, plan_reap, plan_service};
 use coracle_manager_core::schedule::plan_schedule;
 use coracle_manager_core::{Change, IdSource, Outcome, Plan, PlanContext, Proposal, State, Touched, apply};
-use coracle_model::id::{NodeId, ServiceId, TaskId};
+use coracle_model::id::{FileId, NodeId, ServiceId, TaskId};
 use coracle_model::task::{DesiredState, Slot, Task, TaskState, TaskStatus};
 use coracle_model::time::Timestamp;
 
@@ -36,6 +36,7 @@ pub enum Key {
     Service(ServiceId),
     Schedule,
     Reap(ServiceId),
+    File(FileId),
 }
 
 /// A cluster without machines.
@@ -135,6 +136,12 @@ impl World {
             .map_or_else(|| "?".to_owned(), |(name, _)| name.clone())
     }
 
+    /// The text with names in place of the identifiers of tasks.
+    pub fn with_task_names(&self, text: &str) -> String {
+        let named = |text: String, (id, name): (&TaskId, &String)| text.replace(&id.to_string(), name);
+        self.tasks.iter().fold(text.to_owned(), named)
+    }
+
     /// The task of this name; without a number after `#`, the newest of its slot.
     pub fn task(&self, name: &str) -> Task {
         let newest = self
@@ -159,6 +166,7 @@ impl World {
             .chain(services.iter().copied().map(Key::Service))
             .chain([Key::Schedule])
             .chain(services.iter().copied().map(Key::Reap))
+            .chain(self.state.files().map(|file| Key::File(file.id)))
             .collect()
     }
 
@@ -182,8 +190,18 @@ impl World {
                 settled.lines.extend(changes.iter().map(|change| self.change_line(change)));
                 settled.rest.merge(Plan { changes: Vec::new(), ..plan });
                 let again = self.plan(key);
+                // A rollback, a newer secret, the begin or the removal of a job is another wish, as if an operator had spoken.
+                let rolled_back = changes.iter().any(|change| {
+                    matches!(
+                        change,
+                        Change::RollBackService { .. }
+                            | Change::RemoveService { .. }
+                            | Change::SetJobStatus { .. }
+                            | Change::FollowFile { .. }
+                    )
+                });
                 assert!(
-                    again.is_empty(),
+                    again.is_empty() || rolled_back,
                     "{key:?} planned {changes:?} and then {:?}",
                     again.changes.iter().map(|change| self.change_line(change)).collect::<Vec<_>>()
                 );
@@ -243,6 +261,7 @@ pub fn plan(state: &State, key: Key, now: Timestamp, ids: &mut Counter) -> Plan 
         Key::Service(service) => plan_service(state, service, &mut context),
         Key::Schedule => plan_schedule(state, &mut context),
         Key::Reap(service) => plan_reap(state, service, &mut context),
+        Key::File(file) => plan_file(state, file, &mut context),
     }
 }
 

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use coracle_manager_core::Change;
-use coracle_model::id::TaskId;
-use coracle_model::service::UpdateState;
+use coracle_model::id::{FileId, TaskId};
 use coracle_model::task::Task;
 
 use super::World;
@@ -12,6 +11,10 @@ use super::World;
 impl World {
     pub fn task_name(&self, id: TaskId) -> String {
         self.tasks.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    pub fn file_name(&self, id: FileId) -> String {
+        self.state.file(id).map_or_else(|| id.to_string(), |file| file.name.to_string())
     }
 
     pub fn change_line(&self, change: &Change) -> String {
@@ -24,17 +27,31 @@ impl World {
                     _ => format!("create {name} {}", task.desired),
                 }
             }
-            Change::AssignTask { task, node, .. } => {
-                format!("assign {} to {}", self.task_name(*task), self.node_name(*node))
+            Change::AssignTask { task, node, generic, .. } => {
+                let with: String =
+                    generic.iter().map(|(kind, names)| format!(" {kind}={}", names.join(","))).collect();
+                format!("assign {} to {}{with}", self.task_name(*task), self.node_name(*node))
             }
             Change::RaiseDesired { task, desired } => format!("want {} {desired}", self.task_name(*task)),
             Change::RemoveTask { task } => format!("delete {}", self.task_name(*task)),
             Change::SetUpdateProgress { service, progress, .. } => {
-                let word = match progress.state {
-                    UpdateState::Updating => "updating",
-                    UpdateState::Completed => "completed",
-                };
-                format!("update of {} {word}", self.service_name(*service))
+                format!("update of {} {}", self.service_name(*service), progress.state)
+            }
+            Change::SetJobStatus { service, job, .. } => format!(
+                "run {} of {} {}",
+                job.run,
+                self.service_name(*service),
+                if job.ended_at.is_some() { "ended" } else { "goes on" }
+            ),
+            Change::RemoveService { service, .. } => format!("remove {}", self.service_name(*service)),
+            Change::RollBackService { service, message, .. } => {
+                format!("roll back {}: {}", self.service_name(*service), self.with_task_names(message))
+            }
+            Change::FollowFile { service, file, content } => {
+                format!("give {} version {content} of {}", self.service_name(*service), self.file_name(*file))
+            }
+            Change::CollectFile { file, content } => {
+                format!("drop version {content} of {}", self.file_name(*file))
             }
             other => format!("{other:?}"),
         }

@@ -1,14 +1,16 @@
 //! A specification as a client sends it: perhaps without a name, and with an image that is still to be resolved.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use coracle_model::digest::Digest;
+use coracle_model::job::JobConfig;
 use coracle_model::name::ServiceName;
 use coracle_model::service::{PinnedImage, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig};
 
-use super::{name, with_container};
+use super::{name, update_config, with_container};
 use crate::convert::container::{requested_image, with_image};
-use crate::convert::{DecodeError, required};
+use crate::convert::{DecodeError, duration, required};
 use crate::v1;
 
 /// What a [`Draft`]'s task refers to before it is pinned; never leaves this file.
@@ -21,6 +23,10 @@ pub struct Draft {
     labels: BTreeMap<String, String>,
     mode: ServiceMode,
     update: UpdateConfig,
+    rollback: UpdateConfig,
+    job: JobConfig,
+    rebalance: bool,
+    node_down_delay: Option<Duration>,
     task: TaskSpec,
     digest: Option<Digest>,
 }
@@ -40,7 +46,11 @@ pub fn draft(message: v1::ServiceSpec) -> Result<Draft, DecodeError> {
         name,
         labels: message.labels.into_iter().collect(),
         mode,
-        update: message.update.map_or_else(UpdateConfig::default, Into::into),
+        update: update_config(message.update)?,
+        rollback: update_config(message.rollback)?,
+        job: message.job.unwrap_or_default().try_into()?,
+        rebalance: message.rebalance,
+        node_down_delay: message.node_down_delay.map(duration),
         task: with_container(task, container)?,
         digest,
     })
@@ -85,7 +95,17 @@ impl Draft {
         let mut task = self.task;
         task.container.image.digest = digest;
         let name = required("name", self.name)?;
-        Ok(ServiceSpec { name, labels: self.labels, mode: self.mode, task, update: self.update })
+        Ok(ServiceSpec {
+            name,
+            labels: self.labels,
+            mode: self.mode,
+            task,
+            update: self.update,
+            rollback: self.rollback,
+            job: self.job,
+            rebalance: self.rebalance,
+            node_down_delay: self.node_down_delay,
+        })
     }
 }
 

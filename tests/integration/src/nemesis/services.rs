@@ -40,7 +40,7 @@ pub(super) fn specification(name: &str, value: &str, replicas: u64) -> v1::Servi
     let container =
         v1::ContainerSpec { image: Some(image), args: vec!["sleep".to_owned()], ..Default::default() };
     let placement =
-        v1::Placement { constraints: vec!["node.role==worker".to_owned()], max_replicas_per_node: 0 };
+        v1::Placement { constraints: vec!["node.role==worker".to_owned()], ..v1::Placement::default() };
     v1::ServiceSpec {
         name: name.to_owned(),
         labels: [(LABEL.to_owned(), value.to_owned())].into(),
@@ -50,7 +50,7 @@ pub(super) fn specification(name: &str, value: &str, replicas: u64) -> v1::Servi
             placement: Some(placement),
             ..Default::default()
         }),
-        update: None,
+        ..v1::ServiceSpec::default()
     }
 }
 

@@ -3,6 +3,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod health;
+
+use health::{check, checked};
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn setup(desired: DesiredState) -> Setup {
@@ -13,6 +17,7 @@ fn setup(desired: DesiredState) -> Setup {
         history: History::default(),
         restart: RestartPolicy { delay: 5 * SECOND, ..RestartPolicy::default() },
         stop_grace: 10 * SECOND,
+        pre_stop_delay: Duration::ZERO,
     }
 }
 
@@ -33,7 +38,7 @@ fn running() -> Machine {
     let inputs = vec![
         Input::Begin(Reality::Absent),
         Input::Fetched(Ok(())),
-        Input::Created(Ok(())),
+        Input::Created(Ok(None)),
         Input::Started(Ok(7)),
     ];
     driven(setup(DesiredState::Running), inputs)
@@ -49,7 +54,7 @@ fn the_straight_way_up_and_down() {
     go(Input::Begin(Reality::Absent), TaskState::Preparing, &[Action::Report, Action::Fetch]);
     go(Input::Progress("layer 1 of 2".into()), TaskState::Preparing, &[Action::Report]);
     go(Input::Fetched(Ok(())), TaskState::Preparing, &[Action::Create { leftovers: false }]);
-    go(Input::Created(Ok(())), TaskState::Ready, &[Action::Report]);
+    go(Input::Created(Ok(None)), TaskState::Ready, &[Action::Report]);
     go(Input::Desired(DesiredState::Running), TaskState::Starting, &[Action::Report, Action::Start]);
     go(Input::Started(Ok(7)), TaskState::Running, &[Action::Report, Action::Watch]);
     let stop = [Action::Report, Action::Timer(10 * SECOND), Action::Signal];
@@ -88,7 +93,7 @@ fn what_cannot_be_prepared_is_rejected_and_what_cannot_be_started_failed() {
     let why = || "because".to_owned();
     assert_eq!(with(vec![Input::Fetched(Err(why()))]), (TaskState::Rejected, why()));
     assert_eq!(with(vec![Input::Fetched(Ok(())), Input::Created(Err(why()))]), (TaskState::Rejected, why()));
-    let started = vec![Input::Fetched(Ok(())), Input::Created(Ok(())), Input::Started(Err(why()))];
+    let started = vec![Input::Fetched(Ok(())), Input::Created(Ok(None)), Input::Started(Err(why()))];
     assert_eq!(with(started), (TaskState::Failed, why()));
 }
 
@@ -103,9 +108,9 @@ fn a_stop_finds_every_phase() {
     // Creating: cannot be given up, so it is deleted when made.
     let mut machine = driven(setup(DesiredState::Running), vec![begin(), Input::Fetched(Ok(()))]);
     assert_eq!(machine.step(at(1), stop()), []);
-    assert_eq!(machine.step(at(1), Input::Created(Ok(()))), [Action::Report, Action::Delete]);
+    assert_eq!(machine.step(at(1), Input::Created(Ok(None))), [Action::Report, Action::Delete]);
     // Starting: stopped as soon as it runs.
-    let inputs = vec![begin(), Input::Fetched(Ok(())), Input::Created(Ok(()))];
+    let inputs = vec![begin(), Input::Fetched(Ok(())), Input::Created(Ok(None))];
     let mut machine = driven(setup(DesiredState::Running), inputs);
     assert_eq!(machine.step(at(1), stop()), []);
     let started = machine.step(at(1), Input::Started(Ok(7)));
@@ -154,7 +159,7 @@ fn why_a_start_failed_is_told_by_the_next_agent() {
 
 #[test]
 fn what_is_said_not_to_have_started_is_killed() {
-    let inputs = vec![Input::Begin(Reality::Absent), Input::Fetched(Ok(())), Input::Created(Ok(()))];
+    let inputs = vec![Input::Begin(Reality::Absent), Input::Fetched(Ok(())), Input::Created(Ok(None))];
     let mut machine = driven(setup(DesiredState::Running), inputs);
     let actions = machine.step(at(1), Input::Started(Err("no answer".into())));
     assert_eq!(actions, [Action::Report, Action::Kill]);
@@ -181,7 +186,7 @@ fn without_managers_a_failed_task_starts_again_and_is_counted() {
     assert_eq!(machine.step(at(12), Input::Offline(true)), [Action::Report, Action::Timer(3 * SECOND)]);
     assert_eq!(machine.status().state, TaskState::Running);
     assert_eq!(machine.step(at(15), Input::Timer), [Action::Report, Action::Create { leftovers: true }]);
-    assert_eq!(machine.step(at(15), Input::Created(Ok(()))).last(), Some(&Action::Start));
+    assert_eq!(machine.step(at(15), Input::Created(Ok(None))).last(), Some(&Action::Start));
     machine.step(at(15), Input::Started(Ok(8)));
     let status = machine.status();
     assert_eq!((status.state, status.pid, status.local_restarts), (TaskState::Running, 8, 1));
@@ -251,7 +256,9 @@ fn inputs() -> impl Strategy<Value = Input> {
         any::<bool>().prop_map(Input::Offline),
         Just(Input::Acknowledged),
         result.clone().prop_map(Input::Fetched),
-        result.clone().prop_map(Input::Created),
+        prop_oneof![Just(Ok(None)), Just(Ok(Some(check()))), Just(Err("no".to_owned()))]
+            .prop_map(Input::Created),
+        prop_oneof![Just(Some(0)), Just(Some(1)), Just(None)].prop_map(checked),
         result.prop_map(|result| Input::Started(result.map(|()| 7))),
         exit.prop_map(Input::Exited),
         Just(Input::Timer),
@@ -290,9 +297,9 @@ proptest! {
         machine.step(at(1), Input::Dropped);
         for _ in 0..4 {
             let answer = match machine.phase {
-                Phase::Creating => Input::Created(Ok(())),
+                Phase::Creating => Input::Created(Ok(None)),
                 Phase::Starting => Input::Started(Ok(7)),
-                Phase::Running | Phase::Stopping => Input::Exited(Exit::Signal(9)),
+                Phase::Running | Phase::Leaving | Phase::Stopping => Input::Exited(Exit::Signal(9)),
                 _ => Input::Timer,
             };
             machine.step(at(1), answer);

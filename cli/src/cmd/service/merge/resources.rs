@@ -27,6 +27,7 @@ pub(crate) fn merge(
         nano_cpus: changes.limit_cpu.unwrap_or(limits.nano_cpus),
         memory_bytes: changes.limit_memory.unwrap_or(limits.memory_bytes),
         pids: changes.limit_pids.unwrap_or(limits.pids),
+        ..limits
     };
     let reservations = v1::Resources {
         nano_cpus: changes.reserve_cpu.unwrap_or(reservations.nano_cpus),
@@ -41,13 +42,18 @@ mod tests {
 
     #[test]
     fn only_what_is_given_changes() {
-        let limits = v1::Limits { nano_cpus: 1, memory_bytes: 2, pids: 3 };
+        let limits = v1::Limits { nano_cpus: 1, memory_bytes: 2, pids: 3, ..Default::default() };
         let reservations = v1::Resources { nano_cpus: 4, memory_bytes: 5 };
-        assert_eq!(merge(limits, reservations, &ResourceChanges::default()), (limits, reservations));
+        assert_eq!(
+            merge(limits.clone(), reservations, &ResourceChanges::default()),
+            (limits.clone(), reservations)
+        );
         let changes = ResourceChanges { limit_memory: Some(0), reserve_cpu: Some(9), ..Default::default() };
-        let expected =
-            (v1::Limits { memory_bytes: 0, ..limits }, v1::Resources { nano_cpus: 9, ..reservations });
-        assert_eq!(merge(limits, reservations, &changes), expected);
+        let expected = (
+            v1::Limits { memory_bytes: 0, ..limits.clone() },
+            v1::Resources { nano_cpus: 9, ..reservations },
+        );
+        assert_eq!(merge(limits.clone(), reservations, &changes), expected);
         let all = ResourceChanges {
             limit_cpu: Some(6),
             limit_memory: Some(7),
@@ -56,7 +62,7 @@ mod tests {
             reserve_memory: Some(10),
         };
         let expected = (
-            v1::Limits { nano_cpus: 6, memory_bytes: 7, pids: 8 },
+            v1::Limits { nano_cpus: 6, memory_bytes: 7, pids: 8, ..Default::default() },
             v1::Resources { nano_cpus: 9, memory_bytes: 10 },
         );
         assert_eq!(merge(limits, reservations, &all), expected);

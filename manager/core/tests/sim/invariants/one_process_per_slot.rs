@@ -4,22 +4,16 @@ use super::Checked;
 use crate::agent::Agent;
 use crate::world::World;
 
-/// On nodes that are not down, a slot has at most one process, whatever the managers believe and whether or not they
+/// On nodes that are not down, a slot has at most one process (two where its service's order is start-first), whatever the managers believe and whether or not they
 /// still have a record of it.
 pub(crate) fn check<'a>(world: &World, agents: impl Iterator<Item = &'a Agent>) -> Checked {
-    let mut running = BTreeMap::new();
+    let mut running: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for agent in agents.filter(|agent| !world.state.is_node_lost(agent.node)) {
         for (task, local) in agent.processes() {
-            if let Some((other, node)) =
-                running.insert((local.told.service, local.told.slot), (task, agent.node))
-            {
-                return Err(format!(
-                    "{} on {} and {} on {} both run",
-                    world.task_name(task),
-                    world.node_name(agent.node),
-                    world.task_name(other),
-                    world.node_name(node)
-                ));
+            let beside = running.entry((local.told.service, local.told.slot)).or_default();
+            beside.push(format!("{} on {}", world.task_name(task), world.node_name(agent.node)));
+            if beside.len() > super::one_task_per_slot::most(world, local.told.service) {
+                return Err(format!("{} run at the same time", beside.join(" and ")));
             }
         }
     }

@@ -18,6 +18,7 @@ pub(crate) fn check(state: &State) -> Checked {
                 Slot::Node(node) => state.node(*node).is_some_and(|node| node.keeps_tasks()),
                 Slot::Number(_) => false,
             }),
+            ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => true,
         };
         if !fits {
             return Err(format!(

@@ -1,0 +1,251 @@
+//! Devices by their names in the node's CDI files (Container Device Interface specification 0.8): what has to be in a
+//! container for it to use one, such as a graphics card with its libraries.
+//!
+//! Only JSON files are read. Hooks are programs that are run on the host for whoever may write such a file; they are
+//! refused.
+
+use crate::error::RuntimeError;
+use crate::spec::{BindOptions, ContainerSpec, Device, Mount};
+use serde::Deserialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Later folders win.
+const FOLDERS: &[&str] = &["/etc/cdi", "/var/run/cdi"];
+/// Far more than any vendor writes.
+const FILE_BYTES: u64 = 4 << 20;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    #[serde(rename = "cdiVersion")]
+    _version: String,
+    kind: String,
+    #[serde(default, rename = "annotations")]
+    _annotations: serde_json::Value,
+    #[serde(default)]
+    devices: Vec<Named>,
+    #[serde(default)]
+    container_edits: Edits,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Named {
+    name: String,
+    #[serde(default, rename = "annotations")]
+    _annotations: serde_json::Value,
+    #[serde(default)]
+    container_edits: Edits,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Edits {
+    env: Vec<String>,
+    device_nodes: Vec<Node>,
+    mounts: Vec<Place>,
+    hooks: Vec<serde_json::Value>,
+    #[serde(rename = "additionalGids")]
+    groups: Vec<u32>,
+    intel_rdt: Option<serde_json::Value>,
+    net_devices: Vec<serde_json::Value>,
+}
+
+/// Type and numbers are looked up on the host, so those in the file are not needed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    path: String,
+    #[serde(default)]
+    host_path: Option<String>,
+    #[serde(default)]
+    permissions: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Place {
+    host_path: String,
+    container_path: String,
+    #[serde(default)]
+    options: Vec<String>,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+}
+
+fn refused(value: &str, why: impl Into<String>) -> RuntimeError {
+    RuntimeError::InvalidSpec { field: "CDI device", value: value.to_owned(), why: why.into() }
+}
+
+/// Puts what the devices need into the specification.
+pub(crate) fn apply(spec: &mut ContainerSpec) -> Result<(), RuntimeError> {
+    let folders: Vec<PathBuf> = FOLDERS.iter().map(PathBuf::from).collect();
+    apply_from(spec, &folders)
+}
+
+fn apply_from(spec: &mut ContainerSpec, folders: &[PathBuf]) -> Result<(), RuntimeError> {
+    for name in std::mem::take(&mut spec.cdi_devices) {
+        let edits = find(&name, folders)?;
+        // What all devices of a file need comes once, also for two of them.
+        for edits in edits {
+            edit(spec, &name, edits)?;
+        }
+    }
+    Ok(())
+}
+
+/// The edits of the file, and those of the device.
+fn find(name: &str, folders: &[PathBuf]) -> Result<[Edits; 2], RuntimeError> {
+    let (kind, device) =
+        name.split_once('=').ok_or_else(|| refused(name, "write it as VENDOR/CLASS=NAME"))?;
+    let mut found = None;
+    let mut problem = None;
+    for folder in folders {
+        for path in files(folder) {
+            let file = match read(&path) {
+                Ok(file) => file,
+                Err(why) => {
+                    problem.get_or_insert_with(|| format!("; {} cannot be read: {why}", path.display()));
+                    continue;
+                }
+            };
+            if file.kind == kind
+                && let Some(device) = file.devices.into_iter().find(|known| known.name == device)
+            {
+                found = Some([file.container_edits, device.container_edits]);
+            }
+        }
+    }
+    let problem = problem.unwrap_or_default();
+    found.ok_or_else(|| {
+        refused(name, format!("no JSON file in /etc/cdi or /var/run/cdi of this node has it{problem}"))
+    })
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn read(path: &Path) -> Result<File, String> {
+    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > FILE_BYTES {
+        return Err(format!("it has more than {FILE_BYTES} bytes"));
+    }
+    let text = fs::read(path).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|error| error.to_string())
+}
+
+fn edit(spec: &mut ContainerSpec, name: &str, edits: Edits) -> Result<(), RuntimeError> {
+    if !edits.hooks.is_empty() {
+        return Err(refused(
+            name,
+            "it needs hooks, which are programs run on the node, and these are refused",
+        ));
+    }
+    if edits.intel_rdt.is_some() || !edits.net_devices.is_empty() {
+        return Err(refused(name, "it needs intelRdt or netDevices, which are not supported"));
+    }
+    for variable in edits.env {
+        let known = variable.split('=').next();
+        spec.env.retain(|entry| entry.split('=').next() != known);
+        spec.env.push(variable);
+    }
+    for node in edits.device_nodes {
+        let host = node.host_path.unwrap_or_else(|| node.path.clone());
+        let permissions = node.permissions.unwrap_or_else(|| "rwm".to_owned());
+        let device = Device { host: host.into(), container: node.path, permissions };
+        if !spec.devices.contains(&device) {
+            spec.devices.push(device);
+        }
+    }
+    for place in edits.mounts {
+        let mount = mount(name, place)?;
+        if !spec.mounts.contains(&mount) {
+            spec.mounts.push(mount);
+        }
+    }
+    spec.user.additional_groups.extend(edits.groups.iter().map(u32::to_string));
+    Ok(())
+}
+
+fn mount(name: &str, place: Place) -> Result<Mount, RuntimeError> {
+    if place.kind.is_some_and(|kind| !matches!(kind.as_str(), "" | "bind" | "none")) {
+        return Err(refused(
+            name,
+            format!("it mounts {} as something else than a bind", place.container_path),
+        ));
+    }
+    let known = ["ro", "rw", "bind", "rbind", "nosuid", "nodev", "private", "rprivate", "rslave", "noexec"];
+    if let Some(bad) = place.options.iter().find(|option| !known.contains(&option.as_str())) {
+        return Err(refused(name, format!("it mounts {} with the option {bad}", place.container_path)));
+    }
+    let has = |option: &str| place.options.iter().any(|known| known == option);
+    Ok(Mount::Bind {
+        source: place.host_path.into(),
+        target: place.container_path,
+        read_only: has("ro"),
+        recursive: !has("bind"),
+        options: BindOptions::default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(text: &str) -> (tempfile::TempDir, [PathBuf; 1]) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("vendor.json"), text).unwrap();
+        fs::write(folder.path().join("other.json"), "nonsense").unwrap();
+        let folders = [folder.path().to_owned()];
+        (folder, folders)
+    }
+
+    fn applied(text: &str, name: &str) -> Result<ContainerSpec, RuntimeError> {
+        let (_folder, folders) = folder(text);
+        let mut spec = ContainerSpec::new(vec!["/layer".into()], vec!["true".into()]);
+        spec.env = vec!["A=1".into()];
+        spec.cdi_devices = vec![name.to_owned()];
+        apply_from(&mut spec, &folders).map(|()| spec)
+    }
+
+    const GOOD: &str = r#"{"cdiVersion":"0.6.0","kind":"vendor.com/card","devices":[
+        {"name":"0","containerEdits":{"deviceNodes":[{"path":"/dev/card0","hostPath":"/dev/null","permissions":"rw"}],
+            "env":["A=2"],"additionalGids":[7]}},
+        {"name":"hook","containerEdits":{"hooks":[{"hookName":"createContainer","path":"/bin/x"}]}}],
+        "containerEdits":{"env":["CARD=yes"],"mounts":[{"hostPath":"/usr/lib/card","containerPath":"/usr/lib/card",
+            "options":["ro","nosuid","bind"]}]}}"#;
+
+    #[test]
+    fn edits_of_the_file_and_of_the_device() {
+        let spec = applied(GOOD, "vendor.com/card=0").unwrap();
+        assert_eq!(spec.env, ["CARD=yes", "A=2"]);
+        assert_eq!(spec.devices[0].host, Path::new("/dev/null"));
+        assert_eq!(spec.devices[0].container, "/dev/card0");
+        assert_eq!(spec.user.additional_groups, ["7"]);
+        assert!(matches!(&spec.mounts[0], Mount::Bind { read_only: true, recursive: false, .. }));
+        assert!(spec.cdi_devices.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        for (name, why) in [
+            ("vendor.com/card=1", "no JSON file"),
+            ("vendor.com/other=0", "other.json cannot be read"),
+            ("vendor.com/card", "VENDOR/CLASS=NAME"),
+            ("vendor.com/card=hook", "hooks"),
+        ] {
+            let error = applied(GOOD, name).unwrap_err();
+            assert!(error.is_rejection());
+            let error = error.to_string();
+            assert!(error.contains(name) && error.contains(why), "{error}");
+        }
+    }
+}

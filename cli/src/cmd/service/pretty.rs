@@ -1,0 +1,240 @@
+//! A service for people: what was said of it, one thing in a line; what was not said is left out.
+
+use coracle_model::resources::{MemoryBytes, NanoCpus};
+use coracle_proto::v1;
+use coracle_proto::v1::health_config::Test;
+
+use crate::opt::device::DeviceFlag;
+use crate::opt::duration::render;
+use crate::opt::file::{self, FileFlag};
+use crate::opt::mount::MountFlag;
+use crate::opt::{port, ulimit};
+use crate::output::{time, words};
+
+/// Lines of `NAME: VALUE`.
+#[derive(Default)]
+struct Lines(Vec<(&'static str, String)>);
+
+impl Lines {
+    /// Unless the value is empty.
+    fn add(&mut self, name: &'static str, value: impl Into<String>) {
+        let value = value.into();
+        if !value.is_empty() {
+            self.0.push((name, value));
+        }
+    }
+
+    fn all(&mut self, name: &'static str, values: impl IntoIterator<Item = String>) {
+        values.into_iter().for_each(|value| self.add(name, value));
+    }
+
+    fn sorted(&mut self, name: &'static str, map: &std::collections::HashMap<String, String>) {
+        let mut entries: Vec<_> = map.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        entries.sort();
+        self.all(name, entries);
+    }
+}
+
+/// The whole text.
+pub(crate) fn describe(service: &v1::Service, counts: Option<v1::ServiceCounts>) -> String {
+    let spec = service.spec.clone().unwrap_or_default();
+    let task = spec.task.clone().unwrap_or_default();
+    let container = task.container.clone().unwrap_or_default();
+    let mut lines = Lines::default();
+    lines.add("ID", &service.id);
+    lines.add("Name", &spec.name);
+    lines.sorted("Label", &spec.labels);
+    lines.add("Mode", words::mode(spec.mode.as_ref()));
+    lines.add("Tasks", tasks(&spec, counts.unwrap_or_default()));
+    lines.add("Update", service.update.as_ref().map(update).unwrap_or_default());
+    lines.add("Job", service.job.as_ref().map(run).unwrap_or_default());
+    of_image(&mut lines, &container);
+    lines.add("Network", words::network(task.network));
+    of_rollouts(&mut lines, &spec);
+    of_placement(&mut lines, &task, &spec);
+    lines.add("Limits", limits(&task.limits.clone().unwrap_or_default()));
+    lines.add("Reservations", reservations(&task));
+    of_container(&mut lines, &container);
+    of_privileges(&mut lines, &container);
+    lines.0.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+}
+
+fn tasks(spec: &v1::ServiceSpec, counts: v1::ServiceCounts) -> String {
+    if words::is_job(Some(spec)) {
+        return format!(
+            "{} running, {} completed, {} to complete",
+            counts.running, counts.completed, counts.total
+        );
+    }
+    format!("{} running, {} wanted", counts.running, counts.desired)
+}
+
+fn update(update: &v1::UpdateProgress) -> String {
+    let since = time::rfc3339(update.started_at).map(|at| format!(" (since {at})")).unwrap_or_default();
+    let message = if update.message.is_empty() { String::new() } else { format!(": {}", update.message) };
+    format!("{}{since}{message}", words::update_state(update.state))
+}
+
+fn run(job: &v1::JobStatus) -> String {
+    let at = |nanos| time::rfc3339(nanos).unwrap_or_default();
+    match job.ended_at {
+        Some(ended) => format!("run {} from {} to {}", job.run, at(job.started_at), at(ended)),
+        None if job.run == 0 => "no run yet".to_owned(),
+        None => format!("run {} since {}", job.run, at(job.started_at)),
+    }
+}
+
+fn of_image(lines: &mut Lines, container: &v1::ContainerSpec) {
+    let image = container.image.clone().unwrap_or_default();
+    lines.add("Image", image.reference);
+    lines.add("Digest", image.digest);
+    lines.add("Entrypoint", container.entrypoint.join(" "));
+    lines.add("Args", container.args.join(" "));
+    lines.add("User", &container.user);
+    lines.add("Groups", container.groups.join(", "));
+    lines.add("Workdir", &container.workdir);
+    lines.add("Hostname", &container.hostname);
+}
+
+fn of_rollouts(lines: &mut Lines, spec: &v1::ServiceSpec) {
+    let restart = spec.task.as_ref().and_then(|task| task.restart).unwrap_or_default();
+    lines.add("Restart", words::restart_condition(restart.condition));
+    for (name, config) in [("Update config", &spec.update), ("Rollback config", &spec.rollback)] {
+        lines.add(name, config.as_ref().map(rollout).unwrap_or_default());
+    }
+    let job = spec.job.clone().unwrap_or_default();
+    if let Some(schedule) = job.schedule {
+        let zone = if schedule.timezone.is_empty() { "UTC" } else { &schedule.timezone };
+        let rule = words::concurrency(schedule.concurrency);
+        lines.add("Schedule", format!("{} ({zone}), overlapping runs: {rule}", schedule.cron));
+    }
+    if job.time_limit > 0 {
+        lines.add("Time limit", render(job.time_limit));
+    }
+    lines.add("Removed after", job.time_to_live.map(render).unwrap_or_default());
+}
+
+fn rollout(config: &v1::UpdateConfig) -> String {
+    let parallelism = match config.parallelism {
+        0 => "all at a time".to_owned(),
+        number => format!("{number} at a time"),
+    };
+    let mut parts = vec![parallelism, words::update_order(config.order).to_owned()];
+    if config.delay > 0 {
+        parts.push(format!("{} between", render(config.delay)));
+    }
+    parts.extend(config.monitor.map(|monitor| format!("watched for {}", render(monitor))));
+    let ratio = f64::from(config.max_failure_ratio) / 1e6;
+    parts.push(format!("{} above a failure ratio of {ratio}", words::failure_action(config.failure_action)));
+    parts.join(", ")
+}
+
+fn of_placement(lines: &mut Lines, task: &v1::TaskSpec, spec: &v1::ServiceSpec) {
+    let placement = task.placement.clone().unwrap_or_default();
+    lines.add("Constraints", placement.constraints.join(", "));
+    lines.add("Preferences", placement.preferences.join(", "));
+    if placement.strategy != i32::from(v1::PlacementStrategy::Spread) {
+        lines.add("Strategy", words::strategy(placement.strategy));
+    }
+    if placement.max_replicas_per_node > 0 {
+        lines.add("Tasks per node", format!("at most {}", placement.max_replicas_per_node));
+    }
+    lines.add("Away from", placement.away_from.join(", "));
+    let ports: Vec<_> = placement.host_ports.iter().map(port::render).collect();
+    lines.add("Ports of the node", ports.join(", "));
+    lines.add("Rebalance", if spec.rebalance { "yes" } else { "" });
+    lines.add("Node down delay", spec.node_down_delay.map(render).unwrap_or_default());
+}
+
+fn limits(limits: &v1::Limits) -> String {
+    let mut parts = quantities(limits.nano_cpus, limits.memory_bytes);
+    if limits.pids > 0 {
+        parts.push(format!("{} processes", limits.pids));
+    }
+    parts.extend(limits.swap_bytes.map(|bytes| match u64::try_from(bytes) {
+        Ok(bytes) => format!("{} swap", MemoryBytes(bytes)),
+        Err(_) => "unlimited swap".to_owned(),
+    }));
+    parts.extend(limits.swappiness.map(|value| format!("swappiness {value}")));
+    if !limits.cpuset.is_empty() {
+        parts.push(format!("on processors {}", limits.cpuset));
+    }
+    parts.join(", ")
+}
+
+fn reservations(task: &v1::TaskSpec) -> String {
+    let reservations = task.reservations.unwrap_or_default();
+    let mut parts = quantities(reservations.nano_cpus, reservations.memory_bytes);
+    let mut generic: Vec<_> = task.generic.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    generic.sort();
+    parts.extend(generic);
+    parts.join(", ")
+}
+
+fn quantities(nano_cpus: u64, memory_bytes: u64) -> Vec<String> {
+    let mut parts = Vec::new();
+    if nano_cpus > 0 {
+        parts.push(format!("{} cpus", NanoCpus(nano_cpus)));
+    }
+    if memory_bytes > 0 {
+        parts.push(format!("{} memory", MemoryBytes(memory_bytes)));
+    }
+    parts
+}
+
+fn of_container(lines: &mut Lines, container: &v1::ContainerSpec) {
+    lines.all("Env", container.env.iter().cloned());
+    lines.sorted("Container label", &container.labels);
+    lines.all("Mount", container.mounts.iter().cloned().map(|mount| MountFlag(mount).to_string()));
+    for kind in [v1::FileKind::Secret, v1::FileKind::Config] {
+        let name = if file::word(kind) == "config" { "Config" } else { "Secret" };
+        let files = container.files.iter().filter(|file| file.kind == i32::from(kind));
+        lines.all(name, files.cloned().map(|file| FileFlag(file).to_string()));
+    }
+    lines.add("Health", container.health.as_ref().map(health).unwrap_or_default());
+    let mut ulimits: Vec<_> =
+        container.ulimits.iter().map(|(name, limit)| format!("{name}={}", ulimit::render(limit))).collect();
+    ulimits.sort();
+    lines.all("Ulimit", ulimits);
+    lines.sorted("Sysctl", &container.sysctls);
+    let dns = container.dns.clone().unwrap_or_default();
+    lines.add("DNS", dns.servers.join(", "));
+    lines.add("DNS options", dns.options.join(", "));
+    lines.add("DNS search", dns.search.join(", "));
+    lines.all("Host", container.hosts.iter().cloned());
+    let log = container.log.clone().unwrap_or_default();
+    lines.add("Log driver", log.driver);
+    lines.sorted("Log option", &log.options);
+}
+
+fn health(health: &v1::HealthConfig) -> String {
+    let test = match &health.test {
+        None => String::new(),
+        Some(Test::Disabled(_)) => "off".to_owned(),
+        Some(Test::Command(command)) => command.arguments.join(" "),
+        Some(Test::Shell(line)) => line.clone(),
+    };
+    let every = health.interval.map(|interval| format!("every {}", render(interval)));
+    let timeout = health.timeout.map(|timeout| format!("for {} at most", render(timeout)));
+    let retries = health.retries.map(|retries| format!("{retries} failures"));
+    let parts = [(!test.is_empty()).then_some(test), every, timeout, retries];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn of_privileges(lines: &mut Lines, container: &v1::ContainerSpec) {
+    let privileges = container.privileges.clone().unwrap_or_default();
+    lines.add("Privileged", if privileges.privileged { "yes" } else { "" });
+    lines.add("Capabilities added", privileges.capabilities_added.join(", "));
+    lines.add("Capabilities dropped", privileges.capabilities_dropped.join(", "));
+    lines.add("New privileges", if privileges.new_privileges { "allowed" } else { "" });
+    lines.add(
+        "Seccomp",
+        if privileges.seccomp.starts_with('{') { "a profile of its own" } else { &privileges.seccomp },
+    );
+    lines.add("AppArmor", privileges.apparmor);
+    lines.add("SELinux", privileges.selinux.join(", "));
+    lines.all("Device", container.devices.iter().cloned().map(|device| DeviceFlag(device).to_string()));
+    for (name, mode) in [("PID", container.pid), ("IPC", container.ipc), ("UTS", container.uts)] {
+        lines.add(name, if mode == i32::from(v1::NamespaceMode::Host) { "host" } else { "" });
+    }
+}

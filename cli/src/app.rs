@@ -85,6 +85,9 @@ pub(crate) async fn run(command: Command, connection: ConnectionArgs) -> anyhow:
 }
 
 #[cfg(test)]
+mod reference;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory as _;

@@ -208,11 +208,8 @@ fn failure(name: &str, last: &v1::ServiceProgress, goal: Goal) -> Option<anyhow:
     let job = last.service.as_ref().and_then(|service| service.job.as_ref());
     if job.is_some_and(|job| job.ended_at.is_some()) && counts.completed < counts.total {
         let errors = summary::errors(last).join("; ");
-        let what = format!(
-            "{} of {} tasks of the job did not complete",
-            counts.total - counts.completed,
-            counts.total
-        );
+        let left = counts.total - counts.completed;
+        let what = format!("job {name:?} failed: {left} of {} tasks did not complete", counts.total);
         return failed(
             &what,
             &errors,

@@ -121,7 +121,7 @@ fn creating_services() {
             "service create --replicas -1 web",
             "service create --replicas 1000000 web",
             "service create --mode global --replicas 2 web",
-            "service create --mount type=volume,source=v,target=/v web",
+            "service create --mount type=npipe,source=v,target=/v web",
             "service create --limit-memory 5x web",
             "service create --restart-condition sometimes web",
             "service create --constraint zone=a web",
@@ -186,7 +186,7 @@ fn every_flag_reaches_the_specification() {
     golden(
         "service_flags",
         &[
-            "service create -d --name all --hostname {{.Service.Name}} --entrypoint 'sh -c' --init --tty --group 7 --group wheel \
+            "service create -d --name all --hostname box --entrypoint 'sh -c' --init --tty --group 7 --group wheel \
              --secret key@2 --secret source=token,env=TOKEN --config source=conf,target=/etc/conf,mode=0400,uid=3 \
              --mount source=data,target=/data,volume-label=a=b --mount type=bind,src=/a,dst=/b,bind-propagation=rslave \
              --pre-stop-delay 2s --health-cmd 'test -e /up' --health-retries 2 --cap-add net_admin --cap-drop ALL \
@@ -258,6 +258,8 @@ fn the_cluster() {
             "swarm join-token operator",
             "swarm join --token SWMTKN-1-a-b 10.0.0.1:2377",
             "swarm join 10.0.0.1:2377",
+            "swarm update --allow-privileged",
+            "swarm update",
             "swarm leave",
             "swarm leave --force",
         ],

@@ -55,7 +55,7 @@ struct ContainerFlags {
     /// Working directory inside the container
     #[arg(short, long, value_name = "PATH")]
     workdir: Option<String>,
-    /// Host name inside the container; may have placeholders such as {{.Task.Slot}}
+    /// Host name inside the container
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
     /// Program and first arguments instead of the image's entry point, as one text, split as a shell does

@@ -202,6 +202,22 @@ fn of_container(lines: &mut Lines, container: &v1::ContainerSpec) {
     lines.add("DNS options", dns.options.join(", "));
     lines.add("DNS search", dns.search.join(", "));
     lines.all("Host", container.hosts.iter().cloned());
+    for (name, on) in
+        [("Init", container.init), ("Terminal", container.tty), ("Root read-only", container.read_only)]
+    {
+        lines.add(name, if on { "yes" } else { "" });
+    }
+    lines.add("Stop signal", &container.stop_signal);
+    lines.add("Stop grace period", container.stop_grace.map(render).unwrap_or_default());
+    if container.pre_stop_delay > 0 {
+        lines.add("Pre-stop delay", render(container.pre_stop_delay));
+    }
+    if container.shm_size > 0 {
+        lines.add("Size of /dev/shm", MemoryBytes(container.shm_size).to_string());
+    }
+    if container.oom_score_adj != 0 {
+        lines.add("OOM score adjustment", container.oom_score_adj.to_string());
+    }
     let log = container.log.clone().unwrap_or_default();
     lines.add("Log driver", log.driver);
     lines.sorted("Log option", &log.options);

@@ -187,6 +187,11 @@ fn every_rule_of_rollouts_and_jobs_names_field_value_and_remedy() {
             check(|s| s.rebalance = true),
             "rebalance: invalid value \"true\": not supported by this version yet; leave it out",
         ),
+        (
+            check(|s| s.task.container.env = vec!["A={{ .Task.Slot }}".to_owned()]),
+            "env with {{placeholders}}: invalid value \"true\": not supported by this version yet; leave it out",
+        ),
+        (check(|s| s.task.container.env = vec!["A={{ name }}".to_owned()]), "ok"),
     ];
     for (actual, expected) in cases {
         assert_eq!(actual, expected);

@@ -119,7 +119,7 @@ impl State {
             .chain(specs)
             .chain(self.tasks.values().cloned().map(Record::Task))
             .chain(self.images.values().cloned().map(Record::Image))
-            .chain(self.files.values().flat_map(|file| file_records(file)))
+            .chain(self.files.values().flat_map(file_records))
             .chain(self.applied_keys.iter().map(|(key, index)| Record::AppliedKey { key, index }))
     }
 

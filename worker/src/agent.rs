@@ -20,9 +20,9 @@ use tracing::{info, warn};
 
 use crate::adapters::containers::{ContainerError, Containers};
 use crate::collect::{Collector, remove};
+use crate::desk::{Desk, Event, Views};
 use crate::files::Shelf;
 use crate::files::mounted::WithFiles;
-use crate::desk::{Desk, Event, Views};
 use crate::image_use::ImageUses;
 use crate::journal::{Journal, JournalError};
 use crate::outbox::Outgoing;

@@ -80,7 +80,8 @@ fn give(world: &World, spec: &mut ServiceSpec, at: usize, pinned: bool) {
         pinned,
         target: FileTarget::File { path: "key".to_owned(), uid: 0, gid: 0, mode: 0o444 },
     };
-    spec.task.container.files = pick(world.state.files(), at).map(|file| reference(file)).into_iter().collect();
+    spec.task.container.files =
+        pick(world.state.files(), at).map(|file| reference(file)).into_iter().collect();
 }
 
 fn act(world: &mut World, at: usize, step: &Step) {
@@ -151,7 +152,8 @@ fn check(state: &State) {
     }
     for service in state.services() {
         let before = service.previous_spec.as_deref();
-        for reference in before.into_iter().chain([&service.spec]).flat_map(|spec| &spec.task.container.files) {
+        for reference in before.into_iter().chain([&service.spec]).flat_map(|spec| &spec.task.container.files)
+        {
             let there =
                 state.file(reference.file).is_some_and(|file| file.contents.contains_key(&reference.content));
             assert!(there, "{} refers to {reference:?}, which is gone", service.spec.name);

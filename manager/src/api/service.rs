@@ -254,8 +254,7 @@ impl Services for ServicesApi {
             message: "rollback in progress".to_owned(),
             automatic: false,
         };
-        let write =
-            Write { changes: vec![change], actor, reason: "service rollback", idempotency, term: 0 };
+        let write = Write { changes: vec![change], actor, reason: "service rollback", idempotency, term: 0 };
         let version = self.store.propose(write).await?.index();
         let service = Some(self.just_written(&service));
         Ok(Response::new(v1::RollbackServiceResponse { service, version }))

@@ -129,7 +129,8 @@ fn changes(number: u64, text: &str) -> Vec<Change> {
 
 fn file(number: u64, text: &str) -> File {
     let odd = number % 2 == 1;
-    let content = |data: &[u8]| Content { created_at: Timestamp::from_nanos(number), data: Secret::new(data.to_vec()) };
+    let content =
+        |data: &[u8]| Content { created_at: Timestamp::from_nanos(number), data: Secret::new(data.to_vec()) };
     File {
         id: FileId::from_bits(number.into()),
         kind: if odd { FileKind::Secret } else { FileKind::Config },

@@ -30,7 +30,8 @@ const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 impl Desk {
     pub(super) fn on_assignments(&mut self, message: v1::Assignments) -> Result<Applied, OutOfStep> {
-        let needed = message.files.as_ref().map(files::needed).transpose().map_err(OutOfStep::UnusableFile)?;
+        let needed =
+            message.files.as_ref().map(files::needed).transpose().map_err(OutOfStep::UnusableFile)?;
         let shelf = self.workshop.files.clone();
         if let Some((file, content)) = needed.as_ref().and_then(|needed| shelf.missing(needed)) {
             return Err(OutOfStep::FileMissing { file, content });

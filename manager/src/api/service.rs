@@ -248,6 +248,11 @@ impl Services for ServicesApi {
             let service = Some(self.just_written(&service));
             return Ok(Response::new(v1::RollbackServiceResponse { service, version }));
         }
+        // What the cluster allowed once it may not allow any more. An automatic rollback is not asked: what ran a moment ago
+        // is better than what does not run.
+        if let Some(previous) = &service.previous_spec {
+            check(&view, previous)?;
+        }
         let change = Change::RollBackService {
             service: service.id,
             expected: Version::new(request.version),

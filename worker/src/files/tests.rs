@@ -76,9 +76,10 @@ fn any(task: coracle_model::id::TaskId) -> crate::launch::Launch {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
 fn containers_see_files_in_memory_as_long_as_they_exist() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root to mount");
+        eprintln!("SKIPPED: needs root to mount");
         return;
     }
     use super::mounted::WithFiles;

@@ -51,11 +51,11 @@ pub(crate) struct CreateLists {
     /// Supplementary group, by name or number (may be repeated)
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
-    /// Give a secret: NAME[@VERSION] or source=NAME,target=PATH,uid=0,gid=0,mode=0400 or source=NAME,env=NAME
+    /// Give a secret: NAME, NAME@VERSION or source=NAME,target=PATH,uid=0,gid=0,mode=0400 or source=NAME,env=NAME
     /// (may be repeated)
     #[arg(long, value_name = "SECRET", value_parser = file::parser(v1::FileKind::Secret))]
     secret: Vec<FileFlag>,
-    /// Give a config: NAME[@VERSION] or source=NAME,target=PATH,uid=0,gid=0,mode=0444 (may be repeated)
+    /// Give a config: NAME, NAME@VERSION or source=NAME,target=PATH,uid=0,gid=0,mode=0444 (may be repeated)
     #[arg(long, value_name = "CONFIG", value_parser = file::parser(v1::FileKind::Config))]
     config: Vec<FileFlag>,
     /// Line of the container's hosts file (may be repeated)
@@ -76,7 +76,7 @@ pub(crate) struct CreateLists {
     /// Kernel setting of the container's own namespaces (may be repeated)
     #[arg(long, value_name = "KEY=VALUE", value_parser = label::parser("sysctl"))]
     sysctl: Vec<Label>,
-    /// Device of the node: PATH[:PATH-INSIDE][:rwm], or the name of a CDI device (may be repeated)
+    /// Device of the node: PATH, PATH:PATH-INSIDE or PATH:PATH-INSIDE:rwm, or the name of a CDI device (may be repeated)
     #[arg(long, value_name = "DEVICE")]
     device: Vec<DeviceFlag>,
 }

@@ -8,7 +8,7 @@ use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Slot, Task, TaskState};
 use coracle_model::version::Version;
 
-use crate::orchestrate::{is_settled, run_counts, slots_of, takes_global_task};
+use crate::orchestrate::{is_settled, is_up_to_date, run_counts, slots_of, takes_global_task};
 use crate::schedule;
 use crate::state::State;
 
@@ -88,7 +88,7 @@ pub fn progress(state: &State, id: ServiceId) -> Progress {
     for slot in &slots {
         let Some(task) = slot.live().or_else(|| slot.newest()) else { continue };
         if slot.is_running(state) {
-            progress.up_to_date += u64::from(is_current(state, service, task));
+            progress.up_to_date += u64::from(is_up_to_date(state, service, task));
         } else if is_settled(state, service, slot) {
             settled += 1;
         }
@@ -132,13 +132,6 @@ fn desired(state: &State, service: &Service) -> u64 {
 
 fn runs(state: &State, task: &Task) -> bool {
     task.is_running() && task.node.is_some_and(|node| !state.is_node_lost(node))
-}
-
-fn is_current(state: &State, service: &Service, task: &Task) -> bool {
-    task.spec_version == service.spec_version
-        || state
-            .task_spec(service.id, task.spec_version)
-            .is_some_and(|spec| spec.also_satisfies(&service.spec.task))
 }
 
 /// Whether a task that is no longer wanted may still run on a node within reach.

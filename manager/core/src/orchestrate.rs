@@ -22,5 +22,5 @@ pub use service::plan_service;
 
 pub(crate) use fit::{constraints_admit, takes_global_task};
 pub(crate) use job::counts as run_counts;
-pub(crate) use restart::is_settled;
+pub(crate) use restart::{is_settled, is_up_to_date};
 pub(crate) use slot::slots_of;

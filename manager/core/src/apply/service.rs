@@ -64,7 +64,7 @@ impl Writing {
             }
         } else if changed || present.update.as_ref().is_some_and(|update| update.state.is_paused()) {
             // An operator who speaks sets a paused update going again.
-            service.update = self.begun_update(id, spec, UpdateState::Updating, "update in progress");
+            service.update = self.begun_update(id, spec);
         }
         self.write_service(service);
         Ok(())
@@ -106,15 +106,10 @@ impl Writing {
     }
 
     /// The replacement that a new specification makes necessary; none when every task satisfies it.
-    fn begun_update(
-        &self,
-        id: ServiceId,
-        spec: &ServiceSpec,
-        state: UpdateState,
-        message: &str,
-    ) -> Option<UpdateProgress> {
+    fn begun_update(&self, id: ServiceId, spec: &ServiceSpec) -> Option<UpdateProgress> {
         let slots = self.to_replace(id, &spec.task);
-        (slots > 0).then(|| UpdateProgress::begun(state, self.time, slots, message))
+        let begun = || UpdateProgress::begun(UpdateState::Updating, self.time, slots, "update in progress");
+        (slots > 0).then(begun)
     }
 
     /// What runs by the clock has not begun yet.

@@ -32,6 +32,8 @@ pub(super) fn roll_back(
     slots: &[(SlotTasks, Verdict)],
     context: &PlanContext<'_>,
 ) -> Option<Change> {
+    // Nearly every plan is of a service that nothing happens to: it is not looked at twice.
+    service.update.as_ref().filter(|update| update.state.is_active())?;
     let rollout = Rollout { state, service, slots, config: *config(service), now: context.present(state) };
     let busy = rollout.busy(&mut Plan::default());
     let end = rollout.failure(&rollout.outdated(), busy);
@@ -244,8 +246,9 @@ impl Rollout<'_> {
 
     /// Comes last in the plan: it raises the service's version, which the tasks made before it name.
     fn note_progress(&self, outdated: &[Outdated<'_>], busy: usize, plan: &mut Plan) {
-        let Some(update) = &self.service.update else {
-            if !outdated.is_empty() {
+        let Some(update) = self.active() else {
+            let paused = self.service.update.as_ref().is_some_and(|update| update.state.is_paused());
+            if !paused && !outdated.is_empty() {
                 let slots = outdated.len() as u64;
                 let begun =
                     UpdateProgress::begun(UpdateState::Updating, self.now, slots, "update in progress");
@@ -253,16 +256,6 @@ impl Rollout<'_> {
             }
             return;
         };
-        if !update.state.is_active() {
-            let is_over = matches!(update.state, UpdateState::Completed | UpdateState::RollbackCompleted);
-            if is_over && !outdated.is_empty() {
-                let slots = outdated.len() as u64;
-                let begun =
-                    UpdateProgress::begun(UpdateState::Updating, self.now, slots, "update in progress");
-                plan.changes.push(self.note(begun));
-            }
-            return;
-        }
         let failed = self.counted(update);
         let watched_until = self.watched_until().filter(|until| *until > self.now);
         if !outdated.is_empty() || busy > 0 || watched_until.is_some() {

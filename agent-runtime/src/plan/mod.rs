@@ -251,7 +251,7 @@ fn cgroup_filesystems(membership: &Membership, attributes: MountAttributes, step
     steps.push(Step::SealMount(ROOT.into()));
 }
 
-/// Own files, else the host's with the host's network, else what the image has.
+/// Own files, else the host's with the host's network, else what the image has; as read-only as the root that they are placed on.
 fn placed_files(input: &Input<'_>, steps: &mut Vec<Step>) {
     let spec = input.spec;
     let host = spec.network == Network::Host;
@@ -271,7 +271,7 @@ fn placed_files(input: &Input<'_>, steps: &mut Vec<Step>) {
             target: format!("/etc/{name}"),
             recursive: false,
             attributes: MountAttributes {
-                read_only: optional,
+                read_only: optional || spec.read_only_rootfs,
                 no_set_user_id: true,
                 no_devices: true,
                 no_execute: false,

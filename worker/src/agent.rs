@@ -30,6 +30,7 @@ use crate::session::{Links, keep_session};
 use crate::task::runner::Workshop;
 use crate::transfer::fetch::Fetcher;
 use crate::transfer::serve::ImageTransferService;
+use crate::volume::{VolumeError, VolumeStore};
 
 /// Events between runners, session and desk.
 const EVENTS: usize = 1024;
@@ -83,6 +84,9 @@ pub enum AgentError {
     /// The runtime cannot say which containers there are.
     #[error("containers cannot be listed")]
     Containers(#[source] ContainerError),
+    /// The folder of volumes cannot be used.
+    #[error("volumes cannot be used")]
+    Volumes(#[source] VolumeError),
 }
 
 impl From<JournalError> for AgentError {
@@ -148,6 +152,8 @@ impl Agent {
         let journal = Arc::new(journal);
         let containers: Arc<dyn Containers> =
             Arc::new(WithFiles::new(config.containers, config.run_dir.join("files")));
+        let volumes = VolumeStore::open(config.data_dir.join("volumes"), Arc::clone(&config.clock))
+            .map_err(AgentError::Volumes)?;
         let files = Shelf::default();
         let found = containers.recover().map_err(AgentError::Containers)?;
         info!(tasks = contents.tasks.len(), containers = found.len(), "agent begins");
@@ -174,6 +180,7 @@ impl Agent {
             desk: events_in.clone(),
             images: Arc::clone(&config.images),
             uses: uses.clone(),
+            volumes,
             clock: Arc::clone(&config.clock),
         };
         let collector = Collector {
@@ -284,6 +291,7 @@ pub struct AgentHandle {
     desk: mpsc::Sender<Event>,
     images: Arc<ImageStore>,
     uses: ImageUses,
+    volumes: VolumeStore,
     clock: Arc<dyn Clock>,
 }
 
@@ -331,6 +339,12 @@ impl AgentHandle {
             self.ticket_key.clone(),
             Arc::clone(&self.clock),
         )
+    }
+
+    /// The volumes of this node.
+    #[must_use]
+    pub fn volumes(&self) -> &VolumeStore {
+        &self.volumes
     }
 
     /// To be called when images were loaded or removed, so that managers hear of it.

@@ -11,6 +11,7 @@
 //! - `transfer`: images from node to node. `collect`: which of them go. `logs`: what managers ask to read. `journal`: what survives a restart.
 //! - `health`: what health checks say. [`identity`]: joining and renewing.
 //! - `files`: secrets and configs, in memory only.
+//! - [`volume`]: named volumes.
 //! - [`adapters`]: the container runtime, as the agent sees it.
 //!
 //! **Invariant:** the truth is with the managers (what is wanted) and the runtime (what is there). The agent may be
@@ -23,6 +24,7 @@ pub mod identity;
 pub mod launch;
 pub mod logs;
 pub mod transfer;
+pub mod volume;
 
 mod assignments;
 mod collect;

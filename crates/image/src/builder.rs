@@ -148,6 +148,7 @@ impl LayerBuilder {
                 group: entry.owner.1,
                 modified: entry.modified,
                 attributes: &entry.attributes,
+                records: &[],
             };
             archive.append(&header, &entry.data[..])?;
         }

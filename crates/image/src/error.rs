@@ -100,6 +100,9 @@ pub enum Refusal {
     /// A sparse file.
     #[error("it is a sparse file; pack the archive without sparse files")]
     Sparse,
+    /// A sparse file whose map of holes cannot be.
+    #[error("its map of holes is malformed: {0}")]
+    SparseMap(&'static str),
     /// Data where the type has none.
     #[error("it is not a regular file but has {0} bytes of data")]
     UnexpectedData(u64),

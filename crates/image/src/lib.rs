@@ -6,6 +6,7 @@
 //! - [`document`]: manifests, indexes and configurations, read into closed structs and validated.
 //! - [`store`]: blobs by digest, unpacked layers, records of complete images, garbage collection.
 //! - `unpack`: the extractor; the only code that acts on what a layer says.
+//! - [`tree`]: archives of whole trees of files, such as volumes.
 //! - [`builder`]: makes images from files in memory.
 //!
 //! Everything is synchronous: callers run it where blocking is allowed.
@@ -27,6 +28,7 @@ mod hash;
 mod json;
 mod spool;
 mod tar;
+pub mod tree;
 
 pub use archive::import::{ChangeError, ImportChange};
 pub use document::config::ImageConfig;

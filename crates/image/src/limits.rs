@@ -36,6 +36,22 @@ pub struct Limits {
     pub disk_reserve_bytes: u64,
 }
 
+impl Limits {
+    /// For trees of files that operators keep, as volumes: bounded by the disk, whose reserve is kept, and by what the
+    /// kernel takes as a path.
+    #[must_use]
+    pub fn for_trees() -> Self {
+        Self {
+            layer_entries: u64::MAX,
+            uncompressed_bytes: u64::MAX,
+            compression_ratio: u64::MAX,
+            path_depth: 2048,
+            layer_attribute_bytes: u64::MAX,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         const MEBIBYTE: u64 = 1 << 20;

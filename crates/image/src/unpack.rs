@@ -15,6 +15,7 @@ pub(crate) mod attributes;
 pub(crate) mod entry_path;
 pub(crate) mod extractor;
 pub(crate) mod root;
+pub(crate) mod sparse;
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -27,6 +28,15 @@ use crate::error::ImageError;
 use crate::hash::HashingReader;
 use crate::limits::Limits;
 use crate::tar::TarReader;
+
+/// What the names of an archive mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rules {
+    /// A layer of an image: names that begin with `.wh.` hide what lower layers have.
+    Layer,
+    /// A tree of files: every name is a file's. Access control lists are kept.
+    Tree,
+}
 
 /// What unpacking a layer did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -60,7 +70,7 @@ pub(crate) fn unpack_layer(
     let decompressed = Decompressed::new(source, place, limits)?;
     let compression = decompressed.compression();
     let mut archive = TarReader::new(HashingReader::new(decompressed), place, limits);
-    let mut extractor = extractor::Extractor::new(root, place, limits)?;
+    let mut extractor = extractor::Extractor::new(root, Rules::Layer, place, limits)?;
     while let Some(entry) = archive.next_entry()? {
         extractor.apply(entry, &mut archive)?;
     }
@@ -75,6 +85,27 @@ pub(crate) fn unpack_layer(
         );
     }
     Ok(Unpacked { report, diff_id, compression })
+}
+
+/// Unpacks an archive of a tree (any supported compression, sparse files too) into the existing empty directory `root`. On an
+/// error `root` holds a part.
+pub(crate) fn unpack_tree(
+    source: impl Read,
+    root: &Path,
+    place: &str,
+    limits: &Limits,
+) -> Result<UnpackReport, ImageError> {
+    let mut archive =
+        TarReader::new(Decompressed::new(source, place, limits)?, place, limits).with_sparse_files();
+    let mut extractor = extractor::Extractor::new(root, Rules::Tree, place, limits)?;
+    while let Some(entry) = archive.next_entry()? {
+        extractor.apply(entry, &mut archive)?;
+    }
+    if !archive.is_marked() {
+        return Err(archive.malformed("it ends without an end marker: it is not whole"));
+    }
+    archive.drain()?;
+    extractor.finish()
 }
 
 /// Writes everything of the file system of `directory` to disk: one call instead of one per file.

@@ -16,10 +16,46 @@ pub(crate) struct Extended {
     pub(crate) attributes: Vec<(Vec<u8>, Vec<u8>)>,
     /// A GNU sparse format is announced.
     pub(crate) sparse: bool,
+    /// What is said of it.
+    pub(crate) sparse_file: SparseFile,
+}
+
+/// Records of a sparse file in GNU's format 1.0 (GNU tar manual, "PAX Format, Version 1.0").
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SparseFile {
+    major: Option<u64>,
+    minor: Option<u64>,
+    pub(crate) name: Option<Vec<u8>>,
+    /// Bytes with its holes.
+    pub(crate) size: Option<u64>,
+}
+
+impl SparseFile {
+    /// Its name and its size with its holes; nothing when it is in another version of the format.
+    pub(crate) fn expanded(self) -> Option<(Vec<u8>, u64)> {
+        let is_known = (self.major, self.minor) == (Some(1), Some(0));
+        is_known.then_some(())?;
+        Some((self.name?, self.size?))
+    }
+
+    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), Reason> {
+        match key {
+            b"major" => once(&mut self.major, decimal(value, "GNU.sparse.major")?, "GNU.sparse.major"),
+            b"minor" => once(&mut self.minor, decimal(value, "GNU.sparse.minor")?, "GNU.sparse.minor"),
+            b"name" => once(&mut self.name, value.to_vec(), "GNU.sparse.name"),
+            b"realsize" => {
+                once(&mut self.size, decimal(value, "GNU.sparse.realsize")?, "GNU.sparse.realsize")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The prefix under which writers put extended attributes.
 pub(crate) const ATTRIBUTE_PREFIX: &[u8] = b"SCHILY.xattr.";
+
+/// The prefix of what GNU writers say of sparse files.
+const SPARSE_PREFIX: &[u8] = b"GNU.sparse.";
 
 impl Extended {
     /// Reads the records of a header for one entry (`x`).
@@ -41,9 +77,9 @@ impl Extended {
             b"uid" => once(&mut self.user, decimal(value, "uid")?, "uid"),
             b"gid" => once(&mut self.group, decimal(value, "gid")?, "gid"),
             b"mtime" => once(&mut self.modified, time(value).ok_or("mtime is not a time")?, "mtime"),
-            _ if key.starts_with(b"GNU.sparse.") => {
+            _ if key.starts_with(SPARSE_PREFIX) => {
                 self.sparse = true;
-                Ok(())
+                self.sparse_file.take(&key[SPARSE_PREFIX.len()..], value)
             }
             _ if key.starts_with(ATTRIBUTE_PREFIX) => {
                 let name = &key[ATTRIBUTE_PREFIX.len()..];

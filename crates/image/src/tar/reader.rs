@@ -27,6 +27,8 @@ pub(crate) struct Entry {
     pub(crate) kind: EntryKind,
     /// Bytes of data that follow; zero unless a file.
     pub(crate) size: u64,
+    /// Bytes with its holes, when it is a sparse file: its data begins with a map then.
+    pub(crate) sparse: Option<u64>,
     /// Permission bits with set-id and sticky bits.
     pub(crate) mode: u32,
     pub(crate) user: u64,
@@ -61,7 +63,10 @@ pub(crate) struct TarReader<R> {
     /// Padding after them.
     padding: u64,
     extended_header_bytes: u64,
+    sparse_is_allowed: bool,
     done: bool,
+    /// The end marker was there.
+    is_marked: bool,
 }
 
 impl<R: Read> TarReader<R> {
@@ -74,8 +79,22 @@ impl<R: Read> TarReader<R> {
             remaining: 0,
             padding: 0,
             extended_header_bytes: limits.extended_header_bytes,
+            sparse_is_allowed: false,
             done: false,
+            is_marked: false,
         }
+    }
+
+    /// Sparse files in GNU's format 1.0 are entries too, not refused. For trees, where holes are worth keeping; in layers
+    /// they are only something that parsers disagree about.
+    pub(crate) fn with_sparse_files(mut self) -> Self {
+        self.sparse_is_allowed = true;
+        self
+    }
+
+    /// Whether the archive had its end marker; without one, nothing says that it is whole.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.is_marked
     }
 
     /// The next entry, skipping what is unread of the current one; nothing at the end of the archive.
@@ -136,12 +155,19 @@ impl<R: Read> TarReader<R> {
             return Err(self.malformed("a GNU and a PAX long name for one entry"));
         }
         let size = self.agreed_size(header.size, extended.size)?;
-        let path = extended.path.or(pending.long_name).unwrap_or(header.path);
+        let mut path = extended.path.or(pending.long_name).unwrap_or(header.path);
         let target = extended.link.or(pending.long_link).unwrap_or(header.link);
-        let refuse =
-            |refusal| Err(ImageError::Entry { place: self.place.clone(), entry: printable(&path), refusal });
+        let refuse = |path: &[u8], refusal| {
+            Err(ImageError::Entry { place: self.place.clone(), entry: printable(path), refusal })
+        };
+        let mut sparse = None;
         if extended.sparse || header.type_flag == b'S' {
-            return refuse(Refusal::Sparse);
+            let is_readable = self.sparse_is_allowed && matches!(header.type_flag, b'0' | 0);
+            let Some((name, size)) = extended.sparse_file.expanded().filter(|_| is_readable) else {
+                return refuse(&path, Refusal::Sparse);
+            };
+            path = name;
+            sparse = Some(size);
         }
         let kind = match header.type_flag {
             // Writers from before 1988 mark directories by their trailing slash.
@@ -152,11 +178,11 @@ impl<R: Read> TarReader<R> {
             b'3' | b'4' => EntryKind::Device,
             b'5' => EntryKind::Directory,
             b'6' => EntryKind::Fifo,
-            other => return refuse(Refusal::UnknownType(char::from(other))),
+            other => return refuse(&path, Refusal::UnknownType(char::from(other))),
         };
         // Readers disagree about whether such data is there at all.
         if kind != EntryKind::File && size > 0 {
-            return refuse(Refusal::UnexpectedData(size));
+            return refuse(&path, Refusal::UnexpectedData(size));
         }
         self.remaining = size;
         self.padding = padding(size);
@@ -164,6 +190,7 @@ impl<R: Read> TarReader<R> {
             path,
             kind,
             size,
+            sparse,
             mode: header.mode,
             user: extended.user.unwrap_or(header.user),
             group: extended.group.unwrap_or(header.group),
@@ -212,6 +239,7 @@ impl<R: Read> TarReader<R> {
             Some(block) if !is_zero(&block) => Err(self.malformed("entries follow a block of zeros")),
             Some(_) | None => {
                 self.done = true;
+                self.is_marked = true;
                 Ok(None)
             }
         }
@@ -299,7 +327,8 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    fn malformed(&self, reason: impl Into<String>) -> ImageError {
+    /// The archive is at fault where it was read last.
+    pub(crate) fn malformed(&self, reason: impl Into<String>) -> ImageError {
         ImageError::Tar { place: self.place.clone(), reason: reason.into(), offset: self.offset }
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct NewEntry<'a> {
     /// Seconds since the epoch.
     pub(crate) modified: u64,
     pub(crate) attributes: &'a [(Vec<u8>, Vec<u8>)],
+    /// PAX records besides those that the other fields need.
+    pub(crate) records: &'a [(&'static str, Vec<u8>)],
 }
 
 impl<'a> NewEntry<'a> {
@@ -32,6 +34,7 @@ impl<'a> NewEntry<'a> {
             group: 0,
             modified: 0,
             attributes: &[],
+            records: &[],
         }
     }
 
@@ -135,6 +138,9 @@ fn records(entry: &NewEntry<'_>) -> Vec<u8> {
         if owner > LARGEST_OWNER {
             record(&mut records, key, owner.to_string().as_bytes());
         }
+    }
+    for (key, value) in entry.records {
+        record(&mut records, key.as_bytes(), value);
     }
     for (name, value) in entry.attributes {
         record(&mut records, &[ATTRIBUTE_PREFIX, name].concat(), value);

@@ -9,6 +9,8 @@ use rustix::io::Errno;
 
 use crate::error::{Refusal, printable};
 
+use super::Rules;
+
 /// File capabilities; dropping them would break programs such as ping, and they mean nothing outside of the container's root.
 const CAPABILITY: &[u8] = b"security.capability";
 /// Bytes of a name at most (`XATTR_NAME_MAX`).
@@ -34,13 +36,27 @@ fn is_allowed(name: &[u8]) -> bool {
     name == CAPABILITY || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 
+/// Whether an attribute is part of a tree that an operator keeps: also who may do what with a file, acl(5).
+pub(crate) fn is_kept_in_trees(name: &[u8]) -> bool {
+    is_allowed(name) || matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default")
+}
+
 /// Sets one attribute of a file or directory, or leaves it out.
-pub(crate) fn set(object: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<Kept, AttributeError> {
+pub(crate) fn set(
+    object: BorrowedFd<'_>,
+    rules: Rules,
+    name: &[u8],
+    value: &[u8],
+) -> Result<Kept, AttributeError> {
     let invalid = || AttributeError::Refused(Refusal::AttributeName(printable(name)));
     if name.is_empty() || name.contains(&0) || name.len() > NAME_BYTES {
         return Err(invalid());
     }
-    if !is_allowed(name) {
+    let is_kept = match rules {
+        Rules::Layer => is_allowed(name),
+        Rules::Tree => is_kept_in_trees(name),
+    };
+    if !is_kept {
         return Ok(Kept::LeftOut);
     }
     match fsetxattr(object, OsStr::from_bytes(name), value, XattrFlags::empty()) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,11 @@ use crate::limits::Limits;
 use crate::spool::check_space;
 use crate::tar::{Entry, EntryKind};
 
-use super::UnpackReport;
 use super::attributes::{self, AttributeError, Kept};
 use super::entry_path::{EntryPath, PathError, check_text};
 use super::root::{ParentError, Root};
+use super::sparse;
+use super::{Rules, UnpackReport};
 
 /// What the archive convention puts before the name of something a layer removes (OCI image specification, "Whiteouts").
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
@@ -105,6 +106,7 @@ impl<T> During<T> for Result<T, Errno> {
 /// Extracts into one directory.
 pub(crate) struct Extractor<'a> {
     root: Root,
+    rules: Rules,
     path: PathBuf,
     place: &'a str,
     limits: &'a Limits,
@@ -118,9 +120,15 @@ pub(crate) struct Extractor<'a> {
 
 impl<'a> Extractor<'a> {
     /// `root` is an existing empty directory; `place` names the layer in errors.
-    pub(crate) fn new(root: &Path, place: &'a str, limits: &'a Limits) -> Result<Self, ImageError> {
+    pub(crate) fn new(
+        root: &Path,
+        rules: Rules,
+        place: &'a str,
+        limits: &'a Limits,
+    ) -> Result<Self, ImageError> {
         let extractor = Self {
             root: Root::open(root)?,
+            rules,
             path: root.to_owned(),
             place,
             limits,
@@ -184,12 +192,14 @@ impl<'a> Extractor<'a> {
         self.count_attributes(entry)?;
         let path = EntryPath::parse(&entry.path, self.limits)?;
         let Some((parent, name)) = path.split() else { return self.describe_root(entry, &path) };
-        // As a directory on the way the name would collide with what whiteouts turn into.
-        if parent.iter().any(|component| component.as_bytes().starts_with(WHITEOUT_PREFIX)) {
-            return Err(Refusal::Whiteout("the name of a directory starts with .wh.").into());
-        }
-        if name.as_bytes().starts_with(WHITEOUT_PREFIX) {
-            return self.whiteout(entry, parent, name);
+        if self.rules == Rules::Layer {
+            // As a directory on the way the name would collide with what whiteouts turn into.
+            if parent.iter().any(|component| component.as_bytes().starts_with(WHITEOUT_PREFIX)) {
+                return Err(Refusal::Whiteout("the name of a directory starts with .wh.").into());
+            }
+            if name.as_bytes().starts_with(WHITEOUT_PREFIX) {
+                return self.whiteout(entry, parent, name);
+            }
         }
         match &entry.kind {
             EntryKind::Directory => self.directory(entry, &path, parent, name),
@@ -292,7 +302,10 @@ impl<'a> Extractor<'a> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file =
             File::from(openat(holder, name, flags, Mode::from_raw_mode(0o600)).during("creating")?);
-        self.copy(data, &mut file)?;
+        match entry.sparse {
+            None => self.copy(data, &mut file)?,
+            Some(size) => self.expand(entry.size, size, data, &mut file)?,
+        }
         // In this order: changing the owner clears set-id bits and capabilities.
         fchown(&file, Some(user), Some(group)).during("setting the owner of")?;
         self.set_attributes(entry, file.as_fd())?;
@@ -300,7 +313,30 @@ impl<'a> Extractor<'a> {
         futimens(&file, &times(modified(entry))).during("setting the time of")
     }
 
-    fn copy(&mut self, data: &mut impl Read, file: &mut File) -> Result<(), Failure> {
+    /// Writes what is between the holes of a sparse file of `size` bytes, of which `stored` are in the archive.
+    fn expand(
+        &mut self,
+        stored: u64,
+        size: u64,
+        data: &mut impl Read,
+        file: &mut File,
+    ) -> Result<(), Failure> {
+        let read = |error| {
+            let place = self.place.to_owned();
+            ImageError::from_read(error, |source| ImageError::Input { place, source })
+        };
+        let map = sparse::read_map(data, stored, size).map_err(read)??;
+        let failed = |error| ImageError::io("writing a file of", &self.path, error);
+        file.set_len(size).map_err(failed)?;
+        for (offset, length) in map {
+            let failed = |error| ImageError::io("writing a file of", &self.path, error);
+            file.seek(io::SeekFrom::Start(offset)).map_err(failed)?;
+            self.copy(&mut data.by_ref().take(length), file)?;
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, data: &mut dyn Read, file: &mut File) -> Result<(), Failure> {
         loop {
             let count = match data.read(&mut self.buffer) {
                 Ok(0) => return Ok(()),
@@ -439,7 +475,7 @@ impl<'a> Extractor<'a> {
 
     fn set_attributes(&mut self, entry: &Entry, object: BorrowedFd<'_>) -> Result<(), Failure> {
         for (name, value) in &entry.attributes {
-            if attributes::set(object, name, value)? == Kept::LeftOut {
+            if attributes::set(object, self.rules, name, value)? == Kept::LeftOut {
                 self.report.attributes_left_out += 1;
             }
         }

@@ -1,0 +1,417 @@
+//! Packs the tree below a directory. Nothing is reached through a link: each directory is opened below the root without
+//! following any, and each file in its directory without following it.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, fgetxattr, flistxattr, fstat, openat, readlinkat, seek,
+    statat,
+};
+use rustix::io::Errno;
+
+use crate::error::printable;
+use crate::tar::{BLOCK, EntryKind, NewEntry, TarWriter};
+use crate::unpack::attributes::is_kept_in_trees;
+use crate::unpack::sparse::{Map, PIECES, write_map};
+
+use super::TreeReport;
+use super::walk::{names, open_directory};
+
+/// Bytes of a path at most (`PATH_MAX` with its NUL): longer ones could not be unpacked.
+const PATH_BYTES: usize = 4095;
+
+/// Why a tree was not packed whole.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// Whoever takes the archive does not take it.
+    #[error("the archive could not be written")]
+    Sink(#[source] io::Error),
+    /// The caller wanted it to end.
+    #[error("it was stopped")]
+    Stopped,
+    /// Something in the tree cannot be read.
+    #[error("{action} {path:?}")]
+    Read {
+        /// What was attempted, in the form "reading".
+        action: &'static str,
+        /// Its path below the tree's root.
+        path: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A path is longer than archives are unpacked with.
+    #[error("the path {0:?} is longer than {PATH_BYTES} bytes: such trees cannot be packed")]
+    LongPath(String),
+}
+
+/// Packs everything below the directory `root`, and itself as `./`, into `sink`. `is_stopped` is asked now and then whether to
+/// end early. The tree may be in use; what changes meanwhile is counted.
+///
+/// # Errors
+/// See [`PackError`].
+pub fn pack(
+    root: BorrowedFd<'_>,
+    sink: impl Write,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<TreeReport, PackError> {
+    let device = fstat(root).map_err(|error| failed("reading the status of", b"./", error))?.st_dev;
+    let mut packer = Packer {
+        root,
+        device,
+        archive: TarWriter::new(sink),
+        linked: HashMap::new(),
+        report: TreeReport::default(),
+        is_stopped,
+    };
+    let mut directories = vec![Vec::new()];
+    while let Some(directory) = directories.pop() {
+        packer.directory(&directory, &mut directories)?;
+    }
+    packer.archive.finish().map_err(PackError::Sink)?;
+    Ok(packer.report)
+}
+
+struct Packer<'a, W> {
+    root: BorrowedFd<'a>,
+    device: u64,
+    archive: TarWriter<W>,
+    /// The first name of each file that has several.
+    linked: HashMap<u64, Vec<u8>>,
+    report: TreeReport,
+    is_stopped: &'a dyn Fn() -> bool,
+}
+
+fn failed(action: &'static str, path: &[u8], error: impl Into<io::Error>) -> PackError {
+    PackError::Read { action, path: printable(path), source: error.into() }
+}
+
+impl<W: Write> Packer<'_, W> {
+    /// One directory with everything in it; the directories in it are left to the caller.
+    fn directory(&mut self, path: &[u8], found: &mut Vec<Vec<u8>>) -> Result<(), PackError> {
+        self.go_on()?;
+        let directory = match open_directory(self.root, path) {
+            // It went, or something else took its place.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
+                self.report.changed += 1;
+                return Ok(());
+            }
+            result => result.map_err(|error| failed("opening", path, error))?,
+        };
+        let status = fstat(&directory).map_err(|error| failed("reading the status of", path, error))?;
+        let name = [if path.is_empty() { b"." } else { path }, b"/"].concat();
+        let attributes = attributes(directory.as_fd(), path)?;
+        self.append(&name, EntryKind::Directory, &status, &attributes)?;
+        if status.st_dev != self.device {
+            self.report.left_out += 1;
+            return Ok(());
+        }
+        let mut below = Vec::new();
+        for name in names(&directory).map_err(|error| failed("listing", path, error))? {
+            let child = if path.is_empty() {
+                name.as_bytes().to_vec()
+            } else {
+                [path, b"/", name.as_bytes()].concat()
+            };
+            if child.len() > PATH_BYTES {
+                return Err(PackError::LongPath(printable(&child)));
+            }
+            self.go_on()?;
+            self.child(directory.as_fd(), &name, child, &mut below)?;
+        }
+        // The first is to come first: the caller takes from the end.
+        found.extend(below.into_iter().rev());
+        Ok(())
+    }
+
+    fn go_on(&self) -> Result<(), PackError> {
+        if (self.is_stopped)() { Err(PackError::Stopped) } else { Ok(()) }
+    }
+
+    fn child(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        path: Vec<u8>,
+        below: &mut Vec<Vec<u8>>,
+    ) -> Result<(), PackError> {
+        let status = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => {
+                self.report.changed += 1;
+                return Ok(());
+            }
+            result => result.map_err(|error| failed("reading the status of", &path, error))?,
+        };
+        match FileType::from_raw_mode(status.st_mode) {
+            FileType::Directory => below.push(path),
+            FileType::RegularFile => self.file(directory, name, &path)?,
+            FileType::Symlink => {
+                let target = match readlinkat(directory, name, Vec::new()) {
+                    Err(Errno::NOENT | Errno::INVAL) => {
+                        self.report.changed += 1;
+                        return Ok(());
+                    }
+                    result => result.map_err(|error| failed("reading the link", &path, error))?,
+                };
+                self.append(&path, EntryKind::SymbolicLink { target: target.into_bytes() }, &status, &[])?;
+            }
+            FileType::Fifo => self.append(&path, EntryKind::Fifo, &status, &[])?,
+            _ => self.report.left_out += 1,
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, directory: BorrowedFd<'_>, name: &OsStr, path: &[u8]) -> Result<(), PackError> {
+        // Not blocking: it may have become a pipe since it was looked at.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match openat(directory, name, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => {
+                self.report.changed += 1;
+                return Ok(());
+            }
+            result => File::from(result.map_err(|error| failed("opening", path, error))?),
+        };
+        let status = fstat(&file).map_err(|error| failed("reading the status of", path, error))?;
+        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+            self.report.changed += 1;
+            return Ok(());
+        }
+        if status.st_nlink > 1 {
+            if let Some(first) = self.linked.get(&status.st_ino) {
+                let kind = EntryKind::HardLink { target: first.clone() };
+                return self.append(path, kind, &status, &[]);
+            }
+            self.linked.insert(status.st_ino, path.to_vec());
+        }
+        let attributes = attributes(file.as_fd(), path)?;
+        let size = u64::try_from(status.st_size).unwrap_or(0);
+        match pieces(&file, size).map_err(|error| failed("looking for holes in", path, error))? {
+            None => self.plain(path, &status, size, &attributes, file),
+            Some(map) => self.sparse(path, &status, size, &attributes, &file, map),
+        }
+    }
+
+    fn append(
+        &mut self,
+        path: &[u8],
+        kind: EntryKind,
+        status: &Stat,
+        attributes: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<(), PackError> {
+        let records = [time(status)];
+        let entry = entry(path, kind, 0, status, attributes, &records);
+        self.report.entries += 1;
+        self.archive.append(&entry, io::empty()).map_err(PackError::Sink)
+    }
+
+    fn plain(
+        &mut self,
+        path: &[u8],
+        status: &Stat,
+        size: u64,
+        attributes: &[(Vec<u8>, Vec<u8>)],
+        file: File,
+    ) -> Result<(), PackError> {
+        let records = [time(status)];
+        let entry = entry(path, EntryKind::File, size, status, attributes, &records);
+        self.data(&entry, size, &mut file.take(size))
+    }
+
+    fn sparse(
+        &mut self,
+        path: &[u8],
+        status: &Stat,
+        size: u64,
+        attributes: &[(Vec<u8>, Vec<u8>)],
+        file: &File,
+        map: Map,
+    ) -> Result<(), PackError> {
+        let text = write_map(&map);
+        let data: u64 = map.iter().map(|(_, length)| length).sum();
+        let records = [
+            time(status),
+            ("GNU.sparse.major", b"1".to_vec()),
+            ("GNU.sparse.minor", b"0".to_vec()),
+            ("GNU.sparse.name", path.to_vec()),
+            ("GNU.sparse.realsize", size.to_string().into_bytes()),
+        ];
+        // What readers show that do not know the format.
+        let shown = b"GNUSparseFile.0/data";
+        let stored = text.len() as u64 + data;
+        let entry = entry(shown, EntryKind::File, stored, status, attributes, &records);
+        let mut pieces = text.as_slice().chain(Pieces { file, map: map.into_iter(), left: 0 });
+        self.data(&entry, stored, &mut pieces)
+    }
+
+    /// Writes an entry with its data; what a file has lost meanwhile is made up with zeros.
+    fn data(&mut self, entry: &NewEntry<'_>, size: u64, data: &mut dyn Read) -> Result<(), PackError> {
+        let mut source =
+            Source { data, failure: None, given: 0, is_stopped: self.is_stopped, stopped: false };
+        let written = self.archive.append(entry, (&mut source).chain(io::repeat(0)));
+        let Source { failure, given, stopped, .. } = source;
+        self.report.entries += 1;
+        self.report.bytes += given;
+        self.report.changed += u64::from(given < size);
+        match (written, failure) {
+            (_, _) if stopped => Err(PackError::Stopped),
+            (_, Some(error)) => Err(failed("reading", entry.path, error)),
+            (written, None) => written.map_err(PackError::Sink),
+        }
+    }
+}
+
+/// Tells failures to read from failures to write, and when to stop.
+struct Source<'a> {
+    data: &'a mut dyn Read,
+    failure: Option<io::Error>,
+    given: u64,
+    is_stopped: &'a dyn Fn() -> bool,
+    stopped: bool,
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if (self.is_stopped)() {
+            self.stopped = true;
+            return Err(io::Error::other("stopped"));
+        }
+        match self.data.read(buffer) {
+            Ok(count) => {
+                self.given += count as u64;
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                self.failure = Some(error);
+                Err(io::Error::other("reading failed"))
+            }
+        }
+    }
+}
+
+/// The data of a sparse file, piece after piece; a piece that is shorter by now is made up with zeros.
+struct Pieces<'a> {
+    file: &'a File,
+    map: std::vec::IntoIter<(u64, u64)>,
+    left: u64,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.left == 0 {
+            let Some((offset, length)) = self.map.next() else { return Ok(0) };
+            seek(self.file, SeekFrom::Start(offset))?;
+            self.left = length;
+        }
+        let wanted = usize::try_from(self.left).unwrap_or(buffer.len()).min(buffer.len());
+        let mut count = self.file.read(&mut buffer[..wanted])?;
+        if count == 0 {
+            buffer[..wanted].fill(0);
+            count = wanted;
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+fn entry<'a>(
+    path: &'a [u8],
+    kind: EntryKind,
+    size: u64,
+    status: &Stat,
+    attributes: &'a [(Vec<u8>, Vec<u8>)],
+    records: &'a [(&'static str, Vec<u8>)],
+) -> NewEntry<'a> {
+    NewEntry {
+        path,
+        kind,
+        size,
+        mode: status.st_mode & 0o7777,
+        user: status.st_uid,
+        group: status.st_gid,
+        modified: u64::try_from(status.st_mtime).unwrap_or(0),
+        attributes,
+        records,
+    }
+}
+
+/// The time with its nanoseconds: a header has whole seconds since 1970 only.
+fn time(status: &Stat) -> (&'static str, Vec<u8>) {
+    let (seconds, nanoseconds) = (status.st_mtime, status.st_mtime_nsec);
+    let text = match (seconds < 0, nanoseconds) {
+        (_, 0) => seconds.to_string(),
+        (false, _) => format!("{seconds}.{nanoseconds:09}"),
+        // The fraction of a negative number goes the other way.
+        (true, _) => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds),
+    };
+    ("mtime", text.into_bytes())
+}
+
+/// Where data is in a file with holes; nothing for one without.
+fn pieces(file: &File, size: u64) -> io::Result<Option<Map>> {
+    let mut map = Map::new();
+    let mut at = 0;
+    let mut data = 0;
+    while at < size {
+        let start = match seek(file, SeekFrom::Data(at)) {
+            // No data until the end; or the file system knows of no holes.
+            Err(Errno::NXIO) => break,
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => {
+                map = vec![(0, size)];
+                data = size;
+                break;
+            }
+            result => result?.min(size),
+        };
+        let end = match seek(file, SeekFrom::Hole(start)) {
+            Err(Errno::NXIO) => break,
+            result => result?.min(size),
+        };
+        let end = if map.len() as u64 + 2 >= PIECES { size } else { end };
+        if end <= start {
+            break;
+        }
+        map.push((start, end - start));
+        data += end - start;
+        at = end;
+    }
+    seek(file, SeekFrom::Start(0))?;
+    // What is saved by less would be spent on the map.
+    if size - data.min(size) < 2 * BLOCK as u64 {
+        return Ok(None);
+    }
+    // Readers take the end of the file from its last piece.
+    if map.last().is_none_or(|(offset, length)| offset + length < size) {
+        map.push((size, 0));
+    }
+    Ok(Some(map))
+}
+
+/// Extended attributes that belong into an archive.
+fn attributes(file: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, PackError> {
+    let failed = |error| failed("reading the extended attributes of", path, error);
+    // As large as the kernel lets them be (xattr(7)).
+    let mut names = vec![0; 64 << 10];
+    let length = match flistxattr(file, names.as_mut_slice()) {
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        result => result.map_err(failed)?,
+    };
+    names.truncate(length);
+    let mut attributes = Vec::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| is_kept_in_trees(name)) {
+        let mut value = vec![0; 64 << 10];
+        match fgetxattr(file, OsStr::from_bytes(name), value.as_mut_slice()) {
+            Err(Errno::NODATA) => {}
+            result => {
+                value.truncate(result.map_err(failed)?);
+                attributes.push((name.to_vec(), value));
+            }
+        }
+    }
+    attributes.sort();
+    Ok(attributes)
+}

@@ -1,0 +1,179 @@
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::PathBuf;
+
+use rustix::fs::{XattrFlags, mknodat, setxattr};
+
+use super::*;
+use crate::builder::LayerBuilder;
+use crate::error::Refusal;
+
+struct Place {
+    _folder: tempfile::TempDir,
+    from: PathBuf,
+    to: PathBuf,
+}
+
+fn place() -> Place {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    fs::create_dir(&from).unwrap();
+    fs::create_dir(&to).unwrap();
+    Place { _folder: folder, from, to }
+}
+
+fn packed(root: &Path) -> Vec<u8> {
+    let mut archive = Vec::new();
+    pack(fs::File::open(root).unwrap().as_fd(), &mut archive, &|| false).unwrap();
+    archive
+}
+
+fn unpacked(archive: &[u8], root: &Path) -> Result<TreeReport, ImageError> {
+    unpack(archive, root, "test", &Limits::for_trees())
+}
+
+#[test]
+fn a_tree_comes_back_as_it_was() {
+    let Place { _folder, from, to } = place();
+    fs::create_dir_all(from.join("deep/deeper")).unwrap();
+    fs::write(from.join("deep/deeper/file"), "content").unwrap();
+    fs::write(from.join(".wh.ordinary"), "in a volume this is a name like any other").unwrap();
+    fs::hard_link(from.join("deep/deeper/file"), from.join("same")).unwrap();
+    symlink("/etc/passwd", from.join("deep/link")).unwrap();
+    mknodat(rustix::fs::CWD, from.join("pipe"), rustix::fs::FileType::Fifo, 0o640.into(), 0).unwrap();
+    fs::write(from.join("n".repeat(255)), "long").unwrap();
+    fs::set_permissions(from.join("same"), fs::Permissions::from_mode(0o4751)).unwrap();
+    fs::set_permissions(&from, fs::Permissions::from_mode(0o1770)).unwrap();
+    let has_attributes = setxattr(from.join("same"), "user.note", b"kept", XattrFlags::empty()).is_ok();
+    let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_234_567_890, 123_456_789);
+    fs::File::open(from.join("same")).unwrap().set_modified(time).unwrap();
+
+    let archive = packed(&from);
+    let report = unpacked(&archive, &to).unwrap();
+    assert_eq!((report.entries, report.left_out), (9, 0));
+    assert_eq!(packed(&to), archive, "packing what was unpacked gives the same archive");
+    let [one, other] = ["deep/deeper/file", "same"].map(|name| fs::metadata(to.join(name)).unwrap());
+    assert_eq!((one.ino(), one.mode() & 0o7777), (other.ino(), 0o4751));
+    assert_eq!(one.modified().unwrap(), time);
+    assert_eq!(fs::metadata(&to).unwrap().mode() & 0o7777, 0o1770);
+    assert_eq!(fs::read_link(to.join("deep/link")).unwrap(), Path::new("/etc/passwd"));
+    if has_attributes {
+        let mut value = [0; 16];
+        let length = rustix::fs::getxattr(to.join("same"), "user.note", &mut value[..]).unwrap();
+        assert_eq!(&value[..length], b"kept");
+    }
+}
+
+#[test]
+fn holes_stay_holes() {
+    use std::os::unix::fs::FileExt as _;
+    let Place { _folder, from, to } = place();
+    let sizes = [("ends-with-data", 1_u64 << 30), ("ends-with-hole", 1 << 30), ("only-hole", 1 << 33)];
+    for (name, size) in sizes {
+        let file = fs::File::create(from.join(name)).unwrap();
+        file.set_len(size).unwrap();
+        match name {
+            "ends-with-data" => file.write_all_at(b"end", size - 3).unwrap(),
+            "ends-with-hole" => file.write_all_at(b"middle", 1 << 20).unwrap(),
+            _ => {}
+        }
+    }
+    let archive = packed(&from);
+    assert!(archive.len() < 1 << 20, "{} bytes", archive.len());
+    unpacked(&archive, &to).unwrap();
+    for (name, size) in sizes {
+        let meta = fs::metadata(to.join(name)).unwrap();
+        assert_eq!(meta.len(), size, "{name}");
+        assert!(meta.blocks() * 512 < 1 << 20, "{name} takes {} blocks", meta.blocks());
+    }
+    let mut end = [0; 3];
+    fs::File::open(to.join("ends-with-data")).unwrap().read_exact_at(&mut end, (1 << 30) - 3).unwrap();
+    assert_eq!(&end, b"end");
+    fs::File::open(to.join("ends-with-hole")).unwrap().read_exact_at(&mut end, 1 << 20).unwrap();
+    assert_eq!(&end, b"mid");
+}
+
+#[test]
+fn an_archive_that_was_cut_is_refused() {
+    let Place { _folder, from, to } = place();
+    fs::write(from.join("a"), "a").unwrap();
+    let archive = packed(&from);
+    // At the end of the last entry: only the end marker is missing.
+    let error = unpacked(&archive[..archive.len() - 1024], &to).unwrap_err();
+    assert!(error.to_string().contains("end marker"), "{error}");
+}
+
+#[test]
+fn nothing_is_written_outside() {
+    let Place { _folder, from, to } = place();
+    let outside = to.parent().unwrap().join("outside");
+    let hostile = [
+        LayerBuilder::new().symbolic_link("out", "../outside").file("out/x", 0o644, b"x"),
+        LayerBuilder::new().symbolic_link("out", "/").file("out/outside", 0o644, b"x"),
+        LayerBuilder::new().file("../outside", 0o644, b"x"),
+        LayerBuilder::new().file("/outside", 0o644, b"x"),
+        LayerBuilder::new().symbolic_link("l", "../../from").hard_link("h", "l"),
+    ];
+    for (at, archive) in hostile.into_iter().enumerate() {
+        let root = to.join(at.to_string());
+        fs::create_dir(&root).unwrap();
+        let _ = unpacked(&archive.to_tar().unwrap(), &root);
+        assert!(!outside.exists(), "archive {at}");
+    }
+    assert_eq!(fs::read_dir(&from).unwrap().count(), 0);
+}
+
+#[test]
+fn a_copy_takes_the_folder_itself_along() {
+    let Place { _folder, from, to } = place();
+    fs::write(from.join("file"), "content").unwrap();
+    fs::set_permissions(&from, fs::Permissions::from_mode(0o2755)).unwrap();
+    let report = copy(fs::File::open(&from).unwrap().as_fd(), &to, &Limits::for_trees()).unwrap();
+    assert_eq!((report.entries, report.bytes), (2, 7));
+    assert_eq!(packed(&to), packed(&from));
+}
+
+#[test]
+fn a_copy_tells_the_first_cause() {
+    let Place { _folder, from, to } = place();
+    fs::write(from.join("file"), vec![1; 1 << 20]).unwrap();
+    let limits = Limits { disk_reserve_bytes: 0, path_bytes: 3, ..Limits::for_trees() };
+    let error = copy(fs::File::open(&from).unwrap().as_fd(), &to, &limits).unwrap_err();
+    assert!(matches!(error, CopyError::Unpack(ImageError::Limit { .. })), "{error}");
+}
+
+#[test]
+fn packing_stops_when_it_is_told() {
+    let Place { _folder, from, .. } = place();
+    fs::write(from.join("file"), "content").unwrap();
+    let stopped = pack(fs::File::open(&from).unwrap().as_fd(), io::sink(), &|| true);
+    assert!(matches!(stopped, Err(PackError::Stopped)));
+}
+
+#[test]
+fn layers_still_refuse_sparse_files() {
+    let Place { _folder, from, to } = place();
+    fs::File::create(from.join("hole")).unwrap().set_len(1 << 20).unwrap();
+    let result = crate::unpack::unpack_layer(&packed(&from)[..], &to, "test", &Limits::default());
+    assert!(
+        matches!(result, Err(ImageError::Entry { refusal: Refusal::Sparse, .. })),
+        "{:?}",
+        result.map(|unpacked| unpacked.report)
+    );
+}
+
+#[test]
+fn what_a_tree_takes_counts_links_once_and_holes_not() {
+    let Place { _folder, from, .. } = place();
+    fs::create_dir(from.join("below")).unwrap();
+    fs::write(from.join("below/file"), vec![1; 1 << 20]).unwrap();
+    fs::hard_link(from.join("below/file"), from.join("same")).unwrap();
+    fs::File::create(from.join("hole")).unwrap().set_len(1 << 30).unwrap();
+    symlink("/usr", from.join("elsewhere")).unwrap();
+    let root = fs::File::open(&from).unwrap();
+    let size = measure(root.as_fd(), &|| false).unwrap().unwrap();
+    assert_eq!(size.inodes, 5);
+    assert!(((1 << 20)..(1 << 20) + (128 << 10)).contains(&size.bytes), "{}", size.bytes);
+    assert_eq!(measure(root.as_fd(), &|| true).unwrap(), None);
+}

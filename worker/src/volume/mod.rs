@@ -1,0 +1,21 @@
+//! Named volumes of this node: folders that outlive the tasks that use them.
+//!
+//! - [`VolumeStore`]: what there is, who uses it, and making, removing, saving and restoring.
+//! - `disk`: how a volume lies on disk, and the order in which it becomes durable.
+//!
+//! The truth is on this node's disk alone: no manager decides which volumes there are.
+//!
+//! **Invariant:** a volume is there whole or not at all, whenever the process is killed; and none is removed or replaced while
+//! a container that mounts it has not been deleted.
+
+mod disk;
+mod error;
+mod store;
+mod transfer;
+
+pub use coracle_image::tree::{TreeReport, TreeSize};
+pub use error::VolumeError;
+pub use store::{Pruned, VolumeInfo, VolumeStore, VolumeUser};
+
+#[cfg(test)]
+mod tests;

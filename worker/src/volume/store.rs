@@ -1,0 +1,486 @@
+//! Which volumes there are and who uses them; making and removing them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use coracle_daemon::{Clock, ErrorChain};
+use coracle_image::tree::{TreeSize, measure};
+use coracle_model::id::TaskId;
+use coracle_model::time::Timestamp;
+use coracle_model::volume::is_volume_name;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::VolumeError;
+use super::disk::{Disk, Record, io};
+
+/// Volumes of a node at most: each is in memory, and managers are told of all.
+const VOLUMES: usize = 10_000;
+
+/// A task that mounts a volume.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VolumeUser {
+    /// The task.
+    pub task: TaskId,
+    /// The name of its service; empty where it is not known.
+    pub service: String,
+}
+
+impl fmt::Display for VolumeUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.service.as_str() {
+            "" => write!(f, "task {}", self.task),
+            service => write!(f, "task {} of service {service}", self.task),
+        }
+    }
+}
+
+/// A volume of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeInfo {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Nobody gave it a name.
+    pub anonymous: bool,
+    /// The task with whose container it goes.
+    pub owner: Option<TaskId>,
+    /// Tasks whose containers mount it and have not been deleted, also those that have ended.
+    pub users: Vec<VolumeUser>,
+}
+
+/// What a prune removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Names of the volumes.
+    pub names: Vec<String>,
+    /// Bytes of disk that they took, as far as that could be measured.
+    pub bytes: u64,
+}
+
+/// What a task wants to mount.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) name: &'a str,
+    /// For a new one.
+    pub(crate) labels: &'a BTreeMap<String, String>,
+    /// A new one belongs to the task and goes with it.
+    pub(crate) is_own: bool,
+}
+
+/// Puts into an empty folder what a new volume is to begin with; tells whether there was anything.
+pub(crate) type Fill<'a> = &'a dyn Fn(&Path) -> Result<bool, String>;
+
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) record: Record,
+    unusable: Option<String>,
+    users: BTreeMap<TaskId, String>,
+    backups: usize,
+}
+
+#[derive(Debug)]
+struct Inner {
+    disk: Disk,
+    clock: Arc<dyn Clock>,
+    known: Mutex<BTreeMap<String, Known>>,
+    /// Names that somebody works on.
+    busy: Mutex<BTreeSet<String>>,
+    freed: Condvar,
+    changes: watch::Sender<u64>,
+}
+
+/// The volumes of one node. Cheap to clone; all methods block, and may be called from several threads.
+#[derive(Debug, Clone)]
+pub struct VolumeStore(Arc<Inner>);
+
+/// Keeps everybody else from making, filling, replacing or removing the volume of this name.
+pub(super) struct NameLock<'a> {
+    inner: &'a Inner,
+    name: &'a str,
+}
+
+impl Drop for NameLock<'_> {
+    fn drop(&mut self) {
+        self.inner.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
+        self.inner.freed.notify_all();
+    }
+}
+
+/// Keeps a volume from being removed or replaced while it is read.
+pub(super) struct Reading<'a> {
+    store: &'a VolumeStore,
+    name: &'a str,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if let Some(known) = self.store.known().get_mut(self.name) {
+            known.backups = known.backups.saturating_sub(1);
+        }
+    }
+}
+
+impl VolumeStore {
+    /// Opens the volumes in `directory`, making it when it is missing. What a crash has left half made is removed.
+    ///
+    /// # Errors
+    /// If the folder cannot be used.
+    pub fn open(directory: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Result<Self, VolumeError> {
+        let disk = Disk::open(directory.into())?;
+        let known = disk.stored()?.into_iter().map(|stored| {
+            let known = Known {
+                record: stored.record,
+                unusable: stored.unusable,
+                users: BTreeMap::new(),
+                backups: 0,
+            };
+            (stored.name, known)
+        });
+        let known = Mutex::new(known.collect());
+        let (busy, freed, changes) = (Mutex::default(), Condvar::new(), watch::Sender::new(0));
+        Ok(Self(Arc::new(Inner { disk, clock, known, busy, freed, changes })))
+    }
+
+    /// Makes a volume; one that is there stays as it is, with its labels.
+    ///
+    /// # Errors
+    /// If the name is none, there are too many, or the disk refuses.
+    pub fn create(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<VolumeInfo, VolumeError> {
+        self.create_as(name, labels, false)
+    }
+
+    /// Makes a volume under a name that nobody chose.
+    ///
+    /// # Errors
+    /// As [`VolumeStore::create`].
+    pub fn create_unnamed(&self, labels: &BTreeMap<String, String>) -> Result<VolumeInfo, VolumeError> {
+        // As long as Docker's, so that nobody takes one for a name.
+        let bytes: [u8; 32] = rand::random();
+        let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.create_as(&name, labels, true)
+    }
+
+    fn create_as(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        anonymous: bool,
+    ) -> Result<VolumeInfo, VolumeError> {
+        check_name(name)?;
+        let _lock = self.lock(name);
+        if !self.check_usable(name)? {
+            let record = Record { labels: labels.clone(), created_at: self.now(), anonymous, owner: None };
+            self.make(name, record, None)?;
+        }
+        self.get(name)
+    }
+
+    /// Every volume, by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<VolumeInfo> {
+        self.known().iter().map(|(name, known)| info(name, known)).collect()
+    }
+
+    /// One volume.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn get(&self, name: &str) -> Result<VolumeInfo, VolumeError> {
+        let known = self.known();
+        let found = known.get(name).ok_or_else(|| VolumeError::NotFound(name.to_owned()))?;
+        Ok(info(name, found))
+    }
+
+    /// Counts every change of what [`VolumeStore::list`] says.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Measures what a volume takes of the disk, file by file: that may take long.
+    ///
+    /// # Errors
+    /// If there is none, it cannot be read, or `stop` was cancelled.
+    pub fn size(&self, name: &str, stop: &CancellationToken) -> Result<TreeSize, VolumeError> {
+        self.get(name)?;
+        let data = self.0.disk.data(name);
+        let failed = |error| io("measuring", &data, error);
+        let root = fs::File::open(&data).map_err(failed)?;
+        let size = measure(root.as_fd(), &|| stop.is_cancelled()).map_err(failed)?;
+        size.ok_or_else(|| VolumeError::Stopped(name.to_owned()))
+    }
+
+    /// Removes a volume and all that is in it.
+    ///
+    /// # Errors
+    /// If there is none, it is in use or being backed up, or the disk refuses.
+    pub fn remove(&self, name: &str) -> Result<(), VolumeError> {
+        let grave = {
+            let _lock = self.lock(name);
+            self.check_free(name)?;
+            let grave = self.0.disk.bury(name, true)?;
+            self.known().remove(name);
+            grave
+        };
+        self.changed();
+        // Its content may be much: by now nobody waits for it.
+        drop(grave);
+        Ok(())
+    }
+
+    /// Removes all volumes that nobody uses and that are chosen.
+    ///
+    /// # Errors
+    /// If the disk refuses, or `stop` was cancelled; some may have been removed.
+    pub fn prune(
+        &self,
+        is_chosen: impl Fn(&VolumeInfo) -> bool,
+        stop: &CancellationToken,
+    ) -> Result<Pruned, VolumeError> {
+        let mut pruned = Pruned::default();
+        for volume in self.list() {
+            if !volume.users.is_empty() || !is_chosen(&volume) {
+                continue;
+            }
+            let size = match self.size(&volume.name, stop) {
+                Ok(size) => size,
+                Err(error @ VolumeError::Stopped(_)) => return Err(error),
+                Err(_) => TreeSize::default(),
+            };
+            match self.remove(&volume.name) {
+                Ok(()) => {
+                    pruned.bytes += size.bytes;
+                    pruned.names.push(volume.name);
+                }
+                // Somebody was quicker.
+                Err(
+                    VolumeError::NotFound(_)
+                    | VolumeError::InUse { .. }
+                    | VolumeError::BackedUp(_)
+                    | VolumeError::Unusable { .. },
+                ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Gives a task a volume, made and filled if it is new, and notes that the task uses it until it is released. Returns the
+    /// folder that its container is to see.
+    pub(crate) fn take(
+        &self,
+        user: &VolumeUser,
+        wanted: Wanted<'_>,
+        fill: Option<Fill<'_>>,
+    ) -> Result<PathBuf, VolumeError> {
+        let Wanted { name, labels, is_own } = wanted;
+        check_name(name)?;
+        let _lock = self.lock(name);
+        if self.check_usable(name)? {
+            if let Some(fill) = fill {
+                self.fill_if_empty(name, fill)?;
+            }
+        } else {
+            let owner = is_own.then_some(user.task);
+            let record = Record { labels: labels.clone(), created_at: self.now(), anonymous: is_own, owner };
+            self.make(name, record, fill)?;
+        }
+        let data = self.0.disk.data(name);
+        if !data.is_dir() {
+            let why = format!("{} is missing on the disk: remove the volume, or restore it", data.display());
+            return Err(VolumeError::Unusable { name: name.to_owned(), why });
+        }
+        if let Some(known) = self.known().get_mut(name) {
+            known.users.insert(user.task, user.service.clone());
+        }
+        self.changed();
+        Ok(data)
+    }
+
+    /// The container of a task is gone: it uses no volume, and those of its own go.
+    pub(crate) fn release(&self, task: TaskId) {
+        let mut own = Vec::new();
+        let mut any = false;
+        for (name, known) in self.known().iter_mut() {
+            any |= known.users.remove(&task).is_some();
+            if known.record.owner == Some(task) && known.users.is_empty() {
+                own.push(name.clone());
+            }
+        }
+        if any {
+            self.changed();
+        }
+        self.remove_own(own);
+    }
+
+    /// Notes who uses what after a restart of the daemon, and removes what belonged to containers that are gone.
+    pub(crate) fn recover(&self, users: &[(VolumeUser, Vec<String>)]) {
+        let mut orphans = Vec::new();
+        {
+            let mut known = self.known();
+            for (user, names) in users {
+                for name in names {
+                    if let Some(volume) = known.get_mut(name) {
+                        volume.users.insert(user.task, user.service.clone());
+                    }
+                }
+            }
+            for (name, volume) in known.iter() {
+                if volume.record.owner.is_some() && volume.users.is_empty() {
+                    orphans.push(name.clone());
+                }
+            }
+        }
+        self.changed();
+        self.remove_own(orphans);
+    }
+
+    fn remove_own(&self, names: Vec<String>) {
+        for name in names {
+            match self.remove(&name) {
+                Ok(()) | Err(VolumeError::NotFound(_)) => {}
+                Err(error) => {
+                    warn!(volume = name, error = %ErrorChain(&error), "a volume of a task that is gone was not removed");
+                }
+            }
+        }
+    }
+
+    /// Makes a volume that is not there; its name is locked.
+    fn make(&self, name: &str, record: Record, fill: Option<Fill<'_>>) -> Result<(), VolumeError> {
+        if self.known().len() >= VOLUMES {
+            return Err(VolumeError::TooMany(VOLUMES));
+        }
+        // One that goes with its container need not survive a loss of power.
+        let durable = record.owner.is_none();
+        let disk = &self.0.disk;
+        let scratch = disk.scratch()?;
+        let filled = match fill {
+            Some(fill) => fill(&scratch.data()).map_err(|why| filling(name, why))?,
+            None => false,
+        };
+        scratch.describe(&record, durable)?;
+        if filled && durable {
+            scratch.sync()?;
+        }
+        // A folder that somebody put there by hand is not ours to remove: renaming over it fails.
+        disk.install(scratch, name, durable)?;
+        let known = Known { record, unusable: None, users: BTreeMap::new(), backups: 0 };
+        self.known().insert(name.to_owned(), known);
+        self.changed();
+        Ok(())
+    }
+
+    /// Fills a volume that is there, if nothing is in it and nobody sees it.
+    fn fill_if_empty(&self, name: &str, fill: Fill<'_>) -> Result<(), VolumeError> {
+        let is_seen = |known: &Known| !known.users.is_empty() || known.backups > 0;
+        let disk = &self.0.disk;
+        if self.known().get(name).is_none_or(is_seen) || !disk.is_empty(name)? {
+            return Ok(());
+        }
+        let scratch = disk.scratch()?;
+        if fill(&scratch.data()).map_err(|why| filling(name, why))? {
+            scratch.sync()?;
+            disk.fill(&scratch, name)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a volume is there; an error if it must not be touched.
+    pub(super) fn check_usable(&self, name: &str) -> Result<bool, VolumeError> {
+        let known = self.known();
+        let Some(found) = known.get(name) else { return Ok(false) };
+        match &found.unusable {
+            Some(why) => Err(VolumeError::Unusable { name: name.to_owned(), why: why.clone() }),
+            None => Ok(true),
+        }
+    }
+
+    /// Makes sure that a volume is there and may go; its name is locked.
+    pub(super) fn check_free(&self, name: &str) -> Result<(), VolumeError> {
+        let name = name.to_owned();
+        if !self.check_usable(&name)? {
+            return Err(VolumeError::NotFound(name));
+        }
+        let VolumeInfo { users, .. } = self.get(&name)?;
+        if !users.is_empty() {
+            return Err(VolumeError::InUse { name, users });
+        }
+        match self.known().get(&name) {
+            Some(known) if known.backups > 0 => Err(VolumeError::BackedUp(name)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads a volume until the answer is dropped.
+    pub(super) fn reading<'a>(&'a self, name: &'a str) -> Result<Reading<'a>, VolumeError> {
+        let _lock = self.lock(name);
+        if !self.check_usable(name)? {
+            return Err(VolumeError::NotFound(name.to_owned()));
+        }
+        if let Some(known) = self.known().get_mut(name) {
+            known.backups += 1;
+        }
+        Ok(Reading { store: self, name })
+    }
+
+    /// Notes a volume that was put into its place; its name is locked.
+    pub(super) fn note(&self, name: &str, record: Record) {
+        let known = Known { record, unusable: None, users: BTreeMap::new(), backups: 0 };
+        self.known().insert(name.to_owned(), known);
+        self.changed();
+    }
+
+    pub(super) fn check_room(&self) -> Result<(), VolumeError> {
+        if self.known().len() >= VOLUMES { Err(VolumeError::TooMany(VOLUMES)) } else { Ok(()) }
+    }
+
+    /// Waits until nobody works on the name.
+    pub(super) fn lock<'a>(&'a self, name: &'a str) -> NameLock<'a> {
+        let inner = &*self.0;
+        let busy = inner.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = inner.freed.wait_while(busy, |busy| busy.contains(name));
+        waited.unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        NameLock { inner, name }
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        &self.0.disk
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.clock.now())
+    }
+
+    pub(super) fn known(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.0.changes.send_modify(|count| *count += 1);
+    }
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), VolumeError> {
+    if is_volume_name(name) { Ok(()) } else { Err(VolumeError::Name(name.to_owned())) }
+}
+
+fn filling(name: &str, why: String) -> VolumeError {
+    VolumeError::Filling { name: name.to_owned(), why }
+}
+
+fn info(name: &str, known: &Known) -> VolumeInfo {
+    let Record { labels, created_at, anonymous, owner } = known.record.clone();
+    let user = |(task, service): (&TaskId, &String)| VolumeUser { task: *task, service: service.clone() };
+    let users = known.users.iter().map(user).collect();
+    VolumeInfo { name: name.to_owned(), labels, created_at, anonymous, owner, users }
+}

@@ -12,10 +12,14 @@ use coracle_model::time::Timestamp;
 
 use super::away;
 use super::room::Rooms;
+use crate::orchestrate::is_up_to_date;
 use crate::state::State;
 
 /// Tasks of a service that ended badly on a node, within [`FAILURE_WINDOW`], before it is chosen last.
-pub(super) const FAILURES_TOLERATED: u32 = 5;
+///
+/// They are counted from the tasks that the store holds: fewer than the history that is kept by default, so that the only task
+/// of a service counts too.
+pub(super) const FAILURES_TOLERATED: u32 = 3;
 /// How long a bad end on a node counts.
 pub(super) const FAILURE_WINDOW: Duration = Duration::from_secs(5 * 60);
 
@@ -62,7 +66,7 @@ impl Apart {
 pub(super) struct OnNode {
     /// Its live tasks.
     pub(super) tasks: u64,
-    /// Its tasks that ended badly of late.
+    /// Its tasks of the present specification that ended badly of late.
     pub(super) failures: u32,
 }
 
@@ -123,7 +127,7 @@ fn on_nodes(state: &State, service: &Service, now: Timestamp) -> BTreeMap<NodeId
         let Some(node) = task.node else { continue };
         if task.is_live() {
             on_nodes.entry(node).or_default().tasks += 1;
-        } else if failed_of_late(task, now) {
+        } else if failed_of_late(task, now) && is_up_to_date(state, service, task) {
             on_nodes.entry(node).or_default().failures += 1;
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use coracle_model::cron::{Cron, time_zone};
 use coracle_model::id::NodeId;
 use coracle_model::job::{Concurrency, JobStatus};
+use coracle_model::node::{Availability, NodeState};
 use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Slot, Task, TaskState};
 use coracle_model::time::Timestamp;
@@ -52,6 +53,8 @@ enum Need {
     Fill(Option<Arc<Task>>, Duration),
     /// It failed, and is not tried again.
     Failed(String),
+    /// A task on a node that may not have it any more, and nothing instead.
+    Leave(Arc<Task>),
 }
 
 /// Keeps the present run going, and begins and ends runs.
@@ -215,35 +218,37 @@ impl Run<'_> {
         if slot.tasks.iter().any(|task| task.status.state == TaskState::Complete) {
             return Need::Done;
         }
-        match (slot.live(), slot.newest()) {
-            (Some(live), _) => self.need_of_live(slot, live),
-            (None, None) => Need::Fill(None, Duration::ZERO),
-            (None, Some(ended)) if restart::ended_by_itself(ended) => {
-                match restart::refusal(self.state, self.service, slot, ended, self.now) {
-                    Some(reason) => Need::Failed(reason),
-                    None => {
-                        let delay = restart::delay_after(self.state, self.service, ended);
-                        Need::Fill(Some(Arc::clone(ended)), delay)
-                    }
-                }
-            }
-            (None, Some(ended)) if self.is_lost_for_good(ended) => {
-                Need::Failed("its node is gone".to_owned())
-            }
-            // Lost with its node, or stopped: tried again at once.
-            (None, Some(ended)) => Need::Fill(Some(Arc::clone(ended)), Duration::ZERO),
+        let ended = match (slot.live(), slot.newest()) {
+            (Some(live), _) => return self.need_of_live(slot, live),
+            (None, None) => return Need::Fill(None, Duration::ZERO),
+            (None, Some(ended)) => ended,
+        };
+        // What was lost with its node, or stopped, is tried again at once.
+        let by_itself = restart::ended_by_itself(ended);
+        let refusal = || restart::refusal(self.state, self.service, slot, ended, self.now);
+        if let Some(reason) = by_itself.then(refusal).flatten() {
+            return Need::Failed(format!("not tried again: {reason}"));
         }
+        if let Some(reason) = self.only_node_refuses(slot.slot) {
+            return Need::Failed(reason);
+        }
+        let delay = restart::delay_after(self.state, self.service, ended);
+        Need::Fill(Some(Arc::clone(ended)), if by_itself { delay } else { Duration::ZERO })
     }
 
-    /// A job of every node does nothing on another node instead.
-    fn is_lost_for_good(&self, task: &Task) -> bool {
-        match task.slot {
-            Slot::Number(_) => false,
-            Slot::Node(node) => self
-                .state
-                .node(node)
-                .is_none_or(|node| !fit::takes_global_task(&self.service.spec.task, node)),
-        }
+    /// Why nothing is begun in the slot of a node, whose work no other node does. It goes on when the node takes tasks again.
+    fn only_node_refuses(&self, slot: Slot) -> Option<String> {
+        let Slot::Node(id) = slot else { return None };
+        let why = match self.state.node(id) {
+            None => "gone",
+            Some(node) if fit::takes_global_task(&self.service.spec.task, node) => return None,
+            Some(node) if node.status.state == NodeState::Down => "down",
+            Some(node) if node.spec.availability == Availability::Drain => "drained",
+            Some(node) if node.spec.availability == Availability::Pause => "paused",
+            Some(node) if node.status.state == NodeState::Unknown => "not heard of yet",
+            Some(_) => "excluded by a constraint",
+        };
+        Some(format!("not done while its node is {why}"))
     }
 
     fn need_of_live(&self, slot: &SlotTasks, live: &Arc<Task>) -> Need {
@@ -253,7 +258,10 @@ impl Run<'_> {
             .map(standing)
             .is_some_and(|standing| matches!(standing, fit::Standing::Leaves | fit::Standing::Draining))
         {
-            return Need::Fill(Some(Arc::clone(live)), Duration::ZERO);
+            return match slot.slot {
+                Slot::Number(_) => Need::Fill(Some(Arc::clone(live)), Duration::ZERO),
+                Slot::Node(_) => Need::Leave(Arc::clone(live)),
+            };
         }
         let waits = live.start_after.is_some_and(|at| at > self.now);
         if live.desired == DesiredState::Ready && !waits && !self.is_beside(slot.slot, live) {
@@ -277,7 +285,7 @@ impl Run<'_> {
         RunCounts {
             completed: wanted().filter(|need| matches!(need, Need::Done)).count() as u64,
             total: wanted().count() as u64,
-            failed: wanted().filter(|need| matches!(need, Need::Failed(_))).count() as u64,
+            failed: wanted().filter(|need| matches!(need, Need::Failed(_) | Need::Leave(_))).count() as u64,
         }
     }
 
@@ -303,9 +311,10 @@ impl Run<'_> {
                     plan.changes.push(Change::RaiseDesired { task: task.id, desired });
                 }
                 Need::Fill(instead, delay) => fills.push((tasks, instead, *delay)),
+                Need::Leave(task) => give_up(task, plan),
                 Need::Failed(reason) => {
-                    let (service, reason) = (self.service.id, format!("not tried again: {reason}"));
-                    plan.waiting.push(Waiting { service, slot: Some(*slot), tasks: 1, reason });
+                    let (service, slot, reason) = (self.service.id, Some(*slot), reason.clone());
+                    plan.waiting.push(Waiting { service, slot, tasks: 1, reason });
                 }
             }
         }
@@ -334,14 +343,18 @@ impl Run<'_> {
     /// Slots with a task that is wanted, or that may still run although it is not: those of earlier runs count as well, so
     /// that there are never more than the operator allows.
     fn under_way(&self, slots: &[SlotTasks]) -> usize {
-        let within_reach = |task: &Task| task.node.is_none_or(|node| !self.state.is_node_lost(node));
         let counts = |task: &&Arc<Task>| {
             let overlapping = task.run < self.job.run && task.desired <= DesiredState::Running;
-            !overlapping && within_reach(task) && (task.is_live() || task.may_run())
+            !overlapping && self.is_within_reach(task) && (task.is_live() || task.may_run())
         };
         let slots: BTreeSet<Slot> =
             slots.iter().flat_map(|slot| &slot.tasks).filter(counts).map(|task| task.slot).collect();
         slots.len()
+    }
+
+    /// Whether the task's node, if it has one, is not lost.
+    fn is_within_reach(&self, task: &Task) -> bool {
+        task.node.is_none_or(|node| !self.state.is_node_lost(node))
     }
 
     /// The time is over.
@@ -352,7 +365,9 @@ impl Run<'_> {
 
     /// Comes last in the plan: it raises the service's version, which the tasks made before it name.
     fn note_end(&self, counts: RunCounts, timed_out: bool, slots: &[SlotTasks], plan: &mut Plan) {
-        let runs = |task: &Arc<Task>| task.run == self.job.run && task.may_run();
+        // A node that never comes back would keep the run open for ever.
+        let runs =
+            |task: &Arc<Task>| task.run == self.job.run && task.may_run() && self.is_within_reach(task);
         let still = slots.iter().flat_map(|slot| &slot.tasks).any(runs);
         let is_over = (counts.is_over() || timed_out) && !still;
         let ended_at = is_over.then_some(self.job.ended_at.unwrap_or(self.now));

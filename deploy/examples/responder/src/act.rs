@@ -27,6 +27,12 @@ pub(crate) fn wait() -> Outcome {
     }
 }
 
+/// Runs for a while, then ends with this status, and says nothing.
+pub(crate) fn exit(status: u8, seconds: f64) -> ExitCode {
+    thread::sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    ExitCode::from(status)
+}
+
 /// Runs for a while, then ends with status 1.
 pub(crate) fn crash_after(seconds: f64) -> ExitCode {
     println!("responder: crashes after {seconds} s");

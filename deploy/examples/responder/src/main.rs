@@ -14,7 +14,7 @@ const USAGE: &str = "\
 usage: responder [MODE]
   (none)                answer HTTP on $PORT (default 8080)
   sleep                 wait to be ended
-  exit STATUS           end with this status
+  exit STATUS [SECONDS] end with this status, at once or after a while
   crash-after SECONDS   run, then end with status 1
   ignore-term           wait, and do not react to SIGTERM
   print COUNT [MILLIS]  print lines to both outputs, with pauses, then wait
@@ -36,7 +36,10 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         [] => http::serve(),
         ["sleep" | "ignore-term"] => act::wait(),
-        ["exit", status] => act::number(status).map(|status: u8| ExitCode::from(status)),
+        ["exit", status] => act::number(status).map(|status| act::exit(status, 0.0)),
+        ["exit", status, seconds] => {
+            act::number(status).and_then(|status| Ok(act::exit(status, act::number(seconds)?)))
+        }
         ["crash-after", seconds] => act::number(seconds).map(act::crash_after),
         ["print", count] => act::number(count).and_then(|count| act::print(count, 0)),
         ["print", count, pause] => {

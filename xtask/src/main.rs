@@ -6,6 +6,7 @@
 mod arrows;
 mod bench;
 mod packages;
+mod parity;
 mod privilege;
 mod step;
 mod tally;

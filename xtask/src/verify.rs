@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{arrows, step, tidy};
+use crate::{arrows, parity, step, tidy};
 
 /// Runs all checks and the tests that need no root.
 pub(crate) fn run() -> Result<()> {
@@ -19,6 +19,7 @@ pub(crate) fn checks() -> Result<()> {
     step::named("format", || step::run(&mut step::cargo(["fmt", "--all", "--check"])))?;
     step::named("lints opted into, modules described", tidy::check)?;
     step::named("arrows between crates", arrows::check)?;
+    step::named("tests that are named beside Swarm's", parity::check)?;
     step::named("clippy", || {
         let arguments = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
         step::run(&mut step::cargo(arguments))

@@ -207,6 +207,7 @@ impl fmt::Display for Constraint {
 mod tests {
     use super::*;
     use crate::node::tests::node;
+    use crate::role::Role;
 
     fn admits(constraint: &str, change: impl FnOnce(&mut Node)) -> bool {
         let mut node = node(1);
@@ -224,6 +225,33 @@ mod tests {
         assert!(!admits("node.labels.Zone==a1", zone), "label keys keep their case");
         assert!(admits("node.labels.rack!=r1", zone), "a missing label is the empty string");
         assert!(admits(" node.role != manager ", |_| ()));
+    }
+
+    #[test]
+    fn every_key_is_looked_up_on_the_node() {
+        let described = |node: &mut Node| {
+            node.spec.role = Role::Manager;
+            node.spec.labels.insert("zone".to_owned(), "a".to_owned());
+            node.description.hostname = "host-1".to_owned();
+            node.description.platform.os = "linux".to_owned();
+            node.description.platform.architecture = "aarch64".to_owned();
+            node.description.labels.insert("zone".to_owned(), "b".to_owned());
+        };
+        let id = node(1).id.to_string();
+        for (key, value) in [
+            ("node.id", id.as_str()),
+            ("node.hostname", "host-1"),
+            ("node.role", "manager"),
+            ("node.platform.os", "linux"),
+            ("node.platform.arch", "aarch64"),
+            ("node.labels.zone", "a"),
+            ("engine.labels.zone", "b"),
+        ] {
+            assert!(admits(&format!("{key}=={value}"), described), "{key}");
+            assert!(!admits(&format!("{key}!={value}"), described), "{key}");
+            assert!(!admits(&format!("{key}==other"), described), "{key}");
+            assert!(admits(&format!("{key}!=other"), described), "{key}");
+        }
     }
 
     #[test]

@@ -143,6 +143,7 @@ fn set(spec: &mut ServiceSpec, options: &Options<'_>) {
             "attempts" => task.restart.max_attempts = value.parse().unwrap(),
             "window" => task.restart.window = duration(value),
             "constraint" => task.placement.constraints = vec![value.parse().unwrap()],
+            "also" => task.placement.constraints.push(value.parse().unwrap()),
             "unconstrained" => task.placement.constraints.clear(),
             "prefer" => {
                 task.placement.preferences =

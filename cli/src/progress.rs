@@ -41,6 +41,8 @@ pub(crate) enum Goal {
     },
     /// The specification before.
     Rollback,
+    /// That nothing is left to move.
+    Rebalance,
 }
 
 impl Goal {
@@ -91,7 +93,7 @@ pub(crate) async fn converge(
     };
     let mut last = None;
     let outcome = tokio::select! {
-        outcome = watch(context, id, name, renderer.as_mut(), &mut last) => {
+        outcome = watch(context, id, name, goal, renderer.as_mut(), &mut last) => {
             outcome.and_then(|()| last.as_ref().and_then(|last| failure(name, last, goal)).map_or(Ok(()), Err))
         }
         _ = tokio::signal::ctrl_c() => Err(interrupted(name)),
@@ -112,12 +114,13 @@ async fn watch(
     context: &Context,
     id: &str,
     name: &str,
+    goal: Goal,
     renderer: &mut dyn Renderer,
     last: &mut Option<v1::ServiceProgress>,
 ) -> anyhow::Result<()> {
     let mut lost_at: Option<Instant> = None;
     loop {
-        match follow(context, id, name, renderer, last, &mut lost_at).await {
+        match follow(context, id, name, goal, renderer, (last, &mut lost_at)).await {
             Ok(()) => return Ok(()),
             Err(error) if may_return(&error) => {
                 let since = *lost_at.get_or_insert_with(Instant::now);
@@ -136,9 +139,9 @@ async fn follow(
     context: &Context,
     id: &str,
     name: &str,
+    goal: Goal,
     renderer: &mut dyn Renderer,
-    last: &mut Option<v1::ServiceProgress>,
-    lost_at: &mut Option<Instant>,
+    (last, lost_at): (&mut Option<v1::ServiceProgress>, &mut Option<Instant>),
 ) -> anyhow::Result<()> {
     let request = v1::WatchServiceRequest { service: id.to_owned() };
     let answer = context.services().watch(request).await.map_err(|status| context.explain(&status))?;
@@ -163,9 +166,10 @@ async fn follow(
         }
         renderer.show(&progress);
         let nothing_runs = progress.counts.as_ref().is_none_or(|counts| counts.desired == 0);
-        converged_at = progress.converged.then(|| converged_at.unwrap_or_else(Instant::now));
+        let is_there = progress.converged && !(goal == Goal::Rebalance && is_moving(&progress));
+        converged_at = is_there.then(|| converged_at.unwrap_or_else(Instant::now));
         let settled = converged_at.is_some_and(|at| at.elapsed() >= SETTLING);
-        let done = (progress.converged && (nothing_runs || settled)) || is_paused(&progress);
+        let done = (is_there && (nothing_runs || settled)) || is_paused(&progress);
         *last = Some(progress);
         if done {
             return Ok(());
@@ -193,6 +197,14 @@ fn update_of(progress: &v1::ServiceProgress) -> Option<&v1::UpdateProgress> {
     progress.service.as_ref()?.update.as_ref()
 }
 
+fn rebalance_of(progress: &v1::ServiceProgress) -> Option<&v1::RebalanceProgress> {
+    progress.service.as_ref()?.rebalance.as_ref()
+}
+
+fn is_moving(progress: &v1::ServiceProgress) -> bool {
+    rebalance_of(progress).is_some_and(|rebalance| rebalance.state == i32::from(v1::RebalanceState::Moving))
+}
+
 fn is_paused(progress: &v1::ServiceProgress) -> bool {
     update_of(progress).and_then(state).is_some_and(UpdateState::is_paused)
 }
@@ -217,6 +229,13 @@ fn failure(name: &str, last: &v1::ServiceProgress, goal: Goal) -> Option<anyhow:
                 "see `coracle service ps {name}`; run it again with `coracle service update --force {name}`"
             ),
         );
+    }
+    if goal == Goal::Rebalance {
+        let rebalance = rebalance_of(last)?;
+        let stopped = rebalance.state == i32::from(v1::RebalanceState::Stopped);
+        let what = format!("the rebalance of service {name:?} was given up");
+        let hint = format!("see `coracle service ps {name}`; `coracle service rebalance {name}` tries again");
+        return if stopped { failed(&what, &rebalance.message, hint) } else { None };
     }
     let update = update_of(last)?;
     let again = format!("see `coracle service ps {name}`; any `coracle service update {name}` goes on");

@@ -166,6 +166,28 @@ fn going_back() {
 }
 
 #[test]
+fn services_are_rebalanced() {
+    golden(
+        "service_rebalance",
+        &[
+            "service rebalance --dry-run web",
+            "service rebalance --dry-run --max-moves 1 --format json web",
+            "service rebalance --dry-run --format '{{.Task}} {{.To}}' web",
+            "service rebalance --stop web",
+            "service rebalance web",
+            "service inspect --pretty web",
+            "service rebalance -q web",
+            "service rebalance -d --max-moves 2 web",
+            "service rebalance --max-moves 1 web",
+            "service rebalance --max-moves 0 web",
+            "service rebalance --format json web",
+            "service rebalance nope",
+            "service create --rebalance sometimes web:1",
+        ],
+    );
+}
+
+#[test]
 fn updates_and_jobs_that_fail() {
     golden(
         "failed",
@@ -195,7 +217,7 @@ fn every_flag_reaches_the_specification() {
              --host db:10.0.0.5 --shm-size 1m --pid host --oom-score-adj -5 --log-driver local --log-opt max-size=1m \
              --limit-memory 64m --memory-swap -1 --memory-swappiness 10 --cpuset-cpus 0-1 --generic-resource GPU=1 \
              --placement-pref spread=node.labels.zone --placement-strategy binpack --anti-affinity team=b --network host \
-             --publish mode=host,target=53,protocol=udp --rebalance --node-down-delay 30s --update-parallelism 0 \
+             --publish mode=host,target=53,protocol=udp --rebalance auto --rebalance-max-skew 2 --node-down-delay 30s --update-parallelism 0 \
              --update-delay 1s --update-monitor 2s --update-failure-action rollback --update-max-failure-ratio 0.25 \
              --update-order start-first --update-timeout 0 --rollback-parallelism 3 web:1",
             "service inspect all",

@@ -6,6 +6,7 @@ pub mod image;
 pub mod logs;
 pub mod node;
 pub mod progress;
+mod rebalance;
 pub mod resolve;
 pub mod service;
 pub mod swarm;

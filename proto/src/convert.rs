@@ -16,6 +16,7 @@ pub mod job;
 pub mod mount;
 pub mod node;
 pub mod placement;
+mod rebalance;
 pub mod resources;
 pub mod rollout;
 pub mod security;

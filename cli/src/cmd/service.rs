@@ -8,6 +8,7 @@ mod logs;
 mod ls;
 mod merge;
 mod pretty;
+mod rebalance;
 mod rollback;
 mod scale;
 mod update;
@@ -66,6 +67,11 @@ pub(crate) enum Command {
     /// Put the specification before a service's last change in force again
     #[command(after_help = "Example:\n  coracle service rollback web")]
     Rollback(rollback::Args),
+    /// Move tasks to nodes that suit them better, one at a time
+    #[command(after_help = "Examples:
+  coracle service rebalance --dry-run web
+  coracle service rebalance --max-moves 2 web worker")]
+    Rebalance(rebalance::Args),
     /// Remove services and their tasks
     #[command(visible_alias = "remove", after_help = "Example:\n  coracle service rm web")]
     Rm {
@@ -95,6 +101,7 @@ pub(crate) async fn run(command: Command, connection: &ConnectionArgs) -> anyhow
         Command::Inspect(args) => inspect::run(&context, args).await,
         Command::Scale(args) => scale::run(&context, args).await,
         Command::Update(args) => update::run(&context, *args).await,
+        Command::Rebalance(args) => rebalance::run(&context, args).await,
         Command::Rollback(args) => rollback::run(&context, args).await,
         Command::Rm { services } => {
             each(&services, async |service| {

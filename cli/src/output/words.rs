@@ -1,6 +1,7 @@
 //! Words for what messages carry as numbers. Numbers of a newer version are shown as they are.
 
 use coracle_model::job::Concurrency;
+use coracle_model::rebalance::RebalanceState;
 use coracle_model::rollout::{FailureAction, Order, UpdateState};
 use coracle_model::security::NamespaceMode;
 use coracle_model::task::{DesiredState, TaskState};
@@ -71,6 +72,15 @@ pub(crate) fn update_state(number: i32) -> &'static str {
     match v1::UpdateState::try_from(number) {
         Ok(v1::UpdateState::Unspecified) => "",
         Ok(state) => UpdateState::try_from(state).map_or("unknown", UpdateState::as_str),
+        Err(_) => "unknown",
+    }
+}
+
+/// Where moving tasks to better nodes stands.
+pub(crate) fn rebalance_state(number: i32) -> &'static str {
+    match v1::RebalanceState::try_from(number) {
+        Ok(v1::RebalanceState::Unspecified) => "",
+        Ok(state) => RebalanceState::try_from(state).map_or("unknown", RebalanceState::as_str),
         Err(_) => "unknown",
     }
 }

@@ -12,6 +12,15 @@ pub(crate) fn line(progress: &v1::ServiceProgress) -> String {
     let tasks = if counts.desired == 1 { "task" } else { "tasks" };
     let back = if is_going_back(progress) { "rolling back: " } else { "" };
     let running = format!("{back}{}/{} {tasks} running", counts.running, counts.desired);
+    let rebalance = progress.service.as_ref().and_then(|service| service.rebalance.as_ref());
+    if let Some(rebalance) =
+        rebalance.filter(|rebalance| rebalance.state == i32::from(v1::RebalanceState::Moving))
+    {
+        return format!(
+            "{running}, rebalancing: {} moved",
+            rebalance.moves.saturating_sub(u64::from(rebalance.moving.is_some()))
+        );
+    }
     if progress.up_to_date < counts.desired && counts.running >= counts.desired {
         return format!("{running}, {}/{} up to date", progress.up_to_date, counts.desired);
     }

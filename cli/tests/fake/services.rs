@@ -130,6 +130,48 @@ impl v1::services_server::Services for Manager {
         Ok(Response::new(v1::RollbackServiceResponse { service: Some(back), version }))
     }
 
+    async fn rebalance(
+        &self,
+        request: Request<v1::RebalanceServiceRequest>,
+    ) -> Result<Response<v1::RebalanceServiceResponse>, Status> {
+        self.admit()?;
+        let request = request.into_inner();
+        let service = self.service(&request.service)?;
+        if request.dry_run {
+            let planned = |number: u64| v1::PlannedMove {
+                slot: Some(v1::Slot { slot: Some(v1::slot::Slot::Number(number)) }),
+                task: format!("{number:0>25}"),
+                from_hostname: "worker-1".to_owned(),
+                to_hostname: "worker-2".to_owned(),
+            };
+            let moves = (3..=4).rev().take(request.limit.unwrap_or(9) as usize).map(planned).collect();
+            return Ok(Response::new(v1::RebalanceServiceResponse {
+                service: Some(service),
+                moves,
+                version: 20,
+            }));
+        }
+        let (state, message) = match request.limit {
+            Some(0) => {
+                let message = "service web cannot be rebalanced: it is not being rebalanced";
+                return Err(ApiError::new(Reason::Forbidden, message).into());
+            }
+            Some(1) => (v1::RebalanceState::Stopped, "task 9 on worker-2 failed: no such file"),
+            _ => (v1::RebalanceState::Completed, "2 tasks moved"),
+        };
+        let rebalance =
+            v1::RebalanceProgress { state: state.into(), message: message.to_owned(), ..Default::default() };
+        let moved = v1::Service { version: service.version + 1, rebalance: Some(rebalance), ..service };
+        let mut services = self.0.services.lock().unwrap();
+        services.retain(|service| service.id != moved.id);
+        services.push(moved.clone());
+        Ok(Response::new(v1::RebalanceServiceResponse {
+            service: Some(moved),
+            moves: Vec::new(),
+            version: 20,
+        }))
+    }
+
     async fn remove(
         &self,
         request: Request<v1::RemoveServiceRequest>,

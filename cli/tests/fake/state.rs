@@ -145,5 +145,6 @@ fn service(id: &str, name: &str, mode: v1::service_spec::Mode) -> v1::Service {
         previous_spec: None,
         update: None,
         job: None,
+        rebalance: None,
     }
 }

@@ -20,6 +20,7 @@ pub mod job;
 pub mod mount;
 pub mod name;
 pub mod placement;
+pub mod rebalance;
 pub mod resources;
 pub mod restart;
 pub mod rollout;

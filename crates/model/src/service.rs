@@ -9,6 +9,7 @@ use crate::id::ServiceId;
 use crate::job::{JobConfig, JobStatus};
 use crate::mount::Mount;
 use crate::name::ServiceName;
+use crate::rebalance::{RebalanceConfig, RebalanceProgress};
 use crate::resources::{Limits, Resources};
 use crate::restart::RestartPolicy;
 use crate::secret::FileReference;
@@ -43,6 +44,8 @@ pub struct Service {
     pub update: Option<UpdateProgress>,
     /// Where a job stands; none for services that are to go on.
     pub job: Option<JobStatus>,
+    /// Where moving tasks to better nodes stands, or how it ended the last time.
+    pub rebalance: Option<RebalanceProgress>,
 }
 
 /// What is wanted of a service.
@@ -62,8 +65,8 @@ pub struct ServiceSpec {
     pub rollback: UpdateConfig,
     /// What a job needs besides its mode.
     pub job: JobConfig,
-    /// Tasks are moved by themselves when nodes join or return.
-    pub rebalance: bool,
+    /// How tasks that run are moved to better nodes. Only replicated services have a use for it.
+    pub rebalance: RebalanceConfig,
     /// How long a node may be down before this service's tasks on it are replaced; none is the cluster's grace alone.
     pub node_down_delay: Option<Duration>,
 }
@@ -310,7 +313,7 @@ impl ServiceSpec {
             update: UpdateConfig::default(),
             rollback: UpdateConfig::default(),
             job: JobConfig::default(),
-            rebalance: false,
+            rebalance: RebalanceConfig::default(),
             node_down_delay: None,
         }
     }

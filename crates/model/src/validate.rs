@@ -4,11 +4,13 @@ mod files;
 
 mod container;
 mod policy;
+mod rebalance;
 mod rollout;
 mod security;
 mod unsupported;
 
 pub use policy::policy;
+pub use rebalance::rebalanceable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -68,6 +70,7 @@ pub fn service(spec: &ServiceSpec) -> Result<(), Invalid> {
     mode(spec.mode)?;
     unsupported::check(spec)?;
     rollout::check(spec)?;
+    rebalance::check(spec)?;
     if spec.mode.is_per_node() && spec.task.placement.max_replicas_per_node > 0 {
         return invalid(
             "replicas-max-per-node",

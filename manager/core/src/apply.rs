@@ -87,6 +87,9 @@ impl Writing {
             Change::SetUpdateProgress { service, expected, progress } => {
                 self.set_update_progress(*service, *expected, progress)
             }
+            Change::SetRebalance { service, expected, progress } => {
+                self.set_rebalance(*service, *expected, progress)
+            }
             Change::RemoveService { service, expected } => self.remove_service(*service, *expected),
             Change::CreateTask { task, service_version, beside } => {
                 self.create_task(task, *service_version, *beside)

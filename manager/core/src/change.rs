@@ -11,6 +11,7 @@ use coracle_model::id::{FileId, IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
 use coracle_model::job::JobStatus;
 use coracle_model::node::{ManagerMember, Node, NodeDescription, NodeSpec, NodeState};
+use coracle_model::rebalance::RebalanceProgress;
 use coracle_model::secret::File;
 use coracle_model::service::{Service, ServiceSpec, UpdateProgress};
 use coracle_model::task::{DesiredState, Task, TaskStatus};
@@ -130,6 +131,15 @@ pub enum Change {
         /// Where it stands.
         progress: UpdateProgress,
     },
+    /// Notes where moving a service's tasks to better nodes stands. Comes before the changes that carry out a move.
+    SetRebalance {
+        /// Which service.
+        service: ServiceId,
+        /// The version that was read.
+        expected: Version,
+        /// Where it stands.
+        progress: RebalanceProgress,
+    },
     /// Removes a service; its tasks stay until they have stopped.
     RemoveService {
         /// Which service.
@@ -229,9 +239,15 @@ pub enum Change {
 impl Change {
     /// Whether this must be in the same proposal as the change in front of it.
     ///
-    /// A replacement is made in the write that gives up its predecessor; planners put the two side by side.
+    /// A replacement is made in the write that gives up its predecessor, and a task that is moved has its node in the write
+    /// that makes it; planners put them side by side.
     #[must_use]
     pub fn belongs_to(&self, previous: &Self) -> bool {
-        matches!((previous, self), (Self::RaiseDesired { .. }, Self::CreateTask { .. }))
+        match (previous, self) {
+            (Self::RaiseDesired { .. } | Self::SetRebalance { .. }, Self::CreateTask { .. })
+            | (Self::SetRebalance { .. }, Self::RaiseDesired { .. }) => true,
+            (Self::CreateTask { task: made, .. }, Self::AssignTask { task, .. }) => made.id == *task,
+            _ => false,
+        }
     }
 }

@@ -9,6 +9,7 @@ mod global;
 mod job;
 mod node;
 mod reap;
+mod rebalance;
 mod replicated;
 mod restart;
 mod service;
@@ -18,6 +19,7 @@ mod update;
 pub use follow::plan_file;
 pub use node::plan_node;
 pub use reap::plan_reap;
+pub use rebalance::{plan_rebalance, preview};
 pub use service::plan_service;
 
 pub(crate) use fit::{constraints_admit, takes_global_task};

@@ -20,6 +20,8 @@ use crate::change::Change;
 use crate::plan::{Plan, PlanContext, Waiting};
 use crate::state::State;
 
+pub use spread::relocate;
+
 use group::Group;
 use room::{Room, Rooms};
 use unfit::Unfit;

@@ -74,6 +74,8 @@ struct Indices {
     keeping_away: OrdSet<ServiceId>,
     /// Services with a task on every node: asked about for every node that changes.
     global_services: OrdSet<ServiceId>,
+    /// Services whose tasks are moved to better nodes, or may be by themselves: asked about for every node that changes.
+    rebalanced: OrdSet<ServiceId>,
     /// All nodes by how many tasks may run on them: the order in which a service without tasks comes to them.
     nodes_by_tasks: OrdSet<(u64, NodeId)>,
 }

@@ -22,6 +22,8 @@ pub struct Touched {
     pub images: bool,
     /// Secrets and configs, and those that a service or a task began or ceased to use.
     pub files: BTreeSet<FileId>,
+    /// A node joined, or what it is or may be used for has changed: not merely its tasks.
+    pub membership: bool,
     /// A task that waits for a node may find one now.
     pub pending: bool,
 }
@@ -47,6 +49,7 @@ impl Touched {
             tasks: state.tasks().map(|task| task.id).collect(),
             images: true,
             files: state.files().map(|file| file.id).collect(),
+            membership: true,
             pending: state.pending_count() > 0,
         }
     }
@@ -56,6 +59,7 @@ impl Touched {
         self.cluster |= other.cluster;
         self.images |= other.images;
         self.pending |= other.pending;
+        self.membership |= other.membership;
         self.files.extend(other.files);
         self.services.extend(other.services);
         self.nodes.extend(other.nodes);

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{actor, file_use, idempotency, logs, progress, resolve};
+use super::{actor, file_use, idempotency, logs, progress, rebalance, resolve};
 use crate::dispatcher::{Dispatcher, Term};
 use crate::store::{Decision, Store, Write, now};
 
@@ -96,6 +96,7 @@ fn new_service(id: ServiceId, spec: ServiceSpec) -> Service {
         previous_spec: None,
         update: None,
         job: None,
+        rebalance: None,
     }
 }
 
@@ -263,6 +264,36 @@ impl Services for ServicesApi {
         let version = self.store.propose(write).await?.index();
         let service = Some(self.just_written(&service));
         Ok(Response::new(v1::RollbackServiceResponse { service, version }))
+    }
+
+    async fn rebalance(
+        &self,
+        request: Request<v1::RebalanceServiceRequest>,
+    ) -> Result<Response<v1::RebalanceServiceResponse>, Status> {
+        let actor = actor(&request);
+        let request = request.into_inner();
+        if request.dry_run {
+            let view = self.store.barrier().await?;
+            return Ok(Response::new(rebalance::preview(&view, &request)?));
+        }
+        let idempotency = idempotency(&request.idempotency_key)?;
+        let decided = self.store.decide(|view| {
+            let service = resolve::service(view, &request.service)?;
+            if let Some(version) = idempotency.and_then(|key| view.applied_at(key)) {
+                return Ok(Decision::Stands(Version::new(version), service));
+            }
+            let write = Write {
+                changes: vec![rebalance::begin(&service, request.limit, now())?],
+                actor: actor.clone(),
+                reason: "service rebalance",
+                idempotency,
+                term: 0,
+            };
+            Ok(Decision::Write(write, service))
+        });
+        let (version, service) = decided.await?;
+        let (service, version) = (Some(self.just_written(&service)), version.index());
+        Ok(Response::new(v1::RebalanceServiceResponse { service, moves: Vec::new(), version }))
     }
 
     async fn remove(

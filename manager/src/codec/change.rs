@@ -75,6 +75,11 @@ fn encode_kind(change: &Change) -> Stored {
             expected: expected.index(),
             progress: Some(progress.into()),
         }),
+        Change::SetRebalance { service, expected, progress } => Stored::SetRebalance(v1::SetRebalance {
+            service: service.to_string(),
+            expected: expected.index(),
+            progress: Some(progress.into()),
+        }),
         Change::RemoveService { service, expected } => Stored::RemoveService(v1::RemoveService {
             service: service.to_string(),
             expected: expected.index(),
@@ -183,6 +188,11 @@ fn decode_work(stored: Stored) -> Result<Change, DecodeError> {
             service: parse("service", &m.service)?,
             expected: Version::new(m.expected),
             progress: required("update progress", m.progress)?.try_into()?,
+        },
+        Stored::SetRebalance(m) => Change::SetRebalance {
+            service: parse("service", &m.service)?,
+            expected: Version::new(m.expected),
+            progress: required("rebalance progress", m.progress)?.try_into()?,
         },
         Stored::RemoveService(m) => Change::RemoveService {
             service: parse("service", &m.service)?,

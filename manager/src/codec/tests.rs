@@ -10,6 +10,7 @@ use coracle_model::id::{FileId, IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
 use coracle_model::job::JobStatus;
 use coracle_model::node::{ManagerMember, NodeState, Platform};
+use coracle_model::rebalance::{Move, RebalanceProgress};
 use coracle_model::secret::{Content, File, FileKind};
 use coracle_model::service::{ServiceMode, UpdateProgress, UpdateState};
 use coracle_model::task::{DesiredState, Exit, Slot, Task, TaskState, TaskStatus};
@@ -86,6 +87,15 @@ fn changes(number: u64, text: &str) -> Vec<Change> {
             progress: UpdateProgress {
                 completed_at: number.is_multiple_of(2).then(|| Timestamp::from_nanos(number)),
                 ..UpdateProgress::begun(UpdateState::Completed, Timestamp::from_nanos(number), number, text)
+            },
+        },
+        Change::SetRebalance {
+            service,
+            expected,
+            progress: RebalanceProgress {
+                moving: number.is_multiple_of(2).then_some(Move { from: id, to: id }),
+                message: text.to_owned(),
+                ..RebalanceProgress::begun(Timestamp::from_nanos(number), true, Some(number))
             },
         },
         Change::RemoveService { service, expected },

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use coracle_manager_core::orchestrate::{plan_file, plan_node, plan_reap, plan_service};
+use coracle_manager_core::orchestrate::{plan_file, plan_node, plan_reap, plan_rebalance, plan_service};
 use coracle_manager_core::plan::{IdSource, Plan, PlanContext};
 use coracle_manager_core::schedule::plan_schedule;
 use coracle_manager_core::state::View;
@@ -95,6 +95,7 @@ fn plan(view: &View, key: Key) -> Plan {
         Key::Service(service) => plan_service(view, service, &mut context),
         Key::Schedule => plan_schedule(view, &mut context),
         Key::Reap(service) => plan_reap(view, service, &mut context),
+        Key::Rebalance(service) => plan_rebalance(view, service, &mut context),
         Key::File(file) => plan_file(view, file, &mut context),
     }
 }

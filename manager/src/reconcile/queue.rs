@@ -19,6 +19,8 @@ pub enum Key {
     Schedule,
     /// A service's records that are no longer needed.
     Reap(ServiceId),
+    /// Where a service's tasks would be better.
+    Rebalance(ServiceId),
     /// Who follows a secret or a config, and which of its versions go.
     File(FileId),
 }
@@ -32,6 +34,7 @@ impl Key {
             Self::Service(_) => "service",
             Self::Schedule => "scheduler",
             Self::Reap(_) => "reaper",
+            Self::Rebalance(_) => "rebalance",
             Self::File(_) => "file",
         }
     }
@@ -87,6 +90,12 @@ impl Queue {
         for service in &touched.services {
             self.push(Key::Service(*service));
             self.push(Key::Reap(*service));
+            if state.is_rebalanced(*service) {
+                self.push(Key::Rebalance(*service));
+            }
+        }
+        if touched.membership {
+            state.rebalanced_services().for_each(|service| self.push(Key::Rebalance(service)));
         }
         for node in &touched.nodes {
             self.push(Key::Node(*node));
@@ -117,6 +126,7 @@ impl Queue {
             self.push(Key::Service(service));
             self.push(Key::Reap(service));
         }
+        state.rebalanced_services().for_each(|service| self.push(Key::Rebalance(service)));
         self.push(Key::Schedule);
     }
 }

@@ -4,6 +4,7 @@ mod draft;
 
 pub use draft::{Draft, draft, spec_with_digest};
 
+use coracle_model::rebalance::RebalanceConfig;
 use coracle_model::restart::{DEFAULT_DELAY, RestartCondition, RestartPolicy};
 use coracle_model::service::{NetworkMode, Service, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig};
 use coracle_model::version::Version;
@@ -152,7 +153,7 @@ impl From<&ServiceSpec> for v1::ServiceSpec {
             update: Some((&spec.update).into()),
             rollback: Some((&spec.rollback).into()),
             job: Some((&spec.job).into()),
-            rebalance: spec.rebalance,
+            rebalance: Some((&spec.rebalance).into()),
             node_down_delay: spec.node_down_delay.map(nanos),
         }
     }
@@ -170,7 +171,7 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
             update: update_config(message.update)?,
             rollback: update_config(message.rollback)?,
             job: message.job.unwrap_or_default().try_into()?,
-            rebalance: message.rebalance,
+            rebalance: rebalance_config(message.rebalance)?,
             node_down_delay: message.node_down_delay.map(duration),
         })
     }
@@ -178,6 +179,10 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
 
 fn update_config(message: Option<v1::UpdateConfig>) -> Result<UpdateConfig, DecodeError> {
     message.map_or_else(|| Ok(UpdateConfig::default()), TryInto::try_into)
+}
+
+fn rebalance_config(message: Option<v1::RebalanceConfig>) -> Result<RebalanceConfig, DecodeError> {
+    message.map_or_else(|| Ok(RebalanceConfig::default()), TryInto::try_into)
 }
 
 fn name(text: &str) -> Result<coracle_model::name::ServiceName, DecodeError> {
@@ -202,6 +207,7 @@ impl From<&Service> for v1::Service {
             previous_spec: service.previous_spec.as_deref().map(Into::into),
             update: service.update.as_ref().map(Into::into),
             job: service.job.as_ref().map(Into::into),
+            rebalance: service.rebalance.as_ref().map(Into::into),
         }
     }
 }
@@ -221,6 +227,7 @@ impl TryFrom<v1::Service> for Service {
             previous_spec: previous.map(Box::new),
             update: message.update.map(TryInto::try_into).transpose()?,
             job: message.job.map(Into::into),
+            rebalance: message.rebalance.map(TryInto::try_into).transpose()?,
         })
     }
 }

@@ -9,6 +9,7 @@ use coracle_model::job::{Concurrency, JobConfig, JobStatus, Schedule};
 use coracle_model::mount::{Mount, MountKind, Propagation, Recursive};
 use coracle_model::node::*;
 use coracle_model::placement::{HostPort, Protocol};
+use coracle_model::rebalance::{Move, RebalanceConfig, RebalancePolicy, RebalanceProgress, RebalanceState};
 use coracle_model::resources::{GenericResource, Limits, MemoryBytes, NanoCpus, Resources};
 use coracle_model::restart::{DEFAULT_DELAY, RestartCondition, RestartPolicy};
 use coracle_model::role::Role;
@@ -251,7 +252,12 @@ fn service_spec() -> impl Strategy<Value = ServiceSpec> {
             update,
             rollback,
             job,
-            rebalance: node_down_delay.is_some(),
+            rebalance: RebalanceConfig {
+                policy: RebalancePolicy::Auto,
+                max_skew: 3,
+                delay: update.delay,
+                order: update.order,
+            },
             node_down_delay,
         },
     )
@@ -283,20 +289,44 @@ fn job_status() -> impl Strategy<Value = JobStatus> {
     )
 }
 
+fn rebalance() -> impl Strategy<Value = RebalanceProgress> {
+    let state = prop::sample::select(RebalanceState::ALL.to_vec());
+    let moving = prop::option::of(any::<(u128, u128)>());
+    (
+        state,
+        any::<bool>(),
+        time(),
+        prop::option::of(time()),
+        ".{0,9}",
+        any::<(u64, Option<u64>)>(),
+        time(),
+        moving,
+    )
+        .prop_map(|(state, automatic, started_at, ended_at, message, (moves, limit), since, moving)| {
+            let bits = TaskId::from_bits;
+            let moving = moving.map(|(from, to)| Move { from: bits(from), to: bits(to) });
+            RebalanceProgress { state, automatic, started_at, ended_at, message, moves, limit, since, moving }
+        })
+}
+
 fn service() -> impl Strategy<Value = Service> {
     let numbers = any::<(u128, u64, u64)>();
-    let progress = (prop::option::of(update()), prop::option::of(job_status()));
+    let progress =
+        (prop::option::of(update()), prop::option::of(job_status()), prop::option::of(rebalance()));
     (numbers, time(), time(), service_spec(), prop::option::of(service_spec()), progress).prop_map(
-        |((id, version, spec_version), created_at, updated_at, spec, previous, (update, job))| Service {
-            id: ServiceId::from_bits(id),
-            version: Version::new(version),
-            spec_version: Version::new(spec_version),
-            created_at,
-            updated_at,
-            spec,
-            previous_spec: previous.map(Box::new),
-            update,
-            job,
+        |((id, version, spec_version), created_at, updated_at, spec, previous, (update, job, rebalance))| {
+            Service {
+                id: ServiceId::from_bits(id),
+                version: Version::new(version),
+                spec_version: Version::new(spec_version),
+                created_at,
+                updated_at,
+                spec,
+                previous_spec: previous.map(Box::new),
+                update,
+                job,
+                rebalance,
+            }
         },
     )
 }

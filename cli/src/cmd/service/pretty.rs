@@ -1,5 +1,6 @@
 //! A service for people: what was said of it, one thing in a line; what was not said is left out.
 
+use coracle_model::rebalance::RebalanceConfig;
 use coracle_model::resources::{MemoryBytes, NanoCpus};
 use coracle_proto::v1;
 use coracle_proto::v1::health_config::Test;
@@ -47,6 +48,7 @@ pub(crate) fn describe(service: &v1::Service, counts: Option<v1::ServiceCounts>)
     lines.add("Mode", words::mode(spec.mode.as_ref()));
     lines.add("Tasks", tasks(&spec, counts.unwrap_or_default()));
     lines.add("Update", service.update.as_ref().map(update).unwrap_or_default());
+    lines.add("Rebalance", service.rebalance.as_ref().map(rebalance).unwrap_or_default());
     lines.add("Job", service.job.as_ref().map(run).unwrap_or_default());
     of_image(&mut lines, &container);
     lines.add("Network", words::network(task.network));
@@ -73,6 +75,22 @@ fn update(update: &v1::UpdateProgress) -> String {
     let since = time::rfc3339(update.started_at).map(|at| format!(" (since {at})")).unwrap_or_default();
     let message = if update.message.is_empty() { String::new() } else { format!(": {}", update.message) };
     format!("{}{since}{message}", words::update_state(update.state))
+}
+
+fn rebalance(rebalance: &v1::RebalanceProgress) -> String {
+    let since = time::rfc3339(rebalance.started_at).map(|at| format!(" (since {at})")).unwrap_or_default();
+    let by_itself = if rebalance.automatic { " by itself" } else { "" };
+    format!("{}{by_itself}{since}: {}", words::rebalance_state(rebalance.state), rebalance.message)
+}
+
+/// Nothing for what a service has unless it says otherwise.
+fn rebalancing(config: &v1::RebalanceConfig) -> String {
+    if *config == (&RebalanceConfig::default()).into() {
+        return String::new();
+    }
+    let policy = if config.auto { "auto" } else { "off" };
+    let (order, delay) = (words::update_order(config.order), render(config.delay));
+    format!("{policy}, above a difference of {}, {order}, {delay} between", config.max_skew)
 }
 
 fn run(job: &v1::JobStatus) -> String {
@@ -142,7 +160,7 @@ fn of_placement(lines: &mut Lines, task: &v1::TaskSpec, spec: &v1::ServiceSpec) 
     lines.add("Away from", placement.away_from.join(", "));
     let ports: Vec<_> = placement.host_ports.iter().map(port::render).collect();
     lines.add("Ports of the node", ports.join(", "));
-    lines.add("Rebalance", if spec.rebalance { "yes" } else { "" });
+    lines.add("Rebalance config", spec.rebalance.as_ref().map(rebalancing).unwrap_or_default());
     lines.add("Node down delay", spec.node_down_delay.map(render).unwrap_or_default());
 }
 

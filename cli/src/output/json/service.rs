@@ -20,6 +20,7 @@ pub(crate) struct Service {
     previous_spec: Option<Spec>,
     update: Option<Update>,
     job: Option<Job>,
+    rebalance: Option<Rebalance>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tasks: Option<Counts>,
 }
@@ -54,6 +55,17 @@ struct Update {
     message: String,
     slots: u64,
     failed: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Rebalance {
+    state: &'static str,
+    automatic: bool,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    message: String,
+    moves: u64,
+    max_moves: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +110,15 @@ impl Service {
                 run: job.run,
                 started_at: time::rfc3339(job.started_at),
                 ended_at: job.ended_at.and_then(time::rfc3339),
+            }),
+            rebalance: service.rebalance.map(|rebalance| Rebalance {
+                state: words::rebalance_state(rebalance.state),
+                automatic: rebalance.automatic,
+                started_at: time::rfc3339(rebalance.started_at),
+                ended_at: rebalance.ended_at.and_then(time::rfc3339),
+                message: rebalance.message,
+                moves: rebalance.moves,
+                max_moves: rebalance.limit,
             }),
             tasks: counts.map(|counts| Counts::new(counts, is_job)),
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use coracle_model::job::DEFAULT_HISTORY;
+use coracle_model::rebalance::RebalanceConfig;
 use coracle_model::restart::DEFAULT_DELAY;
 use coracle_model::rollout::{DEFAULT_MONITOR, DEFAULT_TIMEOUT, Ratio, UpdateConfig as Model};
 use coracle_proto::convert::nanos;
@@ -27,7 +28,8 @@ pub(crate) struct Spec {
     update: Option<UpdateConfig>,
     rollback: Option<UpdateConfig>,
     job: Option<Job>,
-    rebalance: bool,
+    /// None where it has no meaning.
+    rebalance: Option<Rebalance>,
     node_down_delay_ns: Option<u64>,
 }
 
@@ -40,6 +42,14 @@ struct UpdateConfig {
     max_failure_ratio: f64,
     order: &'static str,
     timeout_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Rebalance {
+    policy: &'static str,
+    max_skew: u64,
+    delay_ns: u64,
+    order: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -125,7 +135,8 @@ impl From<v1::ServiceSpec> for Spec {
             update: rollout(spec.update),
             rollback: rollout(spec.rollback),
             job: is_job.then(|| spec.job.unwrap_or_default().into()),
-            rebalance: spec.rebalance,
+            rebalance: matches!(spec.mode, Some(Mode::Replicated(_)))
+                .then(|| spec.rebalance.unwrap_or_else(|| (&RebalanceConfig::default()).into()).into()),
             node_down_delay_ns: spec.node_down_delay,
         }
     }
@@ -141,6 +152,17 @@ impl From<v1::UpdateConfig> for UpdateConfig {
             max_failure_ratio: f64::from(config.max_failure_ratio) / f64::from(Ratio::ONE.millionths()),
             order: words::update_order(config.order),
             timeout_ns: config.timeout.unwrap_or_else(|| nanos(DEFAULT_TIMEOUT)),
+        }
+    }
+}
+
+impl From<v1::RebalanceConfig> for Rebalance {
+    fn from(config: v1::RebalanceConfig) -> Self {
+        Self {
+            policy: if config.auto { "auto" } else { "off" },
+            max_skew: config.max_skew,
+            delay_ns: config.delay,
+            order: words::update_order(config.order),
         }
     }
 }

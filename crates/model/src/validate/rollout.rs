@@ -74,6 +74,6 @@ fn job(spec: &ServiceSpec) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn seconds(duration: Duration) -> String {
+pub(super) fn seconds(duration: Duration) -> String {
     format!("{}s", duration.as_secs_f64())
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::digest::Digest;
 use crate::mount::MountKind;
+use crate::rebalance::RebalancePolicy;
 use crate::service::PinnedImage;
 
 fn spec() -> ServiceSpec {
@@ -184,8 +185,33 @@ fn every_rule_of_rollouts_and_jobs_names_field_value_and_remedy() {
             "ttl: invalid value \"60s\": a job with a schedule does not end",
         ),
         (
-            check(|s| s.rebalance = true),
-            "rebalance: invalid value \"true\": not supported by this version yet; leave it out",
+            check(|s| s.rebalance.max_skew = 0),
+            "rebalance-max-skew: invalid value \"0\": two nodes may always differ by one task; use 1 or more",
+        ),
+        (
+            check(|s| s.rebalance.delay = Duration::from_millis(999)),
+            "rebalance-delay: invalid value \"0.999s\": use 1s or more",
+        ),
+        (
+            check(|s| {
+                s.mode = ServiceMode::Global;
+                s.rebalance.policy = RebalancePolicy::Auto;
+            }),
+            "rebalance: invalid value \"auto\": a global service has one task on every node: there is nothing to move",
+        ),
+        (
+            check(|s| {
+                s.mode = ServiceMode::GlobalJob;
+                s.rebalance.max_skew = 2;
+            }),
+            "rebalance: invalid value \"off\": tasks of jobs are not moved: they end",
+        ),
+        (
+            check(|s| {
+                s.task.placement.strategy = crate::placement::Strategy::Binpack;
+                s.rebalance.policy = RebalancePolicy::Auto;
+            }),
+            "rebalance: invalid value \"auto\": a service with placement-strategy binpack is to be uneven; use spread, or a preference",
         ),
         (
             check(|s| s.task.container.env = vec!["A={{ .Task.Slot }}".to_owned()]),

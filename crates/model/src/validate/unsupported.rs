@@ -16,7 +16,6 @@ const WAITING: &[(&str, Asks)] = &[
     ("mount type=image", |spec| {
         spec.task.container.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Image { .. }))
     }),
-    ("rebalance", |spec| spec.rebalance),
     ("env with {{placeholders}}", |spec| {
         spec.task.container.env.iter().any(|variable| has_placeholder(variable))
     }),

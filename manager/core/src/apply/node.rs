@@ -115,6 +115,7 @@ impl Writing {
 
     fn write_node(&mut self, node: Node) {
         self.touched.nodes.insert(node.id);
+        self.touched.membership = true;
         self.touched.pending = true;
         self.state.put_node(Arc::new(Node { version: self.version, ..node }));
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use coracle_model::id::ServiceId;
 use coracle_model::job::JobStatus;
+use coracle_model::rebalance::RebalanceProgress;
 use coracle_model::service::{Service, ServiceMode, ServiceSpec, TaskSpec, UpdateProgress, UpdateState};
 use coracle_model::task::{Slot, Task};
 use coracle_model::version::Version;
@@ -34,6 +35,7 @@ impl Writing {
             created_at: self.time,
             previous_spec: None,
             update: None,
+            rebalance: None,
             job: service.spec.mode.is_job().then(|| self.first_run(&service.spec)),
             ..service.clone()
         });
@@ -157,6 +159,23 @@ impl Writing {
         let service = Service { version: self.version, update: Some(progress.clone()), ..(*present).clone() };
         self.touched.services.insert(id);
         self.state.put_service(Arc::new(service));
+        Ok(())
+    }
+
+    pub(super) fn set_rebalance(
+        &mut self,
+        id: ServiceId,
+        expected: Version,
+        progress: &RebalanceProgress,
+    ) -> Applied {
+        let present = self.present_service(id)?;
+        check_version("service", id, present.version, expected)?;
+        if present.rebalance.as_ref() == Some(progress) {
+            return Ok(());
+        }
+        let rebalance = Some(progress.clone());
+        self.touched.services.insert(id);
+        self.state.put_service(Arc::new(Service { version: self.version, rebalance, ..(*present).clone() }));
         Ok(())
     }
 

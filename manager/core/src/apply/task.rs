@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use coracle_model::id::{NodeId, TaskId};
 use coracle_model::node::Node;
+use coracle_model::rebalance::Move;
 use coracle_model::rollout::Order;
 use coracle_model::task::{DesiredState, Task, TaskState, TaskStatus};
 use coracle_model::version::Version;
@@ -134,14 +135,17 @@ impl Writing {
         if desired != DesiredState::Running {
             return Ok(());
         }
-        // With start-first a task that is still wanted goes on until its successor runs.
-        let start_first = self.state.service(task.service).is_some_and(|service| {
+        // With start-first a task that is still wanted goes on until its successor runs; so does one that is moved.
+        let service = self.state.service(task.service);
+        let start_first = service.is_some_and(|service| {
             [service.spec.update.order, service.spec.rollback.order].contains(&Order::StartFirst)
         });
+        let moving = service.and_then(|service| service.rebalance.as_ref()?.moving);
+        let moves = |other: &Task| moving == Some(Move { from: other.id, to: task.id });
         let beside = |other: &&Arc<Task>| {
             other.id != task.id
                 && other.may_run()
-                && !((start_first || other.run != task.run) && other.is_live())
+                && !((start_first || other.run != task.run || moves(other)) && other.is_live())
                 && other.node.is_some_and(|node| !self.state.is_node_lost(node))
         };
         match self.state.tasks_of_slot(task.service, task.slot).find(beside) {

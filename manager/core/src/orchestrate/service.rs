@@ -83,7 +83,11 @@ impl From<Verdict> for Judged {
 pub(super) fn judge(state: &State, service: &Service, slot: &SlotTasks, now: Timestamp) -> Judged {
     let live: Vec<&Arc<Task>> = slot.tasks.iter().rev().filter(|task| task.is_live()).collect();
     match (live.as_slice(), slot.newest()) {
-        ([], Some(ended)) => judge_ended(state, service, slot, ended, now).into(),
+        ([], Some(newest)) => {
+            // A task that failed beside the one that held the slot until now says nothing of the slot.
+            let ended = slot.unjudged().unwrap_or(newest);
+            judge_ended(state, service, slot, ended, now).into()
+        }
         ([], None) => Verdict::Refill(None, Duration::ZERO).into(),
         (live, _) => judge_live(state, service, slot, live, now),
     }
@@ -168,9 +172,18 @@ pub(super) fn config(service: &Service) -> &UpdateConfig {
 /// Whether the tasks that the holder of a slot replaces stay until it runs. A drained node is patient: nothing is lost by it.
 fn waits_for(state: &State, service: &Service, holder: &Task, draining: bool, now: Timestamp) -> bool {
     let config = config(service);
+    let runs = holder.is_running() && holder.node.is_some_and(|node| !state.is_node_lost(node));
+    // Whoever moves tasks gives up the new one if it takes too long, never the old one.
+    if service
+        .rebalance
+        .as_ref()
+        .and_then(|progress| progress.moving)
+        .is_some_and(|moving| moving.to == holder.id)
+    {
+        return !runs;
+    }
     let too_long = !config.timeout.is_zero() && now.since(holder.created_at) > config.timeout;
     let no_room = !draining && holder.node.is_none() && now.since(holder.created_at) >= NO_ROOM_BESIDE;
-    let runs = holder.is_running() && holder.node.is_some_and(|node| !state.is_node_lost(node));
     config.order == Order::StartFirst && !runs && !too_long && !no_room
 }
 

@@ -54,6 +54,11 @@ impl SlotTasks {
         self.tasks.iter().rev().find(|task| task.desired < DesiredState::Remove)
     }
 
+    /// The newest task of which nobody has said yet what its end means: it was wanted when it ended.
+    pub(super) fn unjudged(&self) -> Option<&Arc<Task>> {
+        self.tasks.iter().rev().find(|task| task.desired <= DesiredState::Running)
+    }
+
     /// Whether the slot is in use: some task of it is more than a record to delete.
     pub(crate) fn is_held(&self) -> bool {
         self.newest().is_some()
@@ -140,17 +145,30 @@ impl SlotTasks {
         context: &mut PlanContext<'_>,
         plan: &mut Plan,
     ) {
+        let task = self.new_task(state, service, (delay, at_once), context);
+        let now = context.present(state);
+        if let Some(at) = task.start_after.filter(|at| *at > now) {
+            plan.wake(at);
+        }
+        plan.changes.push(Change::CreateTask { task, service_version: service.version, beside });
+    }
+
+    /// A new task for the slot: wanted running at once, or prepared until then.
+    pub(super) fn new_task(
+        &self,
+        state: &State,
+        service: &Service,
+        (delay, at_once): (Duration, bool),
+        context: &mut PlanContext<'_>,
+    ) -> Task {
         let now = context.present(state);
         let (desired, start_after) = if at_once {
             (DesiredState::Running, None)
         } else {
             (DesiredState::Ready, Some(now.after(delay)))
         };
-        if let Some(at) = start_after.filter(|at| *at > now) {
-            plan.wake(at);
-        }
         let crashes = self.newest().map_or(0, |last| restart::crashes_after(state, service, last));
-        let task = Task {
+        Task {
             id: context.new_task_id(),
             version: service.version,
             created_at: now,
@@ -165,8 +183,7 @@ impl SlotTasks {
             crashes,
             run: service.job.map_or(0, |job| job.run),
             generic: BTreeMap::new(),
-        };
-        plan.changes.push(Change::CreateTask { task, service_version: service.version, beside });
+        }
     }
 }
 

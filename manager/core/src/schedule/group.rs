@@ -107,6 +107,20 @@ impl<'a> Group<'a> {
         })
     }
 
+    /// What bears on placing another task of a service, of which none waits.
+    pub(super) fn of_service(state: &'a State, service: &'a Arc<Service>, now: Timestamp) -> Self {
+        let digest = service.spec.task.container.image.digest;
+        Self {
+            service,
+            spec: &service.spec.task,
+            placement: &service.spec.task.placement,
+            platform: state.images().find(|image| image.digest == digest).map(|image| &image.platform),
+            tasks: Vec::new(),
+            on_nodes: on_nodes(state, service, now),
+            apart: Apart::of(state, service),
+        }
+    }
+
     /// Counts tasks that were placed since the group was made: of the service, and of those that it keeps apart from.
     pub(super) fn count(&mut self, rooms: &Rooms<'_>) {
         for (node, tasks) in rooms.placed(self.service.id) {

@@ -3,6 +3,7 @@
 //! The service's tasks are divided equally among the values of the first label that it prefers, those of each value among
 //! the values of the next label, and so on; among the nodes that are alike in all of them by the service's strategy.
 
+pub mod relocate;
 mod stream;
 
 use std::cmp::{Ordering, Reverse};
@@ -159,6 +160,7 @@ fn next_of<'a>(
 }
 
 /// A node with its values of the preferred labels.
+#[derive(Debug, Clone)]
 struct Ranked<'a> {
     rank: Rank,
     values: Vec<&'a str>,

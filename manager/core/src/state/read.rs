@@ -100,6 +100,17 @@ impl State {
         self.indices.global_services.iter().filter_map(|id| self.services.get(id))
     }
 
+    /// Services whose tasks are moved to better nodes, or may be by themselves.
+    pub fn rebalanced_services(&self) -> impl Iterator<Item = ServiceId> + '_ {
+        self.indices.rebalanced.iter().copied()
+    }
+
+    /// Whether a service is one of those.
+    #[must_use]
+    pub fn is_rebalanced(&self, service: ServiceId) -> bool {
+        self.indices.rebalanced.contains(&service)
+    }
+
     /// All nodes by how many tasks may run on them, then by identifier. Cloning it costs nothing.
     pub(crate) fn nodes_by_tasks(&self) -> &OrdSet<(u64, NodeId)> {
         &self.indices.nodes_by_tasks

@@ -7,15 +7,23 @@ use coracle_model::cluster::Cluster;
 use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
 use coracle_model::node::Node;
+use coracle_model::rebalance::{RebalancePolicy, RebalanceState};
 use coracle_model::service::{Service, ServiceMode, TaskSpec};
-use coracle_model::task::Task;
+use coracle_model::task::{Task, TaskState};
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 
 use super::{SpecRow, State};
+use crate::schedule::relocate::Relocation;
 
 /// How long departures are kept: longer than clocks of managers differ and than certificates are back-dated, by far.
 const DEPARTED_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether tasks of the service are being moved, or may be moved without being asked for.
+fn is_rebalanced(service: &Service) -> bool {
+    service.spec.rebalance.policy == RebalancePolicy::Auto
+        || service.rebalance.as_ref().is_some_and(|progress| progress.state == RebalanceState::Moving)
+}
 
 impl State {
     pub(crate) fn set_index(&mut self, index: u64) {
@@ -63,6 +71,11 @@ impl State {
         } else {
             self.indices.global_services.remove(&id);
         }
+        if is_rebalanced(&service) {
+            self.indices.rebalanced.insert(id);
+        } else {
+            self.indices.rebalanced.remove(&id);
+        }
         let before = self.services.insert(id, service);
         if let Some(before) = before {
             self.drop_unused_row(id, before.spec_version);
@@ -74,6 +87,7 @@ impl State {
             self.indices.service_names.remove(&service.spec.name);
             self.indices.keeping_away.remove(&id);
             self.indices.global_services.remove(&id);
+            self.indices.rebalanced.remove(&id);
             self.drop_unused_row(id, service.spec_version);
         }
     }
@@ -93,6 +107,16 @@ impl State {
         self.index_node(before.as_deref(), &task);
         self.index_pending(before.as_deref(), Some(&task));
         self.index_usage(before.as_deref(), Some(&task));
+    }
+
+    /// The state as it would be if the task were on its better node: for looking ahead, never applied.
+    pub(crate) fn pretend_moved(&mut self, relocation: &Relocation) {
+        let Some(task) = self.task(relocation.task).cloned() else { return };
+        let mut gone = (*task).clone();
+        gone.status.state = TaskState::Shutdown;
+        self.put_task(Arc::new(gone));
+        let (node, generic) = (Some(relocation.to), relocation.generic.clone());
+        self.put_task(Arc::new(Task { node, generic, running_since: Some(self.time), ..(*task).clone() }));
     }
 
     pub(crate) fn remove_task(&mut self, id: TaskId) {

@@ -1,11 +1,14 @@
 //! `service …` and `image …`
 
+use coracle_manager_core::orchestrate::preview;
+use coracle_manager_core::schedule::relocate::Relocation;
 use coracle_manager_core::{Change, Outcome};
 use coracle_model::digest::Digest;
 use coracle_model::image::ImageEntry;
 use coracle_model::job::{Concurrency, Schedule};
 use coracle_model::node::Platform;
 use coracle_model::placement::{HostPort, Protocol};
+use coracle_model::rebalance::{RebalanceProgress, RebalanceState};
 use coracle_model::service::{ServiceMode, ServiceSpec};
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
@@ -42,6 +45,28 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
             let message = "rollback in progress".to_owned();
             outcome(world, Change::RollBackService { service, expected, message, automatic: false })
         }
+        "rebalance" => rebalance(world, name, options),
+        "moves" => {
+            let moves = preview(&world.state, world.services[name], None);
+            let line = |next: &Relocation| {
+                let (task, from, to) = (world.task_name(next.task), next.from, next.to);
+                format!("{task} from {} to {}", world.node_name(from), world.node_name(to))
+            };
+            moves.iter().map(line).collect()
+        }
+        "rebalanced" => {
+            let service = world.state.service(world.services[name]).unwrap();
+            match &service.rebalance {
+                Some(progress) => vec![format!(
+                    "{}: {} ({} begun{})",
+                    progress.state,
+                    world.with_task_names(&progress.message),
+                    progress.moves,
+                    if progress.automatic { ", by itself" } else { "" }
+                )],
+                None => vec!["no rebalance".to_owned()],
+            }
+        }
         "status" => {
             let service = world.state.service(world.services[name]).unwrap();
             let image = &service.spec.task.container.image.reference;
@@ -67,6 +92,22 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
         }
         other => panic!("unknown command service {other}"),
     }
+}
+
+/// As an operator asks for it.
+fn rebalance(world: &mut World, name: &str, options: &Options<'_>) -> Vec<String> {
+    let service = world.state.service(world.services[name]).unwrap();
+    let limit = options.get("limit").map(|limit| limit.parse().unwrap());
+    let progress = match &service.rebalance {
+        Some(present) if present.state == RebalanceState::Moving => RebalanceProgress {
+            limit: limit.map(|limit: u64| present.moves + limit),
+            automatic: false,
+            ..present.clone()
+        },
+        _ => RebalanceProgress::begun(world.now, false, limit),
+    };
+    let (service, expected) = (service.id, service.version);
+    outcome(world, Change::SetRebalance { service, expected, progress })
 }
 
 /// Nothing for a change that was applied, the reason for one that was refused.
@@ -169,6 +210,10 @@ fn set(spec: &mut ServiceSpec, options: &Options<'_>) {
             "failure-action" => spec.update.failure_action = value.parse().unwrap(),
             "ratio" => spec.update.max_failure_ratio = value.parse().unwrap(),
             "timeout" => (spec.update.timeout, spec.rollback.timeout) = (duration(value), duration(value)),
+            "rebalance" => spec.rebalance.policy = value.parse().unwrap(),
+            "max-skew" => spec.rebalance.max_skew = value.parse().unwrap(),
+            "rebalance-delay" => spec.rebalance.delay = duration(value),
+            "rebalance-order" => spec.rebalance.order = value.parse().unwrap(),
             "node-down-delay" => spec.node_down_delay = Some(duration(value)),
             "label" => drop(spec.labels.insert(value.to_owned(), String::new())),
             "secrets" => {}

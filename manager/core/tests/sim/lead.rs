@@ -83,6 +83,14 @@ impl Lead {
         for service in &touched.services {
             self.push_service(*service);
         }
+        for service in &touched.services {
+            if state.is_rebalanced(*service) {
+                self.queue.insert(Key::Rebalance(*service));
+            }
+        }
+        if touched.membership {
+            self.queue.extend(state.rebalanced_services().map(Key::Rebalance));
+        }
         for node in &touched.nodes {
             self.queue.insert(Key::Node(*node));
             for task in state.tasks_on_node(*node) {

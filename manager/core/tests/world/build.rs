@@ -70,6 +70,7 @@ pub fn service(id: u128, spec: ServiceSpec) -> Service {
         previous_spec: None,
         update: None,
         job: None,
+        rebalance: None,
     }
 }
 

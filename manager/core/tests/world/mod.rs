@@ -8,7 +8,7 @@ pub mod show;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coracle_manager_core::orchestrate::{plan_file, plan_node, plan_reap, plan_service};
+use coracle_manager_core::orchestrate::{plan_file, plan_node, plan_reap, plan_rebalance, plan_service};
 use coracle_manager_core::schedule::plan_schedule;
 use coracle_manager_core::{Change, IdSource, Outcome, Plan, PlanContext, Proposal, State, Touched, apply};
 use coracle_model::id::{FileId, NodeId, ServiceId, TaskId};
@@ -36,6 +36,7 @@ pub enum Key {
     Service(ServiceId),
     Schedule,
     Reap(ServiceId),
+    Rebalance(ServiceId),
     File(FileId),
 }
 
@@ -165,6 +166,7 @@ impl World {
             .map(Key::Node)
             .chain(services.iter().copied().map(Key::Service))
             .chain([Key::Schedule])
+            .chain(services.iter().copied().map(Key::Rebalance))
             .chain(services.iter().copied().map(Key::Reap))
             .chain(self.state.files().map(|file| Key::File(file.id)))
             .collect()
@@ -261,6 +263,7 @@ pub fn plan(state: &State, key: Key, now: Timestamp, ids: &mut Counter) -> Plan 
         Key::Service(service) => plan_service(state, service, &mut context),
         Key::Schedule => plan_schedule(state, &mut context),
         Key::Reap(service) => plan_reap(state, service, &mut context),
+        Key::Rebalance(service) => plan_rebalance(state, service, &mut context),
         Key::File(file) => plan_file(state, file, &mut context),
     }
 }

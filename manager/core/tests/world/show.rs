@@ -37,6 +37,12 @@ impl World {
             Change::SetUpdateProgress { service, progress, .. } => {
                 format!("update of {} {}", self.service_name(*service), progress.state)
             }
+            Change::SetRebalance { service, progress, .. } => {
+                let moving = progress.moving.map_or_else(String::new, |moving| {
+                    format!(": {} for {}", self.task_name(moving.to), self.task_name(moving.from))
+                });
+                format!("rebalance of {} {}{moving}", self.service_name(*service), progress.state)
+            }
             Change::SetJobStatus { service, job, .. } => format!(
                 "run {} of {} {}",
                 job.run,

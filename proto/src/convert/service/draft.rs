@@ -6,9 +6,10 @@ use std::time::Duration;
 use coracle_model::digest::Digest;
 use coracle_model::job::JobConfig;
 use coracle_model::name::ServiceName;
+use coracle_model::rebalance::RebalanceConfig;
 use coracle_model::service::{PinnedImage, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig};
 
-use super::{name, update_config, with_container};
+use super::{name, rebalance_config, update_config, with_container};
 use crate::convert::container::{requested_image, with_image};
 use crate::convert::{DecodeError, duration, required};
 use crate::v1;
@@ -25,7 +26,7 @@ pub struct Draft {
     update: UpdateConfig,
     rollback: UpdateConfig,
     job: JobConfig,
-    rebalance: bool,
+    rebalance: RebalanceConfig,
     node_down_delay: Option<Duration>,
     task: TaskSpec,
     digest: Option<Digest>,
@@ -49,7 +50,7 @@ pub fn draft(message: v1::ServiceSpec) -> Result<Draft, DecodeError> {
         update: update_config(message.update)?,
         rollback: update_config(message.rollback)?,
         job: message.job.unwrap_or_default().try_into()?,
-        rebalance: message.rebalance,
+        rebalance: rebalance_config(message.rebalance)?,
         node_down_delay: message.node_down_delay.map(duration),
         task: with_container(task, container)?,
         digest,

@@ -9,6 +9,7 @@ use coracle_daemon::{Clock, ErrorChain};
 use coracle_image::ImageStore;
 use coracle_model::node::{Availability, NodeDescription};
 use coracle_model::role::Role;
+use coracle_model::template::NodeFacts;
 use coracle_pki::{SwappableIdentity, TicketPublicKey};
 use coracle_proto::convert::DecodeError;
 use coracle_proto::v1;
@@ -203,6 +204,7 @@ impl Agent {
             uses,
             fetcher,
             files: files.clone(),
+            node: facts(&config.identity, &config.description),
             clock: config.clock,
             creations: Arc::new(Semaphore::new(creations())),
             checks: Arc::new(Semaphore::new(CHECKS)),
@@ -254,6 +256,17 @@ impl Agent {
     #[must_use]
     pub fn handle(&self) -> AgentHandle {
         self.handle.clone()
+    }
+}
+
+/// What placeholders tell of this node. Its certificate is renewed, but never for another node.
+fn facts(identity: &SwappableIdentity, description: &NodeDescription) -> NodeFacts {
+    let id = identity.current().identity().node();
+    NodeFacts {
+        id: id.map(|id| id.to_string()).unwrap_or_default(),
+        hostname: description.hostname.clone(),
+        architecture: description.platform.architecture.clone(),
+        os: description.platform.os.clone(),
     }
 }
 

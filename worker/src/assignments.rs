@@ -19,6 +19,8 @@ pub(crate) struct Assignment {
     pub(crate) id: TaskId,
     pub(crate) service: ServiceId,
     pub(crate) service_name: String,
+    /// Of the service, when the task was given to this node.
+    pub(crate) service_labels: BTreeMap<String, String>,
     pub(crate) slot: Slot,
     /// What to run; or why this version of the agent does not understand it, for which the task is rejected.
     pub(crate) spec: Result<Arc<TaskSpec>, String>,
@@ -148,6 +150,7 @@ impl Assignment {
             id,
             service: service.unwrap_or(ServiceId::from_bits(0)),
             service_name: task.service_name,
+            service_labels: task.service_labels.into_iter().collect(),
             slot: slot.and_then(Result::ok).unwrap_or(Slot::Number(0)),
             spec,
             generic: task.generic.into_iter().map(|(kind, names)| (kind, names.names)).collect(),
@@ -160,6 +163,7 @@ impl Assignment {
             id,
             service: ServiceId::from_bits(0),
             service_name: String::new(),
+            service_labels: BTreeMap::new(),
             slot: Slot::Number(0),
             spec: Err("task is not in this node's journal and no manager assigned it".to_owned()),
             generic: BTreeMap::new(),

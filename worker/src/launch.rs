@@ -15,6 +15,8 @@ use coracle_model::mount::Mount;
 use coracle_model::resources::Limits;
 use coracle_model::security::NamespaceMode;
 use coracle_model::service::{ContainerSpec, NetworkMode, TaskSpec};
+use coracle_model::template::{NodeFacts, Values};
+use coracle_model::validate::{self, Invalid};
 
 use crate::assignments::Assignment;
 use crate::files::LaunchFile;
@@ -81,17 +83,26 @@ pub(crate) enum LaunchError {
     NoCommand(String),
     #[error("stop-signal: invalid value {value:?}: {reason}")]
     StopSignal { value: String, reason: String },
+    #[error("{0} (with placeholders filled in)")]
+    Placeholders(#[from] Invalid),
 }
 
-/// Puts the two together.
+/// What the placeholders of a task stand for on this node.
+pub(crate) fn values(assignment: &Assignment, node: &NodeFacts) -> Values {
+    let service = (assignment.service, assignment.service_name.as_str(), &assignment.service_labels);
+    Values::of(service, node, assignment.id, assignment.slot)
+}
+
+/// Puts the two together, and fills in the placeholders.
 pub(crate) fn launch(
     assignment: &Assignment,
     spec: &TaskSpec,
+    values: &Values,
     image: &ImageConfig,
     layers: Vec<PathBuf>,
     log_directory: PathBuf,
 ) -> Result<Launch, LaunchError> {
-    let container = &spec.container;
+    let container = &validate::filled(&spec.container, values)?;
     let hostname = hostname(assignment.id, &container.hostname);
     let stop_signal = stop_signal(container, image)?;
     Ok(Launch {

@@ -31,7 +31,13 @@ pub(crate) enum Command {
         after_help = "Examples:
   coracle service create --name web --replicas 3 --mount type=bind,src=/data,dst=/data,ro web:1
   coracle service create --mode global --network host agent:2 --verbose
-  coracle service create --mode replicated-job --replicas 10 --max-concurrent 2 import:1"
+  coracle service create --mode replicated-job --replicas 10 --max-concurrent 2 import:1
+  coracle service create --hostname '{{.Service.Name}}-{{.Task.Slot}}' --env NODE={{.Node.Hostname}} web:1
+
+Placeholders in --hostname, values of --env, and sources, targets and volume labels of --mount are filled in for each
+task: {{.Service.ID}}, {{.Service.Name}}, {{index .Service.Labels \"KEY\"}}, {{.Node.ID}}, {{.Node.Hostname}},
+{{.Node.Platform.Architecture}}, {{.Node.Platform.OS}}, {{.Task.ID}}, {{.Task.Name}}, {{.Task.Slot}}. Two braces that
+are meant as they are: {{\"{{\"}}"
     )]
     Create(Box<create::Args>),
     /// List services

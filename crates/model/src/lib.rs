@@ -32,6 +32,7 @@ pub mod node;
 pub mod secret;
 pub mod service;
 pub mod task;
+pub mod template;
 pub mod volume;
 
 pub mod checksum;

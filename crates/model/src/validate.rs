@@ -3,12 +3,14 @@
 mod files;
 
 mod container;
+mod placeholders;
 mod policy;
 mod rebalance;
 mod rollout;
 mod security;
 mod unsupported;
 
+pub use placeholders::filled;
 pub use policy::policy;
 pub use rebalance::rebalanceable;
 
@@ -78,7 +80,7 @@ pub fn service(spec: &ServiceSpec) -> Result<(), Invalid> {
             "a global service has one task on each node; leave this out",
         );
     }
-    task(&spec.task)
+    placeholders::check(spec, task)
 }
 
 fn mode(mode: ServiceMode) -> Result<(), Invalid> {
@@ -138,12 +140,13 @@ fn environment(variable: &str) -> Result<(), Invalid> {
 fn hostname(name: &str) -> Result<(), Invalid> {
     // hostname(7): 64 characters of letters, digits, '-' and '.', labels of at most 63.
     let good = name.len() <= 64
-        && name.split('.').all(|label| {
-            label.len() <= 63
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-        });
+        && (name.is_empty()
+            || name.split('.').all(|label| {
+                (1..=63).contains(&label.len())
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+                    && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            }));
     if good {
         Ok(())
     } else {

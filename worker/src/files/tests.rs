@@ -72,7 +72,8 @@ fn any(task: coracle_model::id::TaskId) -> crate::launch::Launch {
         ..crate::assignments::Assignment::unknown(task)
     };
     let image = coracle_image::ImageConfig { command: vec!["run".into()], ..Default::default() };
-    crate::launch::launch(&assignment, &spec, &image, vec![], "/logs".into()).unwrap()
+    let values = crate::launch::values(&assignment, &Default::default());
+    crate::launch::launch(&assignment, &spec, &values, &image, vec![], "/logs".into()).unwrap()
 }
 
 #[test]

@@ -21,11 +21,41 @@ fn made(spec: &TaskSpec, image: &ImageConfig) -> Result<Launch, LaunchError> {
         id: TaskId::from_bits(u128::MAX / 3),
         service: ServiceId::from_bits(1),
         service_name: "web".into(),
+        service_labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
         slot: Slot::Number(1),
         spec: Ok(Arc::new(spec.clone())),
         generic: BTreeMap::new(),
     };
-    launch(&assignment, spec, image, vec![], PathBuf::from("/logs"))
+    let node = NodeFacts {
+        id: "n".into(),
+        hostname: "host_1".into(),
+        architecture: "amd64".into(),
+        os: "linux".into(),
+    };
+    launch(&assignment, spec, &values(&assignment, &node), image, vec![], PathBuf::from("/logs"))
+}
+
+#[test]
+fn placeholders_are_filled_in_and_what_they_become_is_checked() {
+    let image = ImageConfig { command: words("sh"), ..ImageConfig::default() };
+    let mut spec = spec();
+    spec.container.hostname = "{{.Service.Name}}-{{.Task.Slot}}".into();
+    spec.container.env =
+        vec!["AT={{.Node.Hostname}}/{{index .Service.Labels \"zone\"}} {{.Task.Name}}".into()];
+    let launch = made(&spec, &image).unwrap();
+    assert_eq!((launch.hostname.as_str(), launch.container.hostname.as_str()), ("web-1", "web-1"));
+    let told = format!("AT=host_1/a web.1.{}", launch.task);
+    assert!(launch.environment.contains(&told) && launch.environment.contains(&"HOSTNAME=web-1".to_owned()));
+    spec.container.hostname = "{{.Node.Hostname}}..{{.Task.Slot}}".into();
+    assert_eq!(
+        made(&spec, &image).unwrap_err().to_string(),
+        "hostname: invalid value \"host_1..1\": use letters, digits, '-' and '.', at most 64 characters (with placeholders \
+         filled in)"
+    );
+    let mut missing = spec;
+    missing.container.hostname.clear();
+    missing.container.env = vec!["A={{.Nope}}".into()];
+    assert!(made(&missing, &image).unwrap_err().to_string().contains("{{.Nope}} is not known"));
 }
 
 #[test]

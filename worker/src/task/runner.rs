@@ -14,6 +14,7 @@ use coracle_model::health::{HealthCheck, HealthResult};
 use coracle_model::id::TaskId;
 use coracle_model::service::TaskSpec;
 use coracle_model::task::DesiredState;
+use coracle_model::template::NodeFacts;
 use coracle_model::time::Timestamp;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -29,7 +30,7 @@ use crate::desk::{Event, StatusEvent};
 use crate::files::Shelf;
 use crate::health::effective;
 use crate::image_use::ImageUses;
-use crate::launch::launch;
+use crate::launch::{launch, values};
 use crate::transfer::fetch::Fetcher;
 
 /// Waits before a container that could not be deleted is tried again.
@@ -47,6 +48,8 @@ pub(crate) struct Workshop {
     pub(crate) fetcher: Fetcher,
     /// Secrets and configs.
     pub(crate) files: Shelf,
+    /// What placeholders tell of this node.
+    pub(crate) node: NodeFacts,
     pub(crate) clock: Arc<dyn Clock>,
     /// Containers made or started at a time.
     pub(crate) creations: Arc<Semaphore>,
@@ -423,7 +426,8 @@ fn make(
         .prepare(spec.container.image.digest)
         .map_err(|error| ErrorChain(&error).to_string())?;
     let log = workshop.log_directory(assignment.id);
-    let mut launch = launch(assignment, spec, &prepared.config, prepared.lower_dirs, log)
+    let values = values(assignment, &workshop.node);
+    let mut launch = launch(assignment, spec, &values, &prepared.config, prepared.lower_dirs, log)
         .map_err(|error| error.to_string())?;
     launch.files = workshop.files.files(&spec.container.files)?;
     workshop.containers.create(&launch).map_err(|error| error.to_string())?;

@@ -131,6 +131,37 @@ fn only_what_tasks_are_made_of_replaces_them() {
     assert!(!with(|t| t.force_update = 1));
 }
 
+#[test]
+fn placeholders_are_read_and_tried_with_an_example() {
+    let env = |value: &str| check(|s| s.task.container.env = vec![format!("A={value}")]);
+    assert_eq!(env("{{ .Task.Slot }}{{\"{{\"}}"), "ok");
+    let wrong = env("xy{{ name }}");
+    assert!(
+        wrong.starts_with("env: invalid value \"A\": at character 3: {{ name }} is not known; what can"),
+        "{wrong}"
+    );
+    assert!(
+        wrong.ends_with("{{\"{{\"}} for two braces that are meant as they are (in its value)"),
+        "{wrong}"
+    );
+    assert_eq!(check(|s| s.task.container.hostname = "{{.Task.Name}}".to_owned()), "ok");
+    let long = check(|s| {
+        s.name = "w".repeat(40).parse().unwrap();
+        s.task.container.hostname = "{{.Task.Name}}".to_owned();
+    });
+    assert!(
+        long.ends_with("at most 64 characters; this is an example of what its placeholders become"),
+        "{long}"
+    );
+    assert_eq!(
+        check(|s| {
+            s.task.container.hostname = "{{.Task.Slot}}".to_owned();
+            s.task.container.workdir = "tmp".to_owned();
+        }),
+        "workdir: invalid value \"tmp\": use an absolute path"
+    );
+}
+
 fn device(host: &str, permissions: &str) -> crate::security::Device {
     let (host, container) = (host.to_owned(), host.to_owned());
     crate::security::Device::Path { host, container, permissions: permissions.to_owned() }
@@ -213,11 +244,6 @@ fn every_rule_of_rollouts_and_jobs_names_field_value_and_remedy() {
             }),
             "rebalance: invalid value \"auto\": a service with placement-strategy binpack is to be uneven; use spread, or a preference",
         ),
-        (
-            check(|s| s.task.container.env = vec!["A={{ .Task.Slot }}".to_owned()]),
-            "env with {{placeholders}}: invalid value \"true\": not supported by this version yet; leave it out",
-        ),
-        (check(|s| s.task.container.env = vec!["A={{ name }}".to_owned()]), "ok"),
     ];
     for (actual, expected) in cases {
         assert_eq!(actual, expected);

@@ -16,22 +16,7 @@ const WAITING: &[(&str, Asks)] = &[
     ("mount type=image", |spec| {
         spec.task.container.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Image { .. }))
     }),
-    ("env with {{placeholders}}", |spec| {
-        spec.task.container.env.iter().any(|variable| has_placeholder(variable))
-    }),
-    ("mount with {{placeholders}}", |spec| {
-        spec.task.container.mounts.iter().any(|mount| match &mount.kind {
-            MountKind::Bind { source, .. } => has_placeholder(source) || has_placeholder(&mount.target),
-            _ => has_placeholder(&mount.target),
-        })
-    }),
 ];
-
-/// Swarm would fill it in. Anything else between braces is the container's own.
-fn has_placeholder(text: &str) -> bool {
-    const NAMES: [&str; 4] = [".Service.", ".Node.", ".Task.", "index .Service."];
-    text.split("{{").skip(1).any(|rest| NAMES.iter().any(|name| rest.trim_start().starts_with(name)))
-}
 
 /// Refuses what cannot be done yet.
 pub(super) fn check(spec: &ServiceSpec) -> Result<(), Invalid> {

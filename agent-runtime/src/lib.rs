@@ -49,6 +49,6 @@ pub use id::{ContainerId, InvalidContainerId};
 pub use runtime::{ContainerSummary, Runtime, RuntimeConfig};
 pub use spec::{
     BindOptions, ContainerSpec, Device, HostNamespaces, LogConfig, Mount, Network, PlacedFiles, Propagation,
-    ResourceLimit, Resources, Rootfs, Seccomp, User,
+    ResourceLimit, Resources, Rootfs, Seccomp, SecretVariables, User,
 };
 pub use status::{Exit, ExitReason, Status};

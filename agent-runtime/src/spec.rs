@@ -2,6 +2,7 @@
 
 use crate::capability::Capabilities;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 /// One container. Start from [`ContainerSpec::new`], which sets the safe defaults.
@@ -13,6 +14,8 @@ pub struct ContainerSpec {
     pub args: Vec<String>,
     /// `NAME=value`. `PATH`, `HOSTNAME` and `HOME` get defaults when missing.
     pub env: Vec<String>,
+    /// `NAME=value` in place of those above of the same name, written nowhere: see [`SecretVariables`].
+    pub secret_env: SecretVariables,
     /// Working directory, created when missing; empty means `/`.
     pub cwd: String,
     /// Who the program runs as.
@@ -72,6 +75,7 @@ impl ContainerSpec {
             rootfs: Rootfs::Overlay { lower },
             args,
             env: Vec::new(),
+            secret_env: SecretVariables::default(),
             cwd: String::new(),
             user: User::default(),
             hostname: None,
@@ -97,6 +101,31 @@ impl ContainerSpec {
             labels: BTreeMap::new(),
             init: false,
         }
+    }
+}
+
+/// Variables whose values are secrets. Like the whole plan they reach the supervisor through a memory file that is never on a
+/// disk, and stay in its memory, for programs that are run beside the container's own; they are in no record, and not printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretVariables(Vec<String>);
+
+impl SecretVariables {
+    /// Takes `NAME=value` strings.
+    #[must_use]
+    pub const fn new(entries: Vec<String>) -> Self {
+        Self(entries)
+    }
+
+    /// Every caller of this is a place to look at in a review.
+    pub(crate) fn reveal(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretVariables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().map(|entry| entry.split('=').next().unwrap_or_default());
+        f.debug_list().entries(names).finish()
     }
 }
 

@@ -157,7 +157,8 @@ fn rootfs(rootfs: &Rootfs) -> Result<(), RuntimeError> {
 }
 
 fn program(spec: &ContainerSpec) -> Result<(), RuntimeError> {
-    words(&spec.args, &spec.env, &spec.cwd)
+    words(&spec.args, &spec.env, &spec.cwd)?;
+    variables(spec.secret_env.reveal())
 }
 
 /// Checks a program that is to run beside a container's own.
@@ -187,16 +188,24 @@ fn words(arguments: &[String], environment: &[String], directory: &str) -> Resul
     if let Some(bad) = texts.find(|text| text.contains('\0')) {
         return Err(refused("argument", bad, "it contains a NUL byte"));
     }
-    let well_formed = |entry: &&String| entry.find('=').is_some_and(|at| at > 0) && !entry.contains('\0');
-    if let Some(bad) = environment.iter().find(|entry| !well_formed(entry)) {
-        // The value may be a secret, so only the name is told.
-        let name = bad.split('=').next().unwrap_or_default();
-        return Err(refused("environment variable", name, "it must be NAME=value without NUL bytes"));
-    }
+    variables(environment)?;
     if !directory.is_empty() && !directory.starts_with('/') {
         return Err(refused("working directory", directory, "it must be an absolute path"));
     }
     Ok(())
+}
+
+fn variables(entries: &[String]) -> Result<(), RuntimeError> {
+    let well_formed = |entry: &&String| entry.find('=').is_some_and(|at| at > 0) && !entry.contains('\0');
+    match entries.iter().find(|entry| !well_formed(entry)) {
+        // The value may be a secret, so only the name is told.
+        Some(bad) => Err(refused(
+            "environment variable",
+            bad.split('=').next().unwrap_or_default(),
+            "it must be NAME=value without NUL bytes",
+        )),
+        None => Ok(()),
+    }
 }
 
 fn user(user: &User) -> Result<(), RuntimeError> {

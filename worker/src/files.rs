@@ -2,15 +2,17 @@
 //!
 //! [`Shelf`]: what managers have sent for the tasks of this node, in memory only: never in the journal, never on a disk, and
 //! forgotten as soon as no task needs it. A runner that misses something waits for a manager to send it.
-//! [`mounted`]: what containers see of it.
+//! [`content`]: what of it one task is given, with placeholders filled in.
+//! [`mounted`]: what containers see of it as files.
 
+pub(crate) mod content;
 pub(crate) mod mounted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coracle_model::id::FileId;
-use coracle_model::secret::{FileReference, FileTarget};
+use coracle_model::secret::FileReference;
 use coracle_proto::v1;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -19,6 +21,14 @@ use zeroize::Zeroizing;
 pub(crate) type Key = (FileId, u64);
 
 type Data = Arc<Zeroizing<Vec<u8>>>;
+
+/// What managers sent of one version.
+#[derive(Clone)]
+struct Sent {
+    data: Data,
+    /// It has placeholders.
+    template: bool,
+}
 
 /// A file that a container is to see.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,7 +63,7 @@ impl std::fmt::Debug for LaunchFile {
 /// What this node has; clones are the same shelf.
 #[derive(Clone)]
 pub(crate) struct Shelf {
-    contents: Arc<Mutex<BTreeMap<Key, Data>>>,
+    contents: Arc<Mutex<BTreeMap<Key, Sent>>>,
     /// Counts what arrives.
     arrivals: Arc<watch::Sender<u64>>,
 }
@@ -77,7 +87,8 @@ impl Shelf {
     /// If its name cannot be read.
     pub(crate) fn put(&self, file: v1::AssignedFile) -> Result<(), String> {
         let id = file.file.parse().map_err(|error| format!("secret or config: {error}"))?;
-        self.lock().insert((id, file.content), Arc::new(Zeroizing::new(file.data.to_vec())));
+        let sent = Sent { data: Arc::new(Zeroizing::new(file.data.to_vec())), template: file.template };
+        self.lock().insert((id, file.content), sent);
         self.arrivals.send_modify(|count| *count += 1);
         Ok(())
     }
@@ -117,27 +128,19 @@ impl Shelf {
         self.missing(&keys(references)).is_none()
     }
 
-    /// What a container is to see.
+    /// What managers sent for a reference.
     ///
     /// # Errors
-    /// If something is not here: for the operator.
-    pub(crate) fn files(&self, references: &[FileReference]) -> Result<Vec<LaunchFile>, String> {
-        let contents = self.lock();
-        let file = |reference: &FileReference| {
+    /// If it is not here: for the operator.
+    fn sent(&self, reference: &FileReference) -> Result<Sent, String> {
+        let sent = self.lock().get(&(reference.file, reference.content)).cloned();
+        sent.ok_or_else(|| {
             let (kind, name) = (reference.kind, reference.name.as_str());
-            let FileTarget::File { uid, gid, mode, .. } = &reference.target else {
-                return Err(format!("{kind} {name:?} cannot be put into the environment yet"));
-            };
-            let target = reference.path().unwrap_or_default();
-            let data = contents
-                .get(&(reference.file, reference.content))
-                .ok_or_else(|| format!("{kind} {name:?} is not on this node: no manager has sent it"))?;
-            Ok(LaunchFile { target, uid: *uid, gid: *gid, mode: *mode, data: Arc::clone(data) })
-        };
-        references.iter().map(file).collect()
+            format!("{kind} {name:?} is not on this node: no manager has sent it")
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Data>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Sent>> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

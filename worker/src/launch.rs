@@ -20,6 +20,7 @@ use coracle_model::validate::{self, Invalid};
 
 use crate::assignments::Assignment;
 use crate::files::LaunchFile;
+use crate::files::content::LaunchVariable;
 
 /// Where programs are looked for when neither image nor service says so; Docker's.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -62,6 +63,8 @@ pub struct Launch {
     pub mounts: Vec<Mount>,
     /// Secrets and configs.
     pub files: Vec<LaunchFile>,
+    /// Secrets and configs that are variables; no other variable has their names.
+    pub variables: Vec<LaunchVariable>,
     /// How it reaches the network.
     pub network: NetworkMode,
     /// What it may use; zero is no limit, except for processes, where it is the runtime's default.
@@ -120,6 +123,7 @@ pub(crate) fn launch(
         mounts: container.mounts.clone(),
         // Whoever has them adds them.
         files: Vec::new(),
+        variables: Vec::new(),
         network: spec.network,
         limits: spec.limits.clone(),
         labels: labels(assignment, container, stop_signal),

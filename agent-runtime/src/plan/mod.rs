@@ -82,7 +82,11 @@ fn hostname(input: &Input<'_>) -> String {
 }
 
 fn environment(input: &Input<'_>) -> Vec<String> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let secrets = input.spec.secret_env.reveal();
     let mut environment = input.spec.env.clone();
+    environment.retain(|entry| secrets.iter().all(|secret| name(secret) != name(entry)));
+    environment.extend(secrets.iter().cloned());
     let path = ("PATH", defaults::PATH.to_owned());
     let hostname = (!input.spec.host_namespaces.uts).then(|| ("HOSTNAME", hostname(input)));
     for (name, value) in [path].into_iter().chain(hostname) {

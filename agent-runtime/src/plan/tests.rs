@@ -87,3 +87,14 @@ fn environment_has_defaults_that_can_be_replaced() {
     let round: Plan = serde_json::from_slice(&serde_json::to_vec(&plan).unwrap()).unwrap();
     assert_eq!(round, plan);
 }
+
+#[test]
+fn secret_variables_take_the_place_of_others_and_are_not_printed() {
+    let mut spec = ContainerSpec::new(vec!["/layers/a".into()], vec!["sh".into()]);
+    spec.env = vec!["TOKEN=image".into(), "A=1".into()];
+    spec.secret_env = crate::spec::SecretVariables::new(vec!["TOKEN=canary=x".into()]);
+    let environment = plan(&spec, CgroupVersion::V2).program.environment;
+    assert_eq!(environment[..2], ["A=1", "TOKEN=canary=x"]);
+    let printed = format!("{spec:?}");
+    assert!(printed.contains("[\"TOKEN\"]") && !printed.contains("canary"), "{printed}");
+}

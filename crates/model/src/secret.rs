@@ -163,6 +163,25 @@ impl FileReference {
     }
 }
 
+/// Bytes that the kernel takes of one variable of a program, its name, `=` and the end included (execve(2), `MAX_ARG_STRLEN`).
+const VARIABLE_LIMIT: usize = 128 * 1024;
+
+/// The entry `NAME=VALUE` of a program's environment that a secret or a config becomes.
+///
+/// # Errors
+/// If the kernel or the format of plans takes no such value: why, and nothing of the value itself.
+pub fn variable_entry(variable: &str, data: &[u8]) -> Result<String, String> {
+    let refuse = |why: &str| Err(format!("it cannot be the variable {variable}: {why}; give it as a file"));
+    match std::str::from_utf8(data) {
+        Err(_) => refuse("it is no text in UTF-8"),
+        Ok(text) if text.contains('\0') => refuse("it has a zero byte"),
+        Ok(text) if variable.len() + text.len() + 2 > VARIABLE_LIMIT => {
+            refuse("a variable has 128 KiB at most, with its name")
+        }
+        Ok(text) => Ok(format!("{variable}={text}")),
+    }
+}
+
 /// Where secrets with relative paths are.
 pub const SECRETS_FOLDER: &str = "/run/secrets";
 
@@ -190,3 +209,23 @@ pub enum FileTarget {
 
 /// Permission bits of such files unless said otherwise.
 pub const FILE_MODE: u32 = 0o444;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_takes_can_be_a_variable() {
+        assert_eq!(variable_entry("A", "ä=\n".as_bytes()), Ok("A=ä=\n".to_owned()));
+        let most = vec![b'x'; VARIABLE_LIMIT - 3];
+        assert!(variable_entry("A", &most).is_ok());
+        for (name, data, why) in [
+            ("AB", &most[..], "a variable has 128 KiB at most, with its name"),
+            ("A", b"canary\0", "it has a zero byte"),
+            ("A", b"canary\xff", "it is no text in UTF-8"),
+        ] {
+            let told = variable_entry(name, data).unwrap_err();
+            assert_eq!(told, format!("it cannot be the variable {name}: {why}; give it as a file"));
+        }
+    }
+}

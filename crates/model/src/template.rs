@@ -3,6 +3,7 @@
 //! A text stands for itself, except between `{{` and `}}`: there is one placeholder, or a text in quotes that stands for itself,
 //! such as `{{"{{"}}`. `{{- ` also takes away the white space before it, ` -}}` that after it.
 
+pub mod file;
 mod values;
 
 use std::fmt;

@@ -7,8 +7,8 @@ use coracle_manager_core::state::State;
 use coracle_model::cluster::Secret;
 use coracle_model::id::FileId;
 use coracle_model::secret::{Content, File, FileKind, FileName};
-use coracle_model::validate;
 use coracle_model::version::Version;
+use coracle_model::{template, validate};
 use coracle_proto::convert::file::file_kind;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
@@ -31,7 +31,7 @@ impl FilesApi {
 }
 
 /// Checks what a secret or a config is to contain; never says what it is.
-fn content(kind: FileKind, name: &str, data: &[u8]) -> Result<Secret, ApiError> {
+fn content(kind: FileKind, name: &str, data: &[u8], has_placeholders: bool) -> Result<Secret, ApiError> {
     let invalid = |problem: String| ApiError::new(Reason::Invalid, format!("{kind} {name:?}: {problem}"));
     if data.is_empty() {
         return Err(invalid(format!("it is empty; a {kind} contains at least one byte")));
@@ -40,6 +40,9 @@ fn content(kind: FileKind, name: &str, data: &[u8]) -> Result<Secret, ApiError> 
         let problem =
             format!("{} bytes are too many; a {kind} is smaller than {} bytes", data.len(), kind.limit());
         return Err(invalid(problem));
+    }
+    if has_placeholders {
+        template::file::of_content(kind, data).map_err(|error| invalid(error.to_string()))?;
     }
     Ok(Secret::new(data.to_vec()))
 }
@@ -74,19 +77,12 @@ impl Files for FilesApi {
             return Ok(Response::new(v1::CreateFileResponse { file, version }));
         }
         let kind = file_kind(request.kind).map_err(ApiError::from)?;
-        if request.template {
-            let message =
-                format!("template-driver: invalid value \"golang\": a {kind} is delivered as it is");
-            return Err(ApiError::new(Reason::Invalid, message)
-                .with_hint("templates in secrets and configs are not supported yet")
-                .into());
-        }
         let name: FileName =
             request.name.parse().map_err(|error| ApiError::new(Reason::Invalid, format!("{error}")))?;
         let labels: BTreeMap<_, _> = request.labels.into_iter().collect();
         validate::labels("label", &labels).map_err(ApiError::from)?;
         let at = now();
-        let data = content(kind, name.as_str(), &request.data)?;
+        let data = content(kind, name.as_str(), &request.data, request.template)?;
         let id = FileId::from_bits(key.map_or_else(rand::random, |key| key.bits()));
         let file = File {
             id,
@@ -126,7 +122,10 @@ impl Files for FilesApi {
         labels.extend(request.labels_set);
         validate::labels("label-add", &labels).map_err(ApiError::from)?;
         let labels = (labels != present.labels).then_some(labels);
-        let data = request.data.map(|data| content(kind, present.name.as_str(), &data)).transpose()?;
+        let data = request
+            .data
+            .map(|data| content(kind, present.name.as_str(), &data, present.template))
+            .transpose()?;
         // Labels are made of those that were read; a version alone is added to whatever there is.
         let expected = if labels.is_some() { present.version } else { Version::default() };
         let changes = vec![Change::UpdateFile { file: present.id, expected, labels, data }];

@@ -1,9 +1,9 @@
 //! What a service's secrets and configs stand for: names become objects, and references that are not pinned the latest version.
 
 use coracle_manager_core::state::State;
-use coracle_model::secret::{FileReference, FileTarget};
-use coracle_model::service::ServiceSpec;
-use coracle_model::validate;
+use coracle_model::secret::{FileReference, FileTarget, variable_entry};
+use coracle_model::service::{ContainerSpec, ServiceSpec};
+use coracle_model::{template, validate};
 use coracle_proto::status::{ApiError, Reason};
 
 /// Resolves the references of a specification that an operator sends.
@@ -11,8 +11,28 @@ use coracle_proto::status::{ApiError, Reason};
 /// # Errors
 /// If there is no object of a name, or not the version that is asked for.
 pub(super) fn resolve(view: &State, spec: &mut ServiceSpec) -> Result<(), ApiError> {
-    spec.task.container.files.iter_mut().try_for_each(|reference| one(view, reference))?;
-    Ok(validate::files(&spec.task.container)?)
+    let container = &mut spec.task.container;
+    container.files.iter_mut().try_for_each(|reference| one(view, reference))?;
+    validate::files(container)?;
+    container.files.iter().try_for_each(|reference| usable(view, reference, container))
+}
+
+/// Whether what is given now can be what it is to be. Newer versions are looked at by the nodes, which reject their tasks.
+fn usable(view: &State, reference: &FileReference, container: &ContainerSpec) -> Result<(), ApiError> {
+    let (kind, name) = (reference.kind, reference.name.as_str());
+    let refuse =
+        |why: String| ApiError::new(Reason::Invalid, format!("{kind}: invalid value {name:?}: {why}"));
+    let Some(file) = view.file(reference.file) else { return Ok(()) };
+    let Some(content) = file.contents.get(&reference.content) else { return Ok(()) };
+    let data = content.data.reveal();
+    if file.template {
+        let template = template::file::of_content(kind, data).map_err(|error| refuse(error.to_string()))?;
+        return template::file::missing(&template, container).map_or(Ok(()), |missing| Err(refuse(missing)));
+    }
+    match &reference.target {
+        FileTarget::Environment { variable } => variable_entry(variable, data).map(drop).map_err(refuse),
+        FileTarget::File { .. } => Ok(()),
+    }
 }
 
 /// What a job keeps: unless something else about its tasks changes, a newer secret is no reason to do all of it again.
@@ -50,11 +70,6 @@ fn one(view: &State, reference: &mut FileReference) -> Result<(), ApiError> {
             there.join(", ")
         );
         return Err(ApiError::new(Reason::Invalid, message));
-    }
-    if let FileTarget::Environment { variable } = &reference.target {
-        let message =
-            format!("{kind}: invalid value {variable:?}: a {kind} cannot be put into the environment yet");
-        return Err(ApiError::new(Reason::Invalid, message).with_hint("leave `env` out and read the file"));
     }
     Ok(())
 }

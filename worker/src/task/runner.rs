@@ -429,7 +429,8 @@ fn make(
     let values = values(assignment, &workshop.node);
     let mut launch = launch(assignment, spec, &values, &prepared.config, prepared.lower_dirs, log)
         .map_err(|error| error.to_string())?;
-    launch.files = workshop.files.files(&spec.container.files)?;
+    let given = workshop.files.given(&launch.container, &values)?;
+    (launch.files, launch.variables) = (given.files, given.variables);
     workshop.containers.create(&launch).map_err(|error| error.to_string())?;
     Ok(effective(&spec.container.health, prepared.config.health_check.as_ref()))
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::health::{HealthConfig, HealthTest};
 use crate::mount::{Mount, MountKind, Propagation, Recursive};
 use crate::resources::{Limits, Swap};
-use crate::secret::{FileReference, FileTarget};
+use crate::secret::FileTarget;
 use crate::service::{ContainerSpec, Dns, LogConfig, NetworkMode, TaskSpec};
+use crate::template;
 use crate::volume::is_volume_name;
 
 use super::{Invalid, absolute, duration, invalid, labels, list, normal_path, text};
@@ -17,6 +18,8 @@ use super::{Invalid, absolute, duration, invalid, labels, list, normal_path, tex
 const HEALTH_MINIMUM: Duration = Duration::from_millis(1);
 /// Most files that the log of a container is kept in.
 const LOG_FILES: u64 = 100;
+/// How the names of variables begin that tell a task of its generic resources.
+const GENERIC_VARIABLES: [&str; 2] = ["DOCKER_RESOURCE_", "CORACLE_RESOURCE_"];
 
 pub(super) fn check(spec: &ContainerSpec) -> Result<(), Invalid> {
     list("entrypoint", spec.entrypoint.len())?;
@@ -28,7 +31,7 @@ pub(super) fn check(spec: &ContainerSpec) -> Result<(), Invalid> {
     spec.groups.iter().try_for_each(|name| group(name))?;
     duration("pre-stop-delay", spec.pre_stop_delay)?;
     health(&spec.health)?;
-    files(&spec.files)?;
+    files(spec)?;
     dns(&spec.dns)?;
     list("host", spec.hosts.len())?;
     spec.hosts.iter().try_for_each(|line| host(line))?;
@@ -82,10 +85,10 @@ fn health(config: &HealthConfig) -> Result<(), Invalid> {
     }
 }
 
-fn files(files: &[FileReference]) -> Result<(), Invalid> {
-    list("secret", files.len())?;
+fn files(spec: &ContainerSpec) -> Result<(), Invalid> {
+    list("secret", spec.files.len())?;
     let mut targets = BTreeSet::new();
-    for file in files {
+    for file in &spec.files {
         let field = file.kind.as_str();
         let target = match &file.target {
             FileTarget::File { path, mode, .. } => {
@@ -106,6 +109,13 @@ fn files(files: &[FileReference]) -> Result<(), Invalid> {
                 text(field, variable)?;
                 if variable.is_empty() || variable.contains('=') {
                     return invalid(field, variable, "use the name of a variable, without '='");
+                }
+                if template::file::variable(spec, variable).is_some() {
+                    return invalid(field, variable, "--env gives this variable, too; leave one of them out");
+                }
+                if GENERIC_VARIABLES.iter().any(|begin| variable.starts_with(begin)) {
+                    let problem = "tasks are told of generic resources under such names; use another one";
+                    return invalid(field, variable, problem);
                 }
                 format!("env={variable}")
             }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use coracle_agent_runtime::{
     BindOptions, Capabilities, ContainerSpec, Device, HostNamespaces, LogConfig, Mount, Network, PlacedFiles,
-    Propagation, ResourceLimit, Resources, Seccomp, User,
+    Propagation, ResourceLimit, Resources, Seccomp, SecretVariables, User,
 };
 use coracle_model::mount::{Mount as MountSpec, MountKind, Propagation as Propagate, Recursive};
 use coracle_model::resources::{Limits, Swap};
@@ -44,6 +44,8 @@ pub(super) fn specification(launch: &Launch, node: &NodeFiles) -> Result<Contain
     let host = |mode| mode == NamespaceMode::Host;
     let mut spec = ContainerSpec::new(launch.layers.clone(), launch.arguments.clone());
     spec.env = launch.environment.clone();
+    let secrets = launch.variables.iter().map(|variable| variable.reveal().to_owned());
+    spec.secret_env = SecretVariables::new(secrets.collect());
     spec.cwd = launch.working_directory.clone();
     spec.user = user(&launch.user, &wishes.groups);
     spec.hostname = (!host(wishes.uts)).then(|| launch.hostname.clone());

@@ -20,6 +20,7 @@ fn launch() -> Launch {
         read_only: false,
         mounts: Vec::new(),
         files: Vec::new(),
+        variables: Vec::new(),
         network: NetworkMode::None,
         limits: Limits::default(),
         labels: BTreeMap::new(),

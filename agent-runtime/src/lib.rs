@@ -52,3 +52,4 @@ pub use spec::{
     ResourceLimit, Resources, Rootfs, Seccomp, SecretVariables, User,
 };
 pub use status::{Exit, ExitReason, Status};
+pub use validate::{IPC_PARAMETERS, resource_limit_names};

@@ -36,7 +36,7 @@ const RESOURCE_LIMITS: &[(&str, u32)] = &[
 ];
 
 /// Kernel parameters of the IPC namespace.
-const IPC_PARAMETERS: &[&str] = &[
+pub const IPC_PARAMETERS: &[&str] = &[
     "kernel.msgmax",
     "kernel.msgmnb",
     "kernel.msgmni",
@@ -54,6 +54,11 @@ const IPC_PARAMETERS: &[&str] = &[
 
 fn refused(field: &'static str, value: impl ToString, why: impl Into<String>) -> RuntimeError {
     RuntimeError::InvalidSpec { field, value: value.to_string(), why: why.into() }
+}
+
+/// Names that a [`ResourceLimit`] may have.
+pub fn resource_limit_names() -> impl Iterator<Item = &'static str> {
+    RESOURCE_LIMITS.iter().map(|(name, _)| *name)
 }
 
 /// The number of a resource limit's name.

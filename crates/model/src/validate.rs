@@ -13,6 +13,7 @@ mod unsupported;
 pub use placeholders::filled;
 pub use policy::policy;
 pub use rebalance::rebalanceable;
+pub use security::{IPC_SYSCTLS, ULIMITS};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -21,6 +21,8 @@ const NAME: &str = "secrets_stay_where_they_belong";
 const FILTER: (&str, &str) = ("CORACLE_LAB_LOG", "trace,mio=info,polling=info");
 /// The value of a service's environment.
 const ENVIRONMENT: &str = "canary-of-the-environment-7f3a";
+/// What a secret contains that services have as a variable, as a file and in a config; what it is read from is not searched.
+const SECRET: &str = "canary-of-a-secret-51c9";
 
 #[test]
 fn secrets_stay_where_they_belong() {
@@ -40,7 +42,8 @@ fn life(lab: &mut Lab) -> Result<()> {
     let mut said = Vec::new();
     form(lab, &mut secrets)?;
     work(lab, &mut said)?;
-    secrets.add(Secret::of_environment(ENVIRONMENT));
+    secrets.add(Secret::of_environment("environment of a service", ENVIRONMENT));
+    secrets.add(Secret::of_environment("secret in the environment", SECRET));
     secrets.add_keys();
     for name in [M1, W1] {
         secrets.add_data_key(&lab.get(name)?.folders().data())?;
@@ -86,8 +89,18 @@ fn form(lab: &Lab, secrets: &mut Secrets) -> Result<()> {
 /// Calls that succeed and calls that fail, with the value in the environment of services.
 fn work(lab: &Lab, said: &mut Vec<(String, String)>) -> Result<()> {
     lab.load_responder(M1)?;
-    let create =
-        format!("service create --name app --replicas 2 --env PASSWORD={ENVIRONMENT} responder:1 sleep");
+    for (name, text) in
+        [("secret", SECRET), ("config", "colour = {{secret `key`}}"), ("bad", "{{canary-of-a-secret-51c9}}")]
+    {
+        std::fs::write(lab.folder().join(name), text)?;
+    }
+    let file = |name: &str| lab.folder().join(name).display().to_string();
+    lab.cli(M1, &format!("secret create key {}", file("secret"))).ok()?;
+    lab.cli(M1, &format!("config create --template-driver golang conf {}", file("config"))).ok()?;
+    let given = "--secret key --secret source=key,env=KEY --config conf";
+    let create = format!(
+        "service create --name app --replicas 2 --env PASSWORD={ENVIRONMENT} {given} responder:1 sleep"
+    );
     lab.cli(M1, &create).ok()?;
     lab.eventually("it runs", |view| view.running("app") == 2)?;
     lab.cli(M1, "service update --env-add OTHER=1 app").code()?;
@@ -99,10 +112,27 @@ fn work(lab: &Lab, said: &mut Vec<(String, String)>) -> Result<()> {
         format!("service create --name b --env PASSWORD={ENVIRONMENT} nothing:9"),
         format!("service create --name c --env PASSWORD={ENVIRONMENT} --replicas many responder:1"),
         format!("service create --name d --env PASSWORD={ENVIRONMENT} --constraint nonsense responder:1"),
+        format!("service create --name e --env 'PASSWORD={ENVIRONMENT}{{{{.Nope}}}}' responder:1"),
+        format!("secret create --template-driver golang bad {}", file("bad")),
     ] {
         said.push((line.clone(), lab.cli(M1, &line).refused(&[])?));
     }
-    for line in ["service ls", "service ps app", "node ls", "system info", "image ls"] {
+    let task = lab.view()?.running_ids("app").into_iter().next().context("no task")?;
+    let task = format!("task inspect {task}");
+    for line in [&task, "service inspect app", "service inspect --pretty app"] {
+        // What a service's own variables are is theirs to be told.
+        let told = lab.cli(M1, line).ok_both()?.replace(ENVIRONMENT, "");
+        said.push((line.to_owned(), told));
+    }
+    for line in [
+        "secret inspect key",
+        "config inspect conf",
+        "service ls",
+        "service ps app",
+        "node ls",
+        "system info",
+        "image ls",
+    ] {
         said.push((line.to_owned(), lab.cli(M1, line).ok_both()?));
     }
     Ok(())

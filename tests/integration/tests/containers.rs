@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 
+use anyhow::Context as _;
 use coracle_integration::harness;
 use coracle_integration::lab::Lab;
 use coracle_integration::name::{M1, W1};
@@ -10,6 +11,7 @@ use coracle_integration::name::{M1, W1};
 fn containers_are_what_was_asked_for_and_their_output_is_kept() {
     harness::test("containers", 1, 1, |lab| {
         identity_and_environment(lab)?;
+        placeholders(lab)?;
         mounts(lab)?;
         networks(lab)?;
         logs(lab)
@@ -58,6 +60,67 @@ fn identity_and_environment(lab: &Lab) -> anyhow::Result<()> {
         !told.contains("MADE_BY=lab"),
         "the service's environment goes before the image's:\n{told}"
     );
+    Ok(())
+}
+
+/// They are filled in for each task on its node. A changed label of the service disturbs no task, and new ones see it.
+fn placeholders(lab: &Lab) -> anyhow::Result<()> {
+    let folder = lab.folder().join("of-slots");
+    std::fs::create_dir_all(&folder)?;
+    let create = |flags: &str| {
+        lab.cli(M1, &format!("service create --detach --name filled --constraint node.hostname==w1 {flags}"))
+    };
+    create("--hostname {{.Node.Nope}} responder:1").refused(&[
+        "hostname",
+        "at character 1: {{.Node.Nope}}",
+        "{{.Task.Slot}}",
+    ])?;
+    create("--hostname '{{index .Service.Labels `zone`}}..x' responder:1")
+        .refused(&["hostname", "invalid value \"..x\""])?;
+    let env = "--env 'AT={{.Node.Hostname}}/{{index .Service.Labels `zone`}}/{{.Task.Name}}/{{`{{`}}'";
+    let bind = format!(
+        "--mount type=bind,source={}/{{{{.Task.Slot}}}},target=/{{{{.Service.Name}}}},bind-create-src",
+        folder.display()
+    );
+    let flags = format!(
+        "--replicas 2 --label zone=a --hostname {{{{.Service.Name}}}}-{{{{.Task.Slot}}}} {env} {bind}"
+    );
+    create(&format!("{flags} --restart-delay 0s responder:1 sleep")).ok()?;
+    lab.eventually("both run", |view| view.settled("filled", 2))?;
+    anyhow::ensure!(
+        folder.join("1").is_dir() && folder.join("2").is_dir(),
+        "each slot has a folder of its own"
+    );
+    let told = || -> anyhow::Result<Vec<(i32, String)>> {
+        let view = lab.view()?;
+        let mut told = Vec::new();
+        for task in view.tasks_of("filled").filter(|task| task.is_running()) {
+            let process = lab.get(W1)?.process(task.pid)?.context("its process is not there")?;
+            let environ = std::fs::read(format!("/proc/{}/environ", process.pid))?;
+            told.push((process.pid, String::from_utf8_lossy(&environ).replace('\0', " ")));
+        }
+        told.sort();
+        Ok(told)
+    };
+    let before = told()?;
+    for (pid, environ) in &before {
+        anyhow::ensure!(environ.contains("AT=w1/a/filled.") && environ.contains("/{{"), "{environ}");
+        anyhow::ensure!(
+            environ.contains("HOSTNAME=filled-1") || environ.contains("HOSTNAME=filled-2"),
+            "{environ}"
+        );
+        anyhow::ensure!(std::path::Path::new(&format!("/proc/{pid}/root/filled")).is_dir());
+    }
+    lab.cli(M1, "service update --detach --label-add zone=b filled").ok()?;
+    lab.eventually("it settles", |view| view.settled("filled", 2))?;
+    anyhow::ensure!(told()? == before, "a label of the service disturbs no task");
+    lab.cli(M1, "service update --detach --force --update-parallelism 0 filled").ok()?;
+    lab.until("new tasks see the new label", |lab| {
+        let told = told().unwrap_or_default();
+        let settled = lab.view()?.settled("filled", 2);
+        Ok(settled && told.len() == 2 && told.iter().all(|(_, environ)| environ.contains("AT=w1/b/")))
+    })?;
+    lab.cli(M1, "service rm filled").ok()?;
     Ok(())
 }
 

@@ -27,8 +27,12 @@ fn secrets_reach_containers_and_nobody_else() {
         refusals(lab, &canary)?;
         create(lab, "web", "--user guest --secret source=key,uid=1000,mode=0400 --config site.conf")?;
         create(lab, "old", "--secret key@1")?;
-        lab.eventually("both run", |view| view.settled("web", 1) && view.settled("old", 1))?;
+        with_placeholders(lab)?;
+        lab.eventually("all run", |view| {
+            view.settled("web", 1) && view.settled("old", 1) && view.settled("variable", 1)
+        })?;
         what_the_container_sees(lab, &canary)?;
+        variables_and_placeholders(lab, &canary)?;
         who_has_it(lab, &canary)?;
         a_restart_of_the_daemon(lab, &canary)?;
         a_newer_version(lab, &canary)?;
@@ -62,6 +66,42 @@ fn refusals(lab: &Lab, canary: &str) -> anyhow::Result<()> {
     let shown = lab.cli(M1, "secret inspect key").ok()? + &lab.cli(M1, "secret inspect --pretty key").ok()?;
     ensure!(shown.contains("team") && !shown.contains(canary), "{shown}");
     ensure!(lab.cli(M1, "config inspect --pretty site.conf").ok()?.contains("colour = green"));
+    Ok(())
+}
+
+/// A secret in the environment, and in a config that asks for it.
+fn with_placeholders(lab: &Lab) -> anyhow::Result<()> {
+    let text = "on {{.Node.Hostname}} for {{.Service.Name}}: {{env `COLOUR`}} {{secret `key`}}";
+    let file = lab_file(lab, "template", text)?;
+    let wrong = lab_file(lab, "wrong", "a\n{{.Task.Nope}}")?;
+    lab.cli(M1, &format!("config create --template-driver golang bad {wrong}"))
+        .refused(&["config \"bad\": at line 2, character 1: {{.task.nope}} is not known"])?;
+    lab.cli(M1, &format!("config create --template-driver python bad {file}")).refused(&["golang"])?;
+    lab.cli(M1, &format!("config create --template-driver golang filled {file}")).ok()?;
+    lab.cli(M1, "service create --detach --name no --config filled --env COLOUR=red responder:1")
+        .refused(&["{{secret \"key\"}}: the service is not given it; add --secret key"])?;
+    lab.cli(M1, "service create --detach --name no --env A=1 --secret key,env=A responder:1")
+        .refused(&["secret: invalid value \"A\": --env gives this variable, too"])?;
+    let flags = "--secret source=key@1,env=TOKEN --config source=filled,target=/etc/filled --env COLOUR=red";
+    create(lab, "variable", flags)
+}
+
+fn variables_and_placeholders(lab: &Lab, canary: &str) -> anyhow::Result<()> {
+    let (root, process) = container(lab, "variable")?;
+    let environ = fs::read(format!("/proc/{}/environ", process.pid))?;
+    ensure!(contains(&environ, &format!("TOKEN={canary}\0")), "{}", String::from_utf8_lossy(&environ));
+    let filled = fs::read_to_string(root.join("etc/filled"))?;
+    ensure!(filled == format!("on w1 for variable: red {canary}"), "{filled}");
+    ensure!(rustix::fs::statfs(root.join("etc/filled"))?.f_type == 0x0102_1994, "it is not in memory");
+    let task = lab.view()?.running_ids("variable").into_iter().next().context("no task")?;
+    for line in [
+        format!("task inspect {task}"),
+        "service inspect variable".to_owned(),
+        "config inspect filled".to_owned(),
+    ] {
+        let told = lab.cli(M1, &line).ok_both()?;
+        ensure!(!told.contains(canary) && told.len() > 100, "{line}: {told}");
+    }
     Ok(())
 }
 
@@ -154,12 +194,22 @@ fn in_memory(lab: &Lab, name: Name, canary: &str) -> anyhow::Result<bool> {
 
 fn a_restart_of_the_daemon(lab: &mut Lab, canary: &str) -> anyhow::Result<()> {
     let (root, process) = container(lab, "web")?;
+    let variable = container(lab, "variable")?.1;
     lab.node(W1).kill_daemon()?;
     lab.start_daemon(W1)?;
     lab.eventually("it is back", |view| view.settled("web", 1))?;
     ensure!(container(lab, "web")?.1 == process, "it was started again");
     ensure!(fs::read_to_string(root.join("run/secrets/key"))? == canary);
-    Ok(())
+    lab.eventually("that with a variable, too", |view| view.settled("variable", 1))?;
+    ensure!(container(lab, "variable")?.1 == variable, "it was started again");
+    // The next container is made from what managers send the new daemon.
+    lab.until("the daemon is sent it again", |lab| in_memory(lab, W1, canary))?;
+    variable.signal(rustix::process::Signal::KILL)?;
+    lab.until("it is started again with the variable", |lab| {
+        let Ok((_, process)) = container(lab, "variable") else { return Ok(false) };
+        let environ = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        Ok(process != variable && contains(&environ, canary))
+    })
 }
 
 fn a_newer_version(lab: &Lab, canary: &str) -> anyhow::Result<()> {
@@ -178,10 +228,10 @@ fn a_newer_version(lab: &Lab, canary: &str) -> anyhow::Result<()> {
 }
 
 fn the_end(lab: &Lab) -> anyhow::Result<()> {
-    lab.cli(M1, "secret rm key").refused(&["old, web"])?;
-    lab.cli(M1, "service rm web old").ok()?;
+    lab.cli(M1, "secret rm key").refused(&["old, variable, web"])?;
+    lab.cli(M1, "service rm web old variable").ok()?;
     lab.cli(M1, "secret rm key").ok()?;
-    lab.cli(M1, "config rm site.conf").ok()?;
+    lab.cli(M1, "config rm site.conf filled").ok()?;
     lab.eventually("nothing runs", |view| view.tasks.is_empty())?;
     let files = lab.get(W1)?.folders().run().join("files");
     lab.until("nothing is left on the node", |_| {

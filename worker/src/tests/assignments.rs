@@ -61,14 +61,25 @@ async fn ends_and_refusals_say_why() {
     let mut session = manager.welcomed(&world).await;
     let mut odd = node.task(5, RUNNING, &["run"]);
     odd.spec.as_mut().unwrap().network = 99;
+    let mut named = node.task(6, RUNNING, &["run"]);
+    named.spec.as_mut().unwrap().container.as_mut().unwrap().hostname =
+        "{{.Node.Hostname}}{{index .Service.Labels `end`}}".into();
+    named.service_labels.insert("end".into(), "-".into());
     let tasks = [
         node.task(1, RUNNING, &["refuse"]),
         node.task(2, RUNNING, &["broken"]),
         node.task(3, RUNNING, &["exit", "3"]),
         node.task(4, RUNNING, &["exit", "0"]),
         odd,
+        named,
     ];
     session.complete(&tasks).await;
+    let named = session.until(id(6), TaskState::Rejected, true).await;
+    assert!(
+        named.error.starts_with("hostname: invalid value \"under-test-\": use letters"),
+        "{}",
+        named.error
+    );
     let refused = session.until(id(1), TaskState::Rejected, true).await;
     assert!(refused.error.contains("bind source path does not exist"), "{}", refused.error);
     session.until(id(5), TaskState::Rejected, true).await;

@@ -51,8 +51,8 @@ const CAPABILITIES: [&str; 41] = [
     "SYSLOG",
     "WAKE_ALARM",
 ];
-/// Limits of processes (getrlimit(2)).
-const ULIMITS: [&str; 16] = [
+/// Limits of processes (getrlimit(2)). The runtime has the same list, which a test of the agent compares.
+pub const ULIMITS: [&str; 16] = [
     "as",
     "core",
     "cpu",
@@ -70,8 +70,8 @@ const ULIMITS: [&str; 16] = [
     "sigpending",
     "stack",
 ];
-/// Settings of the namespace of shared memory and queues.
-const IPC_SYSCTLS: [&str; 13] = [
+/// Settings of the namespace of shared memory and queues. The runtime has the same list, which a test of the agent compares.
+pub const IPC_SYSCTLS: [&str; 13] = [
     "kernel.msgmax",
     "kernel.msgmnb",
     "kernel.msgmni",

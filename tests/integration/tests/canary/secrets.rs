@@ -35,10 +35,10 @@ impl Secret {
         Ok(Self { name: format!("join token ({name})"), forms, home: &[] })
     }
 
-    /// A value of a service's environment. Its container's processes have it, and nothing on disk.
-    pub(crate) fn of_environment(value: &str) -> Self {
+    /// A value of a container's environment. Its processes have it, and nothing on disk.
+    pub(crate) fn of_environment(name: &str, value: &str) -> Self {
         let home = &[Place::ContainerEnvironment];
-        Self { name: "environment of a service".to_owned(), forms: vec![value.as_bytes().to_vec()], home }
+        Self { name: name.to_owned(), forms: vec![value.as_bytes().to_vec()], home }
     }
 }
 

@@ -218,3 +218,18 @@ fn binds() {
     let error = mount(&MountSpec { target: "/data".into(), read_only: false, kind }).unwrap_err().to_string();
     assert!(error.starts_with("mount: type volume at /data:"), "{error}");
 }
+
+/// What managers accept and what the runtime carries out, neither of which may know of the other.
+#[test]
+fn limits_and_kernel_settings_have_the_same_names_at_both_ends() {
+    let names =
+        |names: &mut dyn Iterator<Item = &'static str>| -> BTreeSet<_> { names.collect() };
+    assert_eq!(
+        names(&mut coracle_agent_runtime::resource_limit_names()),
+        names(&mut coracle_model::validate::ULIMITS.into_iter())
+    );
+    assert_eq!(
+        names(&mut coracle_agent_runtime::IPC_PARAMETERS.iter().copied()),
+        names(&mut coracle_model::validate::IPC_SYSCTLS.into_iter())
+    );
+}

@@ -14,6 +14,7 @@ mod replicated;
 mod restart;
 mod service;
 mod slot;
+mod successor;
 mod update;
 
 pub use follow::plan_file;

@@ -31,8 +31,8 @@ pub(super) fn plan(
         if fit::takes_global_task(spec, node) {
             let tasks = slots.remove(&slot).unwrap_or_else(|| SlotTasks::empty(slot));
             let verdict = judge(state, service, &tasks, now);
+            judged.push((tasks.without(&verdict.relieved), verdict.verdict));
             relieved.push(verdict.relieved);
-            judged.push((tasks, verdict.verdict));
         } else if fit::keeps(state, spec, node.id) {
             // A node that is paused, or not heard yet, keeps what it has and gets nothing new.
             if let Some(tasks) = slots.remove(&slot) {

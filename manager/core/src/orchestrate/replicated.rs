@@ -38,7 +38,7 @@ pub(super) fn plan(
     let (mut judged, mut relieved) = (Vec::with_capacity(held.len()), Vec::with_capacity(held.len()));
     for slot in held {
         let verdict = judge(state, service, &slot, now);
-        judged.push((slot, verdict.verdict));
+        judged.push((slot.without(&verdict.relieved), verdict.verdict));
         relieved.push(verdict.relieved);
     }
     if let Some(change) = update::roll_back(state, service, &judged, context) {

@@ -59,9 +59,12 @@ pub(super) fn refusal(
 
 /// Whether the slot stays as it is because its task ended and the policy wants no other.
 pub(crate) fn is_settled(state: &State, service: &Service, slot: &SlotTasks) -> bool {
-    slot.newest().is_some_and(|task| {
-        task.desired == DesiredState::Shutdown && ended_by_itself(task) && is_up_to_date(state, service, task)
-    })
+    slot.live().is_none()
+        && slot.newest().is_some_and(|task| {
+            task.desired == DesiredState::Shutdown
+                && ended_by_itself(task)
+                && is_up_to_date(state, service, task)
+        })
 }
 
 /// A task that ran for less than this crashed.

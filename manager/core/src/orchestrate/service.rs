@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::id::ServiceId;
+use coracle_model::id::{ServiceId, TaskId};
 use coracle_model::rollout::{Order, UpdateConfig};
 use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Task, TaskState};
 use coracle_model::time::Timestamp;
 
 use super::slot::{SlotTasks, give_up};
+use super::successor::{self, wanted_no_more};
 use super::{fit, global, job, replicated, restart, slots_of};
 use crate::change::Change;
 use crate::plan::{Plan, PlanContext, Waiting};
@@ -50,7 +51,7 @@ const REJECTED_DELAY: Duration = Duration::from_secs(1);
 pub(super) struct Judged {
     /// What has to happen.
     pub(super) verdict: Verdict,
-    /// Tasks that hold the slot besides and must go now.
+    /// Tasks that are wanted in the slot besides and must go now.
     pub(super) relieved: Vec<Arc<Task>>,
 }
 
@@ -86,7 +87,8 @@ pub(super) fn judge(state: &State, service: &Service, slot: &SlotTasks, now: Tim
         ([], Some(newest)) => {
             // A task that failed beside the one that held the slot until now says nothing of the slot.
             let ended = slot.unjudged().unwrap_or(newest);
-            judge_ended(state, service, slot, ended, now).into()
+            let verdict = judge_ended(state, service, slot, ended, now);
+            Judged { verdict, relieved: wanted_no_more(slot, Some(ended.id)).cloned().collect() }
         }
         ([], None) => Verdict::Refill(None, Duration::ZERO).into(),
         (live, _) => judge_live(state, service, slot, live, now),
@@ -145,21 +147,29 @@ fn judge_live(
     };
     let others = live.iter().filter(|task| task.id != holder.id);
     let (_, _, standing) = rank(holder);
+    let draining = live.iter().any(|task| rank(task).2 == Standing::Draining);
+    let waits = standing == Standing::Fit && waits_for(state, service, holder, draining, now);
     let verdict = match standing {
-        Standing::Fit => judge_start(state, service, slot, holder, now),
+        Standing::Fit => judge_start(state, slot, holder, waits, now),
         Standing::Awaited(until) => Verdict::Delayed(until),
         Standing::Draining if goes_after(service, holder) => Verdict::Move(Arc::clone(holder)),
         Standing::Draining | Standing::Unfit => Verdict::Refill(Some(Arc::clone(holder)), Duration::ZERO),
         Standing::Outdated => Verdict::Outdated(Arc::clone(holder)),
     };
-    let draining = live.iter().any(|task| rank(task).2 == Standing::Draining);
-    let waits = standing == Standing::Fit && waits_for(state, service, holder, draining, now);
     let stays = |task: &Arc<Task>| waits && task.is_running() && !matches!(rank(task).2, Standing::Unfit);
-    Judged { verdict, relieved: others.filter(|task| !stays(task)).map(|task| Arc::clone(task)).collect() }
+    // How the last successor ended is looked at by whoever wanted one.
+    let tried = match standing {
+        Standing::Draining | Standing::Outdated => {
+            successor::attempt(state, service, slot).map(|task| task.id)
+        }
+        _ => moved_to(service),
+    };
+    let leaving = others.copied().filter(|task| !stays(task)).chain(wanted_no_more(slot, tried));
+    Judged { verdict, relieved: leaving.cloned().collect() }
 }
 
 /// Whether the successor of a task is to run before it goes.
-fn goes_after(service: &Service, task: &Task) -> bool {
+pub(super) fn goes_after(service: &Service, task: &Task) -> bool {
     config(service).order == Order::StartFirst && task.is_running()
 }
 
@@ -169,17 +179,17 @@ pub(super) fn config(service: &Service) -> &UpdateConfig {
     if rollback { &service.spec.rollback } else { &service.spec.update }
 }
 
+/// The task that a rebalance wants in place of another.
+fn moved_to(service: &Service) -> Option<TaskId> {
+    Some(service.rebalance.as_ref()?.moving?.to)
+}
+
 /// Whether the tasks that the holder of a slot replaces stay until it runs. A drained node is patient: nothing is lost by it.
 fn waits_for(state: &State, service: &Service, holder: &Task, draining: bool, now: Timestamp) -> bool {
     let config = config(service);
     let runs = holder.is_running() && holder.node.is_some_and(|node| !state.is_node_lost(node));
     // Whoever moves tasks gives up the new one if it takes too long, never the old one.
-    if service
-        .rebalance
-        .as_ref()
-        .and_then(|progress| progress.moving)
-        .is_some_and(|moving| moving.to == holder.id)
-    {
+    if moved_to(service) == Some(holder.id) {
         return !runs;
     }
     let too_long = !config.timeout.is_zero() && now.since(holder.created_at) > config.timeout;
@@ -198,22 +208,13 @@ fn wakes_at(service: &Service, slot: &SlotTasks, now: Timestamp) -> Option<Times
     no_room.into_iter().chain(too_long).filter(|at| *at > now).min()
 }
 
-fn judge_start(
-    state: &State,
-    service: &Service,
-    slot: &SlotTasks,
-    holder: &Arc<Task>,
-    now: Timestamp,
-) -> Verdict {
-    // With start-first, tasks that are still wanted are run beside; those that are stopping never.
-    let beside = match config(service).order {
-        Order::StartFirst => slot.is_leaving(state),
-        Order::StopFirst => slot.may_run_beside(state, Some(holder)),
-    };
+/// Whether the holder of a slot may begin: beside those that are to stay until it runs, never beside those that are stopping.
+fn judge_start(state: &State, slot: &SlotTasks, holder: &Arc<Task>, beside: bool, now: Timestamp) -> Verdict {
+    let taken = if beside { slot.is_leaving(state) } else { slot.may_run_beside(state, Some(holder)) };
     match holder.start_after {
         _ if holder.desired != DesiredState::Ready => Verdict::Fine,
         Some(at) if at > now => Verdict::Delayed(at),
-        _ if beside => Verdict::Fine,
+        _ if taken => Verdict::Fine,
         _ => Verdict::Start(Arc::clone(holder)),
     }
 }
@@ -282,9 +283,7 @@ pub(super) fn carry_out(
         Verdict::Refill(given_up, delay) => {
             slot.refill(state, service, given_up.as_deref(), *delay, context, plan);
         }
-        Verdict::Move(task) => {
-            slot.fill_beside(state, service, task, Duration::ZERO, context, plan);
-        }
+        Verdict::Move(task) => successor::leave(state, service, slot, task, context, plan),
         Verdict::Ended(task, reason) => {
             give_up(task, plan);
             let reason = format!("not started again: {reason}");

@@ -92,6 +92,17 @@ impl SlotTasks {
             .any(|task| task.node.is_some_and(|node| !state.is_node_lost(node)))
     }
 
+    /// The slot as it is once these of its tasks are given up.
+    pub(super) fn without(mut self, relieved: &[Arc<Task>]) -> Self {
+        for task in &mut self.tasks {
+            if relieved.iter().any(|other| other.id == task.id) {
+                let desired = given_up(task).max(task.desired);
+                *task = Arc::new(Task { desired, ..Task::clone(task) });
+            }
+        }
+        self
+    }
+
     /// Takes everything out of the slot.
     pub(super) fn clear(&self, plan: &mut Plan) {
         for task in self.tasks.iter().filter(|task| task.desired < DesiredState::Remove) {
@@ -187,9 +198,14 @@ impl SlotTasks {
     }
 }
 
-/// Wants the task stopped; one that never had a node leaves nothing to keep.
+/// What a task that is given up is wanted to be: stopped; one that never had a node leaves nothing to keep.
+fn given_up(task: &Task) -> DesiredState {
+    if task.node.is_some() { DesiredState::Shutdown } else { DesiredState::Remove }
+}
+
+/// Gives up a task.
 pub(super) fn give_up(task: &Task, plan: &mut Plan) {
-    let desired = if task.node.is_some() { DesiredState::Shutdown } else { DesiredState::Remove };
+    let desired = given_up(task);
     if task.desired < desired {
         plan.changes.push(Change::RaiseDesired { task: task.id, desired });
     }

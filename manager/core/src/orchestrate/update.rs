@@ -9,17 +9,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use coracle_model::id::TaskId;
-use coracle_model::rollout::{FailureAction, Order, UpdateConfig, UpdateProgress, UpdateState};
+use coracle_model::rollout::{FailureAction, UpdateConfig, UpdateProgress, UpdateState};
 use coracle_model::service::Service;
 use coracle_model::task::Task;
 use coracle_model::time::Timestamp;
 
-use super::restart;
 use super::service::{Verdict, config, is_in_flight, is_starting, stuck_at};
 use super::slot::SlotTasks;
+use super::{restart, successor};
 use crate::change::Change;
 use crate::plan::{Plan, PlanContext, Waiting};
 use crate::state::State;
@@ -90,15 +89,13 @@ impl Rollout<'_> {
                 _ => None,
             })
             .collect();
-        outdated.sort_by_key(|(slot, task)| (self.attempt(slot).is_none(), !is_starting(task), slot.slot));
+        outdated.sort_by_key(|(slot, task)| (self.is_new(slot), !is_starting(task), slot.slot));
         outdated
     }
 
-    /// The last new task of a slot that ended while the old one went on.
-    fn attempt<'s>(&self, slot: &'s SlotTasks) -> Option<&'s Arc<Task>> {
-        let newest = slot.newest()?;
-        let ended = restart::ended_by_itself(newest);
-        (ended && restart::is_up_to_date(self.state, self.service, newest)).then_some(newest)
+    /// Whether no new task of the slot has failed yet.
+    fn is_new(&self, slot: &SlotTasks) -> bool {
+        successor::attempt(self.state, self.service, slot).is_none()
     }
 
     /// Slots whose replacement is under way, or whose delay is not over.
@@ -135,27 +132,10 @@ impl Rollout<'_> {
             Ok(parallelism) => parallelism.saturating_sub(busy),
         };
         for (slot, task) in outdated.iter().take(room) {
-            let beside = self.config.order == Order::StartFirst && task.is_running();
-            match self.attempt(slot) {
-                Some(failed) => {
-                    if let Some(reason) = restart::refusal(self.state, self.service, slot, failed, self.now) {
-                        let reason = format!("not replaced: the new task failed, and {reason}");
-                        let (service, slot) = (self.service.id, Some(slot.slot));
-                        plan.waiting.push(Waiting { service, slot, tasks: 1, reason });
-                        continue;
-                    }
-                    super::slot::give_up(failed, plan);
-                    let delay = restart::delay_after(self.state, self.service, failed);
-                    if beside {
-                        slot.fill_beside(self.state, self.service, task, delay, context, plan);
-                    } else {
-                        slot.refill(self.state, self.service, Some(task), delay, context, plan);
-                    }
-                }
-                None if beside => {
-                    slot.fill_beside(self.state, self.service, task, Duration::ZERO, context, plan);
-                }
-                None => slot.refill(self.state, self.service, Some(task), Duration::ZERO, context, plan),
+            if let Err(reason) = successor::begin(self.state, self.service, slot, task, context, plan) {
+                let (service, slot) = (self.service.id, Some(slot.slot));
+                let reason = format!("not replaced: {reason}");
+                plan.waiting.push(Waiting { service, slot, tasks: 1, reason });
             }
         }
     }

@@ -11,6 +11,7 @@ pub mod resolve;
 pub mod service;
 pub mod swarm;
 pub mod task;
+pub mod volume;
 
 use coracle_model::id::IdempotencyKey;
 use coracle_proto::status::{ApiError, Reason};

@@ -5,6 +5,7 @@
 //! - [`liveness`]: the shell around the core's state machine of heartbeats.
 //! - [`statuses`]: reports of all agents, written together.
 //! - [`logs`]: log lines that operators asked for.
+//! - [`volumes`]: volumes of the nodes, and what operators want done with them.
 //! - [`service`]: the gRPC service.
 
 pub mod liveness;
@@ -13,6 +14,7 @@ pub mod registry;
 pub mod service;
 pub mod session;
 pub mod statuses;
+pub mod volumes;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,6 +27,7 @@ pub use liveness::LivenessHandle;
 pub use logs::LogBroker;
 pub use registry::Registry;
 pub use statuses::StatusWriter;
+pub use volumes::VolumeBroker;
 
 /// Everything about agents that one term of leadership has.
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub struct Term {
     pub statuses: StatusWriter,
     /// Where log lines go.
     pub logs: Arc<LogBroker>,
+    /// Volumes of the connected nodes.
+    pub volumes: Arc<VolumeBroker>,
 }
 
 /// The dispatcher: empty while this manager follows.
@@ -76,10 +81,11 @@ impl Dispatcher {
         let (liveness, run_liveness) = liveness::start(self.store.clone(), number, stop.clone());
         let (statuses, run_statuses) = statuses::start(self.store.clone(), number, stop.clone());
         let logs = Arc::new(LogBroker::new(self.store.clone(), Arc::clone(&registry)));
+        let volumes = Arc::new(VolumeBroker::new(Arc::clone(&registry), stop.clone()));
         tracker.spawn(run_liveness);
         tracker.spawn(run_statuses);
         tracker.spawn(registry::run_fan_out(self.store.clone(), Arc::clone(&registry), stop.clone()));
-        let term = Term { number, stop: stop.clone(), registry, liveness, statuses, logs };
+        let term = Term { number, stop: stop.clone(), registry, liveness, statuses, logs, volumes };
         *self.term.lock().unwrap_or_else(PoisonError::into_inner) = Some(term);
     }
 }

@@ -31,6 +31,7 @@ use crate::api::node::NodesApi;
 use crate::api::service::ServicesApi;
 use crate::api::swarm::SwarmApi;
 use crate::api::task::TasksApi;
+use crate::api::volume::VolumesApi;
 use crate::ca::CaApi;
 use crate::dispatcher::Dispatcher;
 use crate::dispatcher::service::DispatcherApi;
@@ -383,6 +384,10 @@ fn routes(
         ))
         .add_service(limited!(v1::swarm_server::SwarmServer, SwarmApi::new(store.clone(), loops.clone())))
         .add_service(limited!(v1::images_server::ImagesServer, images))
+        .add_service(limited!(
+            v1::volumes_server::VolumesServer,
+            VolumesApi::new(store.clone(), Arc::clone(dispatcher), own)
+        ))
         .add_service(limited!(v1::files_server::FilesServer, FilesApi(store.clone())))
         .add_service(
             limited!(v1::certificate_authority_server::CertificateAuthorityServer, CaApi::new(store.clone()))

@@ -22,6 +22,7 @@ pub mod rollout;
 pub mod security;
 pub mod service;
 pub mod task;
+pub mod volume;
 
 #[cfg(test)]
 mod tests;

@@ -109,7 +109,9 @@ impl Reason {
         matches!(self, Self::Unavailable | Self::NotLeader)
     }
 
-    fn from_word(word: &str) -> Option<Self> {
+    /// The reason behind a word in metadata.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 

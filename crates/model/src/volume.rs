@@ -17,10 +17,14 @@ pub struct Volume {
     pub node: NodeId,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// There are labels, too many of them for a list.
+    pub labels_omitted: bool,
     /// When it was made.
     pub created_at: Timestamp,
-    /// Whether some container on the node uses it.
-    pub in_use: bool,
+    /// Tasks whose containers mount it.
+    pub used_by: u32,
+    /// Made without a name.
+    pub anonymous: bool,
 }
 
 /// Whether the text may name a volume: letters, digits, `_`, `.` and `-`, beginning with a letter or a digit (Docker's rule), at

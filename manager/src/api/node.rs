@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use coracle_manager_core::change::Change;
-use coracle_manager_core::state::State;
 use coracle_model::id::NodeId;
 use coracle_model::node::{Availability, Node, NodeSpec, NodeState};
 use coracle_model::role::Role;
@@ -56,15 +55,6 @@ impl NodesApi {
     }
 }
 
-fn find(state: &State, reference: &str, asked: NodeId) -> Result<Arc<Node>, ApiError> {
-    if reference == "self" {
-        return state.node(asked).cloned().ok_or_else(|| {
-            ApiError::new(Reason::NotFound, "this node is not a member (any more)".to_owned())
-        });
-    }
-    resolve::node(state, reference)
-}
-
 #[tonic::async_trait]
 impl Nodes for NodesApi {
     async fn list(
@@ -84,7 +74,7 @@ impl Nodes for NodesApi {
     ) -> Result<Response<v1::GetNodeResponse>, Status> {
         let asked = self.asked(&request);
         let view = self.store.barrier().await?;
-        let node = find(&view, &request.get_ref().node, asked)?;
+        let node = resolve::node_or_self(&view, &request.get_ref().node, asked)?;
         let raft = self.store.raft().status().borrow().clone();
         let (node, index) = (Some(self.item(&node, &raft, asked)), view.index());
         Ok(Response::new(v1::GetNodeResponse { node, index }))
@@ -98,7 +88,7 @@ impl Nodes for NodesApi {
         let request = request.into_inner();
         let _turn = self.turn.lock().await;
         let decided = self.store.decide(|view| {
-            let node = find(view, &request.node, asked)?;
+            let node = resolve::node_or_self(view, &request.node, asked)?;
             let spec = changed(&node, &request)?;
             if spec.role == Role::Worker && node.spec.role == Role::Manager {
                 keeps_quorum(view, &self.dispatcher, node.id)?;
@@ -129,7 +119,7 @@ impl Nodes for NodesApi {
         let (actor, asked) = (actor(&request), self.asked(&request));
         let request = request.into_inner();
         let decided = self.store.decide(|view| {
-            let node = find(view, &request.node, asked)?;
+            let node = resolve::node_or_self(view, &request.node, asked)?;
             removable(&node, request.force)?;
             let write = Write {
                 changes: vec![Change::RemoveNode { node: node.id, expected: node.version }],

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coracle_manager_core::state::State;
+use coracle_model::id::NodeId;
 use coracle_model::node::Node;
 use coracle_model::secret::{File, FileKind};
 use coracle_model::service::Service;
@@ -88,6 +89,18 @@ pub fn node(state: &State, reference: &str) -> Result<Arc<Node>, ApiError> {
         object: Arc::clone(node),
     });
     choose("node", reference, candidates)
+}
+
+/// The same, where "self" is the node that was `asked`.
+///
+/// # Errors
+/// If there is none, or more than one.
+pub fn node_or_self(state: &State, reference: &str, asked: NodeId) -> Result<Arc<Node>, ApiError> {
+    if reference != "self" {
+        return node(state, reference);
+    }
+    let own = state.node(asked).cloned();
+    own.ok_or_else(|| ApiError::new(Reason::NotFound, "this node is not a member (any more)"))
 }
 
 /// The task that a reference stands for.

@@ -57,6 +57,12 @@ impl Registry {
         self.with(|all| all.get(&node).cloned())
     }
 
+    /// Whether this is the session of the node.
+    #[must_use]
+    pub fn is_session(&self, node: NodeId, session: SessionId) -> bool {
+        self.with(|all| all.get(&node).is_some_and(|connected| connected.session == session))
+    }
+
     /// Notes what a node holds.
     pub fn set_images(&self, node: NodeId, session: SessionId, images: BTreeSet<Digest>) {
         self.with(|all| {

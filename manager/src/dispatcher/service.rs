@@ -10,6 +10,8 @@ use coracle_pki::ticket::Ticket;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1::dispatcher_server::Dispatcher as DispatcherService;
 use coracle_proto::v1::{self, manager_message};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use prost::bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -84,6 +86,7 @@ impl DispatcherApi {
 #[tonic::async_trait]
 impl DispatcherService for DispatcherApi {
     type SessionStream = ReceiverStream<Result<v1::ManagerMessage, Status>>;
+    type FetchVolumeStream = BoxStream<'static, Result<v1::VolumeChunk, Status>>;
 
     async fn session(
         &self,
@@ -151,5 +154,23 @@ impl DispatcherService for DispatcherApi {
         let node = caller_node(&request, "only nodes of the cluster call this")?;
         self.term()?.logs.publish(node, request.into_inner()).await?;
         Ok(Response::new(v1::PublishLogsResponse {}))
+    }
+
+    async fn publish_volume(
+        &self,
+        request: Request<Streaming<v1::VolumeChunk>>,
+    ) -> Result<Response<v1::PublishVolumeResponse>, Status> {
+        let node = caller_node(&request, "only nodes of the cluster call this")?;
+        self.term()?.volumes.publish(node, request.into_inner()).await?;
+        Ok(Response::new(v1::PublishVolumeResponse {}))
+    }
+
+    async fn fetch_volume(
+        &self,
+        request: Request<v1::FetchVolumeRequest>,
+    ) -> Result<Response<Self::FetchVolumeStream>, Status> {
+        let node = caller_node(&request, "only nodes of the cluster call this")?;
+        let archive = self.term()?.volumes.fetch(node, &request.get_ref().id)?;
+        Ok(Response::new(archive.boxed()))
     }
 }

@@ -98,6 +98,7 @@ impl Session {
         };
         close.cancel();
         self.term.registry.leave(self.node, self.id);
+        self.term.volumes.forget(self.node, self.id);
         self.term.liveness.closed(self.node, self.id);
         match ended {
             Ok(()) => debug!(node = %self.node, "session ended"),
@@ -201,6 +202,12 @@ impl Session {
             }
             Some(agent_message::Message::Images(images)) => {
                 self.term.registry.set_images(self.node, self.id, held_images(images)?);
+            }
+            Some(agent_message::Message::Volumes(report)) => {
+                self.term.volumes.report(self.node, self.id, report)?;
+            }
+            Some(agent_message::Message::VolumeAnswer(answer)) => {
+                self.term.volumes.answered(self.node, answer);
             }
             Some(agent_message::Message::Hello(_)) => return Err(protocol("a second hello in one session")),
             None => debug!(node = %self.node, "a message of a newer agent is ignored"),

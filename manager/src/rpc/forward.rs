@@ -79,7 +79,8 @@ pub async fn forward(
             format!("the leader at {address} cannot be reached: {}", ErrorChain(&error)),
         )
     };
-    let mut channel = peers.kept(address)?;
+    let mut channel =
+        if is_bulk(request.uri().path()) { peers.open(address)? } else { peers.kept(address)? };
     let ready = channel.ready().await.map_err(unreachable)?;
     ready.call(request).await.map_err(|error| {
         if never_connected(&error) {
@@ -89,6 +90,12 @@ pub async fn forward(
             format!("the leader at {address} was lost while it worked on the call: {}", ErrorChain(&error));
         ApiError::new(Reason::OutcomeUnknown, message)
     })
+}
+
+/// Calls that may carry gigabytes for somebody who is slow: on a connection of their own, since what they hold of the window of
+/// a shared one (RFC 9113, section 5.2) would be missing to all other calls.
+fn is_bulk(path: &str) -> bool {
+    ["/coracle.v1.Volumes/Backup", "/coracle.v1.Volumes/Restore"].contains(&path)
 }
 
 /// Whether a call failed before anything was sent.

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::cmd::{completion, config, image, node, secret, service, swarm, system, task, version};
+use crate::cmd::{completion, config, image, node, secret, service, swarm, system, task, version, volume};
 use crate::context::ConnectionArgs;
 use crate::daemon::DaemonArgs;
 use crate::exit_code;
@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Keep configuration files that services are given
     #[command(subcommand)]
     Config(config::Command),
+    /// Look at, make, save and restore the volumes of the nodes
+    #[command(subcommand)]
+    Volume(volume::Command),
     /// Look at this node and the control loops
     #[command(subcommand)]
     System(system::Command),
@@ -78,6 +81,7 @@ pub(crate) async fn run(command: Command, connection: ConnectionArgs) -> anyhow:
         Command::Image(command) => image::run(command, &connection).await,
         Command::Secret(command) => secret::run(command, &connection).await,
         Command::Config(command) => config::run(command, &connection).await,
+        Command::Volume(command) => volume::run(command, &connection).await,
         Command::System(command) => system::run(command, &connection).await,
         Command::Version(args) => version::run(args, &connection).await,
         Command::Completion(args) => completion::run(&args),

@@ -11,6 +11,7 @@ pub(crate) mod swarm;
 pub(crate) mod system;
 pub(crate) mod task;
 pub(crate) mod version;
+pub(crate) mod volume;
 
 mod inspect;
 

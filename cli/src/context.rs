@@ -72,6 +72,8 @@ impl Context {
         images: images_client::ImagesClient;
         /// Secrets and configs.
         files: files_client::FilesClient;
+        /// Volumes of the nodes.
+        volumes: volumes_client::VolumesClient;
         /// The node whose socket is used.
         local: local_node_client::LocalNodeClient;
     }

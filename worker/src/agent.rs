@@ -181,7 +181,7 @@ impl Agent {
             desk: events_in.clone(),
             images: Arc::clone(&config.images),
             uses: uses.clone(),
-            volumes,
+            volumes: volumes.clone(),
             clock: Arc::clone(&config.clock),
         };
         let collector = Collector {
@@ -221,6 +221,7 @@ impl Agent {
             images: config.images,
             containers,
             files,
+            volumes,
             held: held.subscribe(),
             managers: views.managers.subscribe(),
             manager,

@@ -46,6 +46,18 @@ impl Filters {
         Ok(Self { wanted })
     }
 
+    /// Looks at every value of `key`.
+    ///
+    /// # Errors
+    /// What `check` finds wrong.
+    pub(crate) fn check(
+        &self,
+        key: &str,
+        check: impl Fn(&str) -> Result<(), FlagError>,
+    ) -> Result<(), FlagError> {
+        self.wanted.get(key).into_iter().flatten().try_for_each(|value| check(value))
+    }
+
     /// Whether the filters on `key` admit an object, as `holds` says for each value.
     pub(crate) fn admit(&self, key: &str, holds: impl Fn(&str) -> bool) -> bool {
         self.wanted.get(key).is_none_or(|values| values.iter().any(|value| holds(value)))

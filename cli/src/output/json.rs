@@ -8,6 +8,7 @@ mod service;
 mod spec;
 mod system;
 mod task;
+mod volume;
 
 pub(crate) use file::{File, latest};
 pub(crate) use image::Image;
@@ -15,3 +16,4 @@ pub(crate) use node::Node;
 pub(crate) use service::{Service, ServiceRow};
 pub(crate) use system::{Info, Loop, Version};
 pub(crate) use task::Task;
+pub(crate) use volume::{Volume, VolumeDetail};

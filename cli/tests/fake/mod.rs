@@ -3,6 +3,7 @@
 mod services;
 mod state;
 mod the_rest;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ impl Fake {
             .add_service(v1::nodes_server::NodesServer::new(manager.clone()))
             .add_service(v1::swarm_server::SwarmServer::new(manager.clone()))
             .add_service(v1::images_server::ImagesServer::new(manager.clone()))
+            .add_service(v1::volumes_server::VolumesServer::new(manager.clone()))
             .add_service(v1::local_node_server::LocalNodeServer::new(manager));
         let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
         runtime.spawn(router.serve_with_incoming(incoming));

@@ -7,6 +7,7 @@
 mod connect;
 mod removal;
 mod stream;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::adapters::containers::Containers;
 use crate::desk::Event;
 use crate::files::Shelf;
 use crate::outbox::Outgoing;
+use crate::volume::VolumeStore;
 
 pub(crate) use connect::keep_session;
 
@@ -35,6 +37,7 @@ pub(crate) struct Links {
     pub(crate) containers: Arc<dyn Containers>,
     /// Secrets and configs.
     pub(crate) files: Shelf,
+    pub(crate) volumes: VolumeStore,
     /// Counts changes of the images held.
     pub(crate) held: watch::Receiver<u64>,
     pub(crate) managers: watch::Receiver<Vec<String>>,

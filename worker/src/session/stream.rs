@@ -17,6 +17,7 @@ use tonic::transport::Channel;
 use tracing::{debug, info};
 
 use super::Links;
+use super::volumes::{Manager, Volumes};
 use crate::desk::Event;
 use crate::logs::Subscriptions;
 use crate::task::runner::blocking;
@@ -52,6 +53,7 @@ struct Session<'a> {
     channel: Channel,
     up: mpsc::Sender<v1::AgentMessage>,
     subscriptions: Subscriptions,
+    volumes: Volumes,
     /// The assignment sequence in force.
     sequence: u64,
     settled: Option<oneshot::Receiver<()>>,
@@ -95,8 +97,18 @@ pub(super) async fn hold(links: &Links, address: &str, channel: Channel, stop: &
     links.tell(Event::Welcome(Box::new(welcome))).await;
     let heartbeat = AbortOnDropHandle::new(tokio::spawn(heartbeat(up.clone(), period)));
     let subscriptions = Subscriptions::new(links.containers.clone());
-    let mut session =
-        Session { links, channel, up, subscriptions, sequence: 0, settled: None, _heartbeat: heartbeat };
+    let manager = Manager { up: up.clone(), address: address.to_owned(), identity: links.identity.clone() };
+    let volumes = Volumes::begin(links.volumes.clone(), manager);
+    let mut session = Session {
+        links,
+        channel,
+        up,
+        subscriptions,
+        volumes,
+        sequence: 0,
+        settled: None,
+        _heartbeat: heartbeat,
+    };
     session.go_on(down, held, period, stop).await
 }
 
@@ -224,6 +236,7 @@ impl Session<'_> {
                 let queries = self.links.ask(|reply| Event::Logs(Box::new(subscription), reply)).await;
                 self.subscriptions.begin(id, queries.ok_or(End::Stopped)?, self.channel.clone());
             }
+            Some(Down::Volume(request)) => self.volumes.serve(request),
             Some(Down::CancelLogs(cancel)) => self.subscriptions.cancel(&cancel.id),
             Some(Down::Redirect(redirect)) => return Err(End::Redirected(redirect.leader)),
             Some(Down::Welcome(_)) => return Err(End::OutOfStep("welcomed twice".to_owned())),

@@ -83,6 +83,8 @@ pub(crate) struct FakeManager {
     pub(crate) address: String,
     sessions: mpsc::Receiver<PlayedSession>,
     pub(crate) logs: mpsc::Receiver<v1::LogChunk>,
+    /// What agents send of volumes.
+    pub(crate) volume_chunks: mpsc::Receiver<Result<v1::VolumeChunk, Status>>,
     service: Service,
     _server: DropGuard,
 }
@@ -96,11 +98,17 @@ struct Service {
     needed: Arc<Mutex<Option<Vec<String>>>>,
     image_checks: Arc<AtomicUsize>,
     refusal: Arc<Mutex<Option<Status>>>,
+    volume_chunks: mpsc::Sender<Result<v1::VolumeChunk, Status>>,
+    /// Archives that agents may fetch, by request.
+    archives: Arc<Mutex<BTreeMap<String, ArchiveStream>>>,
 }
+
+type ArchiveStream = ReceiverStream<Result<v1::VolumeChunk, Status>>;
 
 #[tonic::async_trait]
 impl Dispatcher for Service {
     type SessionStream = ReceiverStream<Result<v1::ManagerMessage, Status>>;
+    type FetchVolumeStream = ArchiveStream;
 
     async fn session(
         &self,
@@ -112,6 +120,7 @@ impl Dispatcher for Service {
         let mut inbound = request.into_inner();
         let (down, outbound) = mpsc::channel(64);
         let (heard, up) = mpsc::channel(1024);
+        let (heard_of_volumes, volumes) = mpsc::channel(1024);
         let Some(Up::Hello(hello)) = inbound.message().await?.and_then(|first| first.message) else {
             return Err(Status::invalid_argument("no hello"));
         };
@@ -119,6 +128,7 @@ impl Dispatcher for Service {
         let session = PlayedSession {
             hello,
             up,
+            volumes,
             down: down.clone(),
             beats: beats.clone(),
             sequence: 0,
@@ -137,6 +147,9 @@ impl Dispatcher for Service {
                             let ack = Down::HeartbeatAck(v1::HeartbeatAck {});
                             let _ = down.send(Ok(v1::ManagerMessage { message: Some(ack) })).await;
                         }
+                    }
+                    Some(message @ (Up::Volumes(_) | Up::VolumeAnswer(_))) => {
+                        drop(heard_of_volumes.send(message).await);
                     }
                     Some(message) => drop(heard.send(message).await),
                     None => {}
@@ -177,12 +190,35 @@ impl Dispatcher for Service {
         }
         Ok(Response::new(v1::PublishLogsResponse {}))
     }
+
+    async fn publish_volume(
+        &self,
+        request: Request<Streaming<v1::VolumeChunk>>,
+    ) -> Result<Response<v1::PublishVolumeResponse>, Status> {
+        let mut chunks = request.into_inner();
+        while let Some(chunk) = chunks.next().await {
+            if self.volume_chunks.send(chunk).await.is_err() {
+                break;
+            }
+        }
+        Ok(Response::new(v1::PublishVolumeResponse {}))
+    }
+
+    async fn fetch_volume(
+        &self,
+        request: Request<v1::FetchVolumeRequest>,
+    ) -> Result<Response<Self::FetchVolumeStream>, Status> {
+        let archive = self.archives.lock().unwrap().remove(&request.get_ref().id);
+        archive.map(Response::new).ok_or_else(|| Status::not_found("no such request"))
+    }
 }
 
 impl FakeManager {
     pub(crate) async fn start(world: &World, bits: u128) -> Self {
         let (sender, sessions) = mpsc::channel(16);
         let (logs_in, logs) = mpsc::channel(1024);
+        // Few, so that a test that does not read holds the agent up.
+        let (volumes_in, volume_chunks) = mpsc::channel(2);
         let service = Service {
             sessions: sender,
             logs: logs_in,
@@ -190,10 +226,19 @@ impl FakeManager {
             needed: Arc::default(),
             image_checks: Arc::default(),
             refusal: Arc::default(),
+            volume_chunks: volumes_in,
+            archives: Arc::default(),
         };
         let routes = tonic::service::Routes::new(DispatcherServer::new(service.clone()));
         let (address, server) = serve(&world.manager(bits), routes).await;
-        Self { address, sessions, logs, service, _server: server }
+        Self { address, sessions, logs, volume_chunks, service, _server: server }
+    }
+
+    /// Gives an archive to whoever asks for this request: what the test sends.
+    pub(crate) fn give_archive(&self, id: &str) -> mpsc::Sender<Result<v1::VolumeChunk, Status>> {
+        let (sender, chunks) = mpsc::channel(8);
+        self.service.archives.lock().unwrap().insert(id.to_owned(), ReceiverStream::new(chunks));
+        sender
     }
 
     /// From now on says that the cluster needs these images and no others.
@@ -232,6 +277,7 @@ impl FakeManager {
 pub(crate) struct PlayedSession {
     pub(crate) hello: v1::Hello,
     up: mpsc::Receiver<Up>,
+    volumes: mpsc::Receiver<Up>,
     down: mpsc::Sender<Result<v1::ManagerMessage, Status>>,
     beats: Arc<Mutex<bool>>,
     pub(crate) sequence: u64,
@@ -303,7 +349,13 @@ impl PlayedSession {
         .await;
     }
 
-    /// The next message that is no heartbeat; nothing when the agent closed the session.
+    /// The next message about volumes.
+    pub(crate) async fn next_of_volumes(&mut self) -> Up {
+        let next = tokio::time::timeout(DEADLINE, self.volumes.recv()).await;
+        next.expect("nothing came in time").expect("the session ended")
+    }
+
+    /// The next message that is no heartbeat and not about volumes; nothing when the agent closed the session.
     pub(crate) async fn next(&mut self) -> Option<Up> {
         tokio::time::timeout(DEADLINE, self.up.recv()).await.expect("nothing came in time")
     }

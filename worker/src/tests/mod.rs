@@ -9,3 +9,4 @@ mod offline;
 mod real;
 pub(crate) mod rig;
 mod statuses;
+mod volumes;

@@ -200,6 +200,12 @@ impl VolumeStore {
         Ok(info(name, found))
     }
 
+    /// The folder with what is in a volume of this name, whether there is one or not.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.0.disk.data(name)
+    }
+
     /// Counts every change of what [`VolumeStore::list`] says.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {

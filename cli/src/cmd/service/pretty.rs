@@ -2,6 +2,8 @@
 
 use coracle_model::rebalance::RebalanceConfig;
 use coracle_model::resources::{MemoryBytes, NanoCpus};
+use coracle_model::restart::DEFAULT_DELAY;
+use coracle_proto::convert::nanos;
 use coracle_proto::v1;
 use coracle_proto::v1::health_config::Test;
 
@@ -116,7 +118,7 @@ fn of_image(lines: &mut Lines, container: &v1::ContainerSpec) {
 
 fn of_rollouts(lines: &mut Lines, spec: &v1::ServiceSpec) {
     let restart = spec.task.as_ref().and_then(|task| task.restart).unwrap_or_default();
-    lines.add("Restart", words::restart_condition(restart.condition));
+    lines.add("Restart", restarts(&restart));
     for (name, config) in [("Update config", &spec.update), ("Rollback config", &spec.rollback)] {
         lines.add(name, config.as_ref().map(rollout).unwrap_or_default());
     }
@@ -132,6 +134,21 @@ fn of_rollouts(lines: &mut Lines, spec: &v1::ServiceSpec) {
     lines.add("Removed after", job.time_to_live.map(render).unwrap_or_default());
 }
 
+fn restarts(restart: &v1::RestartPolicy) -> String {
+    let mut parts = vec![words::restart_condition(restart.condition).to_owned()];
+    if restart.condition == i32::from(v1::RestartCondition::None) {
+        return parts.remove(0);
+    }
+    let delay = restart.delay.unwrap_or_else(|| nanos(DEFAULT_DELAY));
+    parts.push(if delay == 0 { "at once".to_owned() } else { format!("after {}", render(delay)) });
+    if restart.max_attempts > 0 {
+        let within =
+            if restart.window > 0 { format!(" within {}", render(restart.window)) } else { String::new() };
+        parts.push(format!("{} attempts at most{within}", restart.max_attempts));
+    }
+    parts.join(", ")
+}
+
 fn rollout(config: &v1::UpdateConfig) -> String {
     let parallelism = match config.parallelism {
         0 => "all at a time".to_owned(),
@@ -142,6 +159,10 @@ fn rollout(config: &v1::UpdateConfig) -> String {
         parts.push(format!("{} between", render(config.delay)));
     }
     parts.extend(config.monitor.map(|monitor| format!("watched for {}", render(monitor))));
+    parts.extend(config.timeout.map(|timeout| match timeout {
+        0 => "no time limit".to_owned(),
+        timeout => format!("time limit {}", render(timeout)),
+    }));
     let ratio = f64::from(config.max_failure_ratio) / 1e6;
     parts.push(format!("{} above a failure ratio of {ratio}", words::failure_action(config.failure_action)));
     parts.join(", ")
@@ -251,7 +272,10 @@ fn health(health: &v1::HealthConfig) -> String {
     let every = health.interval.map(|interval| format!("every {}", render(interval)));
     let timeout = health.timeout.map(|timeout| format!("for {} at most", render(timeout)));
     let retries = health.retries.map(|retries| format!("{retries} failures"));
-    let parts = [(!test.is_empty()).then_some(test), every, timeout, retries];
+    let start =
+        health.start_period.map(|period| format!("failures of the first {} do not count", render(period)));
+    let often = health.start_interval.map(|interval| format!("every {} until then", render(interval)));
+    let parts = [(!test.is_empty()).then_some(test), every, timeout, retries, start, often];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 

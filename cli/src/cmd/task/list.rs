@@ -27,6 +27,9 @@ pub(crate) struct PsArgs {
     /// Only tasks with: id=, name=, node=, desired-state= (may be repeated)
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::parse)]
     pub filter: Vec<Filter>,
+    /// Show ids of services and nodes instead of their names
+    #[arg(long)]
+    pub no_resolve: bool,
     #[command(flatten)]
     pub list: ListArgs,
 }
@@ -38,6 +41,9 @@ pub(crate) struct PsArgs {
 pub(crate) fn print(tasks: Vec<v1::TaskListItem>, args: &PsArgs) -> anyhow::Result<()> {
     let filters = Filters::new(&args.filter, FILTERS)?;
     let mut tasks: Vec<Row> = tasks.into_iter().map(Row::new).filter(|row| row.admitted(&filters)).collect();
+    if args.no_resolve {
+        tasks.iter_mut().for_each(Row::unresolve);
+    }
     tasks.sort_by(|a, b| a.order().cmp(&b.order()));
     let now = time::now();
     let mut list = List::new(COLUMNS);
@@ -60,6 +66,12 @@ impl Row {
     fn new(mut item: v1::TaskListItem) -> Self {
         let task = item.task.take().unwrap_or_default();
         Self { name: format!("{}.{}", item.service_name, words::slot(task.slot.as_ref())), task, item }
+    }
+
+    /// Ids in place of names; filters are of names all the same.
+    fn unresolve(&mut self) {
+        self.name = format!("{}.{}", self.task.service, words::slot(self.task.slot.as_ref()));
+        self.item.node_hostname.clone_from(&self.task.node);
     }
 
     fn admitted(&self, filters: &Filters) -> bool {

@@ -122,7 +122,7 @@ fn main() {
         let (mut spec, expected) =
             world.state.service(service).map(|held| (held.spec.clone(), held.version)).unwrap();
         spec.mode = ServiceMode::Replicated { replicas: replicas + 1 };
-        write(world, vec![Change::UpdateService { service, expected, spec }]);
+        write(world, vec![Change::UpdateService { service, expected, spec: Box::new(spec) }]);
         vec![Key::Service(service), Key::Schedule]
     });
     measure(&mut world, "a task ends (service, node, scheduler)", |world, round| {

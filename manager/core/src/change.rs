@@ -91,8 +91,8 @@ pub enum Change {
         /// The version that was read.
         expected: Version,
     },
-    /// Adds a service.
-    CreateService(Service),
+    /// Adds a service. In a box as other large and rare ones, so that the frequent ones are small.
+    CreateService(Box<Service>),
     /// Replaces what is wanted of a service.
     UpdateService {
         /// Which service.
@@ -100,7 +100,7 @@ pub enum Change {
         /// The version that was read.
         expected: Version,
         /// The whole specification.
-        spec: ServiceSpec,
+        spec: Box<ServiceSpec>,
     },
     /// Puts the specification before the last change in force again.
     RollBackService {

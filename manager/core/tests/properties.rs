@@ -198,7 +198,7 @@ proptest! {
     fn a_repeated_write_is_applied_once(key: u128, name in "[a-z]{1,10}") {
         let mut world = World::default();
         let proposal = coracle_manager_core::Proposal {
-            changes: vec![Change::CreateService(build::service(7, build::service_spec(&name, 1)))],
+            changes: vec![Change::CreateService(Box::new(build::service(7, build::service_spec(&name, 1))))],
             actor: "operator".to_owned(),
             reason: String::new(),
             time: world.now,

@@ -109,7 +109,7 @@ fn act(world: &mut World, at: usize, step: &Step) {
             let Some(id) = service(world, *which) else { return };
             let mut spec = world.state.service(id).unwrap().spec.clone();
             give(world, &mut spec, *file, *pinned);
-            world.apply(vec![Change::UpdateService { service: id, expected, spec }])
+            world.apply(vec![Change::UpdateService { service: id, expected, spec: Box::new(spec) }])
         }
         Step::RollBack(which) => {
             let Some(service) = service(world, *which) else { return };

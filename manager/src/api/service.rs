@@ -180,7 +180,7 @@ impl Services for ServicesApi {
             }
             let service = new_service(id, specification(view, request.spec.clone())?);
             let write = Write {
-                changes: vec![Change::CreateService(service.clone())],
+                changes: vec![Change::CreateService(Box::new(service.clone()))],
                 actor: actor.clone(),
                 reason: "service create",
                 idempotency: key,
@@ -216,7 +216,7 @@ impl Services for ServicesApi {
             let change = Change::UpdateService {
                 service: service.id,
                 expected: Version::new(request.version),
-                spec: spec.clone(),
+                spec: Box::new(spec.clone()),
             };
             let write = Write {
                 changes: vec![change],

@@ -53,11 +53,11 @@ fn encode_kind(change: &Change) -> Stored {
             node: node.to_string(),
             expected: expected.index(),
         }),
-        Change::CreateService(service) => Stored::CreateService(v1::CreateService { service: Some(service.into()) }),
+        Change::CreateService(service) => Stored::CreateService(v1::CreateService { service: Some(service.as_ref().into()) }),
         Change::UpdateService { service, expected, spec } => Stored::UpdateService(v1::UpdateService {
             service: service.to_string(),
             expected: expected.index(),
-            spec: Some(spec.into()),
+            spec: Some(spec.as_ref().into()),
         }),
         Change::RollBackService { service, expected, message, automatic } => Stored::RollBackService(v1::RollBackService {
             service: service.to_string(),
@@ -167,11 +167,13 @@ fn decode_kind(stored: Stored) -> Result<Change, DecodeError> {
 /// Changes of services, tasks and images.
 fn decode_work(stored: Stored) -> Result<Change, DecodeError> {
     Ok(match stored {
-        Stored::CreateService(m) => Change::CreateService(required("service", m.service)?.try_into()?),
+        Stored::CreateService(m) => {
+            Change::CreateService(Box::new(required("service", m.service)?.try_into()?))
+        }
         Stored::UpdateService(m) => Change::UpdateService {
             service: parse("service", &m.service)?,
             expected: Version::new(m.expected),
-            spec: required("service spec", m.spec)?.try_into()?,
+            spec: Box::new(required("service spec", m.spec)?.try_into()?),
         },
         Stored::RollBackService(m) => Change::RollBackService {
             service: parse("service", &m.service)?,

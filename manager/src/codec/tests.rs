@@ -79,8 +79,8 @@ fn changes(number: u64, text: &str) -> Vec<Change> {
         Change::SetManagerMember { node, member: None },
         Change::CreateNode(object),
         Change::RemoveNode { node, expected },
-        Change::CreateService(build::service(number.into(), spec.clone())),
-        Change::UpdateService { service, expected, spec },
+        Change::CreateService(Box::new(build::service(number.into(), spec.clone()))),
+        Change::UpdateService { service, expected, spec: Box::new(spec) },
         Change::SetUpdateProgress {
             service,
             expected,

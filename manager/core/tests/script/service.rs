@@ -23,7 +23,7 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
             set(&mut spec, options);
             super::file::give(world, &mut spec, options);
             if world.services.contains_key(name) && world.state.service(world.services[name]).is_some() {
-                return outcome(world, Change::CreateService(build::service(9999, spec)));
+                return outcome(world, Change::CreateService(Box::new(build::service(9999, spec))));
             }
             world.add_service(spec);
             Vec::new()
@@ -33,7 +33,7 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
             let (id, expected, mut spec) = (service.id, service.version, service.spec.clone());
             set(&mut spec, options);
             super::file::give(world, &mut spec, options);
-            outcome(world, Change::UpdateService { service: id, expected, spec })
+            outcome(world, Change::UpdateService { service: id, expected, spec: Box::new(spec) })
         }
         "remove" => {
             let service = world.services[name];

@@ -106,7 +106,7 @@ impl World {
     pub fn add_service(&mut self, spec: ServiceSpec) -> ServiceId {
         let id = ServiceId::from_bits(1000 + self.services.len() as u128);
         self.services.insert(spec.name.to_string(), id);
-        self.write(vec![Change::CreateService(service(id.bits(), spec))]);
+        self.write(vec![Change::CreateService(Box::new(service(id.bits(), spec)))]);
         id
     }
 
@@ -114,7 +114,7 @@ impl World {
         let service = self.state.service(id).expect("the service exists");
         let (mut spec, expected) = (service.spec.clone(), service.version);
         change(&mut spec);
-        self.write(vec![Change::UpdateService { service: id, expected, spec }]);
+        self.write(vec![Change::UpdateService { service: id, expected, spec: Box::new(spec) }]);
     }
 
     pub fn set_node_state(&mut self, node: NodeId, state: NodeState) {

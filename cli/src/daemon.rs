@@ -67,6 +67,9 @@ pub(crate) struct DaemonArgs {
     /// Make snapshots after a few writes and begin segments after a few kilobytes: for tests
     #[arg(long, hide = true, env = "CORACLE_SMALL_LOG")]
     pub(crate) small_log: bool,
+    /// How long certificates of a swarm that is made here are good, in seconds: for tests of what follows their end
+    #[arg(long, hide = true, env = "CORACLE_CERTIFICATE_SECONDS")]
+    pub(crate) certificate_seconds: Option<u64>,
     /// Bytes kept back on a manager's disk for the cluster's own writes: for tests
     #[arg(long, hide = true, env = "CORACLE_DISK_RESERVE")]
     pub(crate) disk_reserve: Option<u64>,

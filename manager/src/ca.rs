@@ -1,4 +1,6 @@
-//! Gives certificates: a first one for a token, a new one for a node that has one.
+//! Gives certificates: a first one for a token, a new one for a node that has one, or had one ([`recover`]).
+
+mod recover;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,7 +16,8 @@ use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 use coracle_pki::Subject;
 use coracle_pki::csr::CertificateRequest;
-use coracle_pki::issue::{Authority, Grant};
+use coracle_pki::issue::{Authority, Grant, MIN_VALIDITY};
+use coracle_pki::recovery::Challenger;
 use coracle_pki::root::{RootCertificate, RootKey};
 use coracle_pki::token::{TokenSecret, TokenSecrets};
 use coracle_proto::status::{ApiError, Reason};
@@ -27,9 +30,12 @@ use rustls::pki_types::UnixTime;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
+use crate::dispatcher::Dispatcher;
 use crate::dispatcher::session::{check_description, manager_addresses};
 use crate::rpc::caller_node;
 use crate::store::{Store, Write, now};
+
+pub use recover::certify_self;
 
 /// First certificates that one address may ask for, so that one that asks for many keeps nobody else out: 500 machines behind one
 /// address join in under half a minute.
@@ -41,7 +47,10 @@ const ALL_ADDRESSES: Rate = Rate { burst: 400.0, per_second: 100.0 };
 #[derive(Debug, Clone)]
 pub struct CaApi {
     store: Store,
+    dispatcher: Arc<Dispatcher>,
     allowance: Arc<Limiter>,
+    /// Nothing if the system had no randomness.
+    challenger: Option<Arc<Challenger>>,
 }
 
 /// The authority of the cluster, from its replicated object.
@@ -55,7 +64,9 @@ pub fn authority(cluster: &Cluster) -> Result<Authority, ApiError> {
     let root = RootCertificate::from_pem(cluster.root_certificate.as_bytes())
         .map_err(|e| unusable(e.to_string()))?;
     let key = RootKey::from_pem(cluster.root_key.reveal()).map_err(|e| unusable(e.to_string()))?;
-    Authority::new(root, key).map_err(|e| unusable(e.to_string()))
+    let authority = Authority::new(root, key).map_err(|e| unusable(e.to_string()))?;
+    // What the cluster was made with is what it gets: a shorter life than the least comes from a test only.
+    Ok(authority.with_least_validity(cluster.spec.certificate_validity.min(MIN_VALIDITY)))
 }
 
 /// Both join tokens' secrets.
@@ -82,8 +93,19 @@ fn unix_time(time: Timestamp) -> UnixTime {
 impl CaApi {
     /// The service over this state.
     #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self { store, allowance: Arc::new(Limiter::new(ONE_ADDRESS, ALL_ADDRESSES)) }
+    pub fn new(store: Store, dispatcher: Arc<Dispatcher>) -> Self {
+        Self {
+            store,
+            dispatcher,
+            allowance: Arc::new(Limiter::new(ONE_ADDRESS, ALL_ADDRESSES)),
+            challenger: Challenger::new().ok().map(Arc::new),
+        }
+    }
+
+    fn challenger(&self) -> Result<&Challenger, ApiError> {
+        self.challenger.as_deref().ok_or_else(|| {
+            ApiError::new(Reason::Internal, "no challenges: the system had no randomness when this manager began")
+        })
     }
 
     fn cluster(view: &View) -> Result<Arc<Cluster>, ApiError> {
@@ -114,7 +136,7 @@ impl CaApi {
             return Ok(());
         }
         let message =
-            format!("too many machines try to join from {address}, or altogether; try again in a moment");
+            format!("too many machines try to join or to come back from {address}, or altogether; try again in a moment");
         Err(ApiError::new(Reason::Exhausted, message))
     }
 
@@ -159,25 +181,16 @@ impl CaApi {
     ) -> Result<v1::IssueResponse, ApiError> {
         // Not from a stale state: a leader that was cut off must not renew what was removed.
         let view = self.store.barrier().await?;
-        let cluster = Self::cluster(&view)?;
-        let known = view.node(node).ok_or_else(|| {
-            ApiError::new(Reason::Unauthenticated, format!("node {node} is not a member (any more)"))
-        })?;
-        // A manager that is to become a worker leaves Raft first.
-        let role = if known.manager.is_some() { Role::Manager } else { known.spec.role };
-        let subject = Subject::node_with_role(node, role)
-            .ok_or_else(|| ApiError::new(Reason::Internal, "a node with no node's role".to_owned()))?;
-        let (certificate_der, root_certificate_der) = Self::sign(&cluster, &request.csr_der, subject)?;
-        info!(%node, %role, "certificate renewed");
-        Ok(v1::IssueResponse {
-            node_id: node.to_string(),
-            cluster_id: cluster.id.to_string(),
-            role: v1::NodeRole::from(role).into(),
-            certificate_der,
-            root_certificate_der,
-            managers: manager_addresses(&view),
-        })
+        let answer = Self::certify(&view, node, &request.csr_der)?;
+        info!(%node, role = ?answer.role(), "certificate renewed");
+        Ok(answer)
     }
+}
+
+/// Where the caller is; not the manager which passed the call on.
+fn stranger_address<T>(request: &Request<T>) -> Option<IpAddr> {
+    let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+    request.extensions().get::<Caller>().map_or(peer, |caller| caller.stranger_address(peer))
 }
 
 fn presented_role(cluster: &Cluster, secret: &[u8]) -> Result<Option<Role>, ApiError> {
@@ -222,10 +235,23 @@ impl CertificateAuthority for CaApi {
         Ok(Response::new(v1::GetRootResponse { root_certificate_der: Bytes::copy_from_slice(root.der()) }))
     }
 
+    async fn challenge(
+        &self,
+        request: Request<v1::ChallengeRequest>,
+    ) -> Result<Response<v1::ChallengeResponse>, Status> {
+        Ok(Response::new(self.give_challenge(stranger_address(&request))?))
+    }
+
+    async fn recover(
+        &self,
+        request: Request<v1::RecoverRequest>,
+    ) -> Result<Response<v1::IssueResponse>, Status> {
+        let peer = stranger_address(&request);
+        Ok(Response::new(self.recover_node(request.into_inner(), peer).await?))
+    }
+
     async fn issue(&self, request: Request<v1::IssueRequest>) -> Result<Response<v1::IssueResponse>, Status> {
-        let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
-        // Not that of the manager which passed the call on.
-        let peer = request.extensions().get::<Caller>().map_or(peer, |caller| caller.stranger_address(peer));
+        let peer = stranger_address(&request);
         Ok(Response::new(self.issue_first(request.into_inner(), peer).await?))
     }
 

@@ -10,6 +10,7 @@ use coracle_model::cluster::Cluster;
 use coracle_model::id::NodeId;
 use coracle_model::node::Node;
 use coracle_pki::tls::SwappableIdentity;
+use coracle_pki::{CertificateDer, PeerIdentity};
 use coracle_proto::access;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
@@ -304,6 +305,19 @@ impl Manager {
         Ok(())
     }
 
+    /// A certificate that this manager gives itself for the key of `csr`, for when its own is over and nobody can give it one.
+    /// Nothing if what it has of the state does not know it as a manager.
+    ///
+    /// # Errors
+    /// If the request or the root cannot be used.
+    pub fn certify_self(
+        &self,
+        present: &PeerIdentity,
+        csr: &[u8],
+    ) -> Result<Option<CertificateDer<'static>>, ApiError> {
+        crate::ca::certify_self(&self.store.view(), present, csr)
+    }
+
     /// Where Raft stands.
     #[must_use]
     pub fn status(&self) -> RaftStatus {
@@ -390,7 +404,7 @@ fn routes(
         ))
         .add_service(limited!(v1::files_server::FilesServer, FilesApi(store.clone())))
         .add_service(
-            limited!(v1::certificate_authority_server::CertificateAuthorityServer, CaApi::new(store.clone()))
+            limited!(v1::certificate_authority_server::CertificateAuthorityServer, CaApi::new(store.clone(), Arc::clone(dispatcher)))
                 // Anybody may send these: a request for a certificate and what a machine says of itself.
                 .max_decoding_message_size(STRANGERS_MESSAGE_LIMIT),
         )

@@ -205,7 +205,7 @@ impl Agent {
             fetcher,
             files: files.clone(),
             node: facts(&config.identity, &config.description),
-            clock: config.clock,
+            clock: Arc::clone(&config.clock),
             creations: Arc::new(Semaphore::new(creations())),
             checks: Arc::new(Semaphore::new(CHECKS)),
             log_directory: log_directory.clone(),
@@ -215,6 +215,7 @@ impl Agent {
         let links = Links {
             identity: config.identity,
             description: (&config.description).into(),
+            clock: config.clock,
             advertise_address: config.advertise_address,
             desk: events_in,
             outgoing: Arc::clone(&outgoing),
@@ -224,6 +225,8 @@ impl Agent {
             volumes,
             held: held.subscribe(),
             managers: views.managers.subscribe(),
+            journal: Arc::clone(&journal),
+            term: contents.term,
             manager,
             session_with,
         };
@@ -359,6 +362,12 @@ impl AgentHandle {
     #[must_use]
     pub fn volumes(&self) -> &VolumeStore {
         &self.volumes
+    }
+
+    /// To be called when the cluster said, otherwise than in a session, that this node was removed: what runs here is stopped.
+    pub async fn removed(&self) {
+        // One that ends needs to know nothing.
+        let _ = self.desk.send(Event::Removed).await;
     }
 
     /// To be called when images were loaded or removed, so that managers hear of it.

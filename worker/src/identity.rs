@@ -2,44 +2,40 @@
 //!
 //! Joining shows the token's secret only to a server that the root in the token has signed: the root is fetched over
 //! a connection that proves nothing, compared with the digest in the token, and every later connection is verified
-//! with it. Renewing goes over mutual TLS and takes whatever role the managers want the node to have by then.
+//! with it. Renewing goes over mutual TLS and takes whatever role the managers want the node to have by then. A node
+//! that was off until its certificate was over comes back by [`recover`]; [`keep`] does each when it is due.
+
+mod keep;
+mod recover;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_daemon::{Backoff, BackoffPolicy, Clock, ErrorChain};
 use coracle_model::node::{Availability, NodeDescription};
-use coracle_model::role::Role;
+use coracle_model::time::Timestamp;
 use coracle_pki::bundle::BundleError;
 use coracle_pki::csr::{RequestError, request_certificate};
 use coracle_pki::key::{KeyError, PrivateKey};
-use coracle_pki::renewal::renewal_time;
+use coracle_pki::recovery::RecoveryError;
 use coracle_pki::root::{RootCertificate, RootError};
 use coracle_pki::tls::{
     ExpectedServer, TlsError, client_config, fetch_root_unverified, joining_client_config,
 };
 use coracle_pki::token::TokenError;
 use coracle_pki::{CertificateDer, JoinToken, NodeIdentity, SwappableIdentity};
+use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
 use coracle_proto::v1::certificate_authority_client::CertificateAuthorityClient;
 use coracle_rpc::connect::{ConnectError, channel};
 use rustls::ClientConfig;
-use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tracing::{info, warn};
 
-use crate::agent::NodeUpdate;
+pub use keep::{KeepIdentity, keep_renewed};
+pub use recover::recover;
 
 /// Longest wait for an answer; an issued certificate is in the managers' store before they answer.
 const ANSWER: Duration = Duration::from_secs(15);
-/// Waits between tries to renew.
-const RETRY: BackoffPolicy =
-    BackoffPolicy { first: Duration::from_millis(500), max: Duration::from_secs(60) };
-/// Longest sleep until the time is looked at again: somebody may have set the clock.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
-
 /// Why there is no new identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -91,6 +87,54 @@ pub enum IdentityError {
     /// Nobody to ask.
     #[error("no manager of the cluster is known")]
     NoManagers,
+    /// No proof of the old key.
+    #[error("cannot prove the key of the certificate that is over")]
+    Proof(#[from] RecoveryError),
+    /// The manager gives what is of no use by this machine's clock.
+    #[error(
+        "this machine's clock says {}, that of manager {address} says {}, and the certificate that it gave is good until {}: set the clock of this machine, if that is the wrong one",
+        utc(*.here), utc(*.there), utc(*.until)
+    )]
+    Clock {
+        /// `IP:PORT`
+        address: String,
+        /// The time here.
+        here: Timestamp,
+        /// The time there.
+        there: Timestamp,
+        /// The end of the certificate.
+        until: Timestamp,
+    },
+}
+
+/// A time as operators read it.
+pub(crate) fn utc(time: Timestamp) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| "the far future".to_owned(), |time| time.to_string())
+}
+
+impl IdentityError {
+    /// Whether a manager that proved to be one has looked at this node and says no, so that asking others is of no use.
+    #[must_use]
+    pub fn is_verdict(&self) -> bool {
+        matches!(
+            self.refusal(),
+            Some(Reason::Removed | Reason::Unauthenticated | Reason::Forbidden | Reason::Invalid)
+        )
+    }
+
+    /// Whether the cluster says that this node was removed.
+    #[must_use]
+    pub fn is_removal(&self) -> bool {
+        self.refusal() == Some(Reason::Removed)
+    }
+
+    fn refusal(&self) -> Option<Reason> {
+        match self {
+            Self::Refused { status, .. } => Some(ApiError::from_status(status).reason),
+            _ => None,
+        }
+    }
 }
 
 /// What a node brings with it when it joins.
@@ -202,91 +246,3 @@ async fn answer<T>(
     }
 }
 
-/// Where a renewed identity is kept, so that the next start begins with it.
-#[tonic::async_trait]
-pub trait KeepIdentity: Send + Sync + 'static {
-    /// Writes it durably.
-    ///
-    /// # Errors
-    /// If it could not be written: the old one stays in use, and is renewed again later.
-    async fn keep(&self, identity: &NodeIdentity) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
-}
-
-/// Keeps the identity valid and its role as the managers want it, until `stop`: renews it at a random point of its
-/// life and whenever another role is wanted, has it kept, and swaps it while connections go on.
-pub async fn keep_renewed(
-    identity: SwappableIdentity,
-    managers: watch::Receiver<Vec<String>>,
-    mut wanted: watch::Receiver<Option<NodeUpdate>>,
-    keeper: Arc<dyn KeepIdentity>,
-    clock: Arc<dyn Clock>,
-    stop: CancellationToken,
-) {
-    let mut backoff = Backoff::new(RETRY);
-    let mut due = due_time(&identity);
-    loop {
-        let other_role =
-            wanted_role(&wanted).is_some_and(|role| role != identity.current().identity().role());
-        let wait = if backoff.failures() > 0 {
-            backoff.next_delay(rand::random())
-        } else if other_role {
-            Duration::ZERO
-        } else {
-            due.saturating_sub(Duration::from_nanos(clock.now())).min(LOOK_AGAIN)
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            changed = wanted.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                continue;
-            }
-            () = tokio::time::sleep(wait) => {}
-        }
-        let due_now = Duration::from_nanos(clock.now()) >= due;
-        if !due_now && !other_role {
-            continue;
-        }
-        let asked = managers.borrow().clone();
-        match renew_and_keep(&identity, &asked, keeper.as_ref()).await {
-            Ok(role) => {
-                info!(%role, "certificate renewed");
-                due = due_time(&identity);
-                // A manager that does not know yet of a role that another one announced: not in a tight loop.
-                backoff.reset();
-                if wanted_role(&wanted).is_some_and(|wanted| wanted != role) {
-                    backoff.next_delay(0);
-                }
-            }
-            Err(error) => {
-                warn!(%error, tries = backoff.failures() + 1, "certificate was not renewed");
-                if backoff.failures() == 0 {
-                    backoff.next_delay(0);
-                }
-            }
-        }
-    }
-}
-
-fn wanted_role(wanted: &watch::Receiver<Option<NodeUpdate>>) -> Option<Role> {
-    wanted.borrow().map(|update| update.role)
-}
-
-/// Since 1970.
-fn due_time(identity: &SwappableIdentity) -> Duration {
-    let current = identity.current();
-    Duration::from_secs(renewal_time(current.identity().peer(), rand::random()).as_secs())
-}
-
-async fn renew_and_keep(
-    identity: &SwappableIdentity,
-    managers: &[String],
-    keeper: &dyn KeepIdentity,
-) -> Result<Role, String> {
-    let renewed = renew(identity, managers).await.map_err(|error| ErrorChain(&error).to_string())?;
-    keeper.keep(&renewed.0).await.map_err(|error| format!("identity was not kept: {error}"))?;
-    let role = renewed.0.role();
-    identity.replace(renewed.0).map_err(|error| ErrorChain(&error).to_string())?;
-    Ok(role)
-}

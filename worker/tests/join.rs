@@ -105,6 +105,20 @@ impl CertificateAuthority for Play {
     ) -> Result<tonic::Response<v1::IssueResponse>, Status> {
         Err(Status::unimplemented("not played"))
     }
+
+    async fn challenge(
+        &self,
+        _: tonic::Request<v1::ChallengeRequest>,
+    ) -> Result<tonic::Response<v1::ChallengeResponse>, Status> {
+        Err(Status::unimplemented("not played"))
+    }
+
+    async fn recover(
+        &self,
+        _: tonic::Request<v1::RecoverRequest>,
+    ) -> Result<tonic::Response<v1::IssueResponse>, Status> {
+        Err(Status::unimplemented("not played"))
+    }
 }
 
 /// A connection that keeps what was read from it.

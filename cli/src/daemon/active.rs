@@ -1,7 +1,7 @@
 //! A node's part in a swarm: its listener, its agent, and its manager while its certificate says so.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,8 +11,8 @@ use coracle_daemon::SystemClock;
 use coracle_manager::manager::{ImagesChanged, Manager, ManagerConfig, Start};
 use coracle_manager::raft::Timing;
 use coracle_model::role::Role;
-use coracle_pki::NodeIdentity;
 use coracle_pki::tls::{self, SwappableIdentity};
+use coracle_pki::{CertificateDer, NodeIdentity, PeerIdentity};
 use coracle_proto::v1;
 use coracle_worker::adapters::runtime::RuntimeContainers;
 use coracle_worker::identity::{KeepIdentity, keep_renewed};
@@ -58,6 +58,8 @@ struct Keeper {
     node: Arc<Node>,
     addresses: Addresses,
     managers: watch::Receiver<Vec<String>>,
+    agent: AgentHandle,
+    active: Weak<Active>,
 }
 
 #[tonic::async_trait]
@@ -74,6 +76,19 @@ impl KeepIdentity for Keeper {
         let node = Arc::clone(&self.node);
         tokio::task::spawn_blocking(move || node.file().write(node.keys(), &membership)).await??;
         Ok(())
+    }
+
+    fn certify_self(
+        &self,
+        present: &PeerIdentity,
+        csr: &[u8],
+    ) -> Result<Option<CertificateDer<'static>>, Box<dyn std::error::Error + Send + Sync>> {
+        let Some(manager) = self.active.upgrade().and_then(|active| active.manager()) else { return Ok(None) };
+        Ok(manager.certify_self(present, csr)?)
+    }
+
+    async fn removed(&self) {
+        self.agent.removed().await;
     }
 }
 
@@ -203,6 +218,8 @@ impl Active {
                 node: Arc::clone(node),
                 addresses: active.membership.clone(),
                 managers: active.agent.managers(),
+                agent: active.agent.clone(),
+                active: Arc::downgrade(&active),
             }),
             Arc::new(SystemClock::default()),
             active.stop.clone(),

@@ -13,7 +13,7 @@ use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 use coracle_pki::Subject;
 use coracle_pki::csr::{CertificateRequest, request_certificate};
-use coracle_pki::issue::{Authority, Grant};
+use coracle_pki::issue::{Authority, Grant, MIN_VALIDITY};
 use coracle_pki::key::PrivateKey;
 use coracle_pki::root::RootKey;
 use coracle_pki::ticket::TicketKey;
@@ -38,15 +38,18 @@ pub(super) fn new_cluster(
     description: NodeDescription,
     address: SocketAddr,
     availability: Availability,
+    certificate_life: Option<Duration>,
     now: Timestamp,
 ) -> anyhow::Result<NewCluster> {
     let (cluster_id, node_id) = (ClusterId::from_bits(rand::random()), NodeId::from_bits(rand::random()));
     let unix = UnixTime::since_unix_epoch(Duration::from_nanos(now.as_nanos()));
-    let spec = ClusterSpec::default();
+    let mut spec = ClusterSpec::default();
+    spec.certificate_validity = certificate_life.unwrap_or(spec.certificate_validity);
     let root_key = RootKey::generate().context("making the root key")?;
     let root = root_key.certify(cluster_id, unix).context("making the root certificate")?;
     let root_key_pem = root_key.to_pem().context("encoding the root key")?.to_vec();
     let authority = Authority::new(root.clone(), root_key).context("joining root and key")?;
+    let authority = authority.with_least_validity(spec.certificate_validity.min(MIN_VALIDITY));
     let key = PrivateKey::generate().context("making the node's key")?;
     let request = request_certificate(&key).context("asking for the node's certificate")?;
     let request =

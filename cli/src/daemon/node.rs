@@ -180,7 +180,7 @@ impl Node {
         let warnings = warned(advertise)?;
         let listener = bind(listen).await?;
         let NewCluster { cluster, node, identity, worker_token, manager_token } =
-            new_cluster(self.description.clone(), advertise, availability, coracle_manager::store::now())?;
+            self.new_cluster(advertise, availability)?;
         let (node_id, cluster_id) = (node.id, cluster.id);
         let membership = Membership { identity, listen, advertise, managers: vec![advertise.to_string()] };
         coracle_crash_point::crash_point!("init.before-forget");
@@ -197,6 +197,15 @@ impl Node {
             manager_token: manager_token.expose().to_string(),
             warnings,
         })
+    }
+
+    fn new_cluster(
+        &self,
+        advertise: std::net::SocketAddr,
+        availability: Availability,
+    ) -> anyhow::Result<NewCluster> {
+        let life = self.args.certificate_seconds.map(Duration::from_secs);
+        new_cluster(self.description.clone(), advertise, availability, life, coracle_manager::store::now())
     }
 
     /// Joins a swarm.

@@ -69,7 +69,7 @@ impl v1::nodes_server::Nodes for Manager {
         _: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         self.admit()?;
-        Ok(Response::new(v1::ListNodesResponse { nodes: nodes(), index: 20 }))
+        Ok(Response::new(v1::ListNodesResponse { nodes: nodes(), index: 20, notice: String::new() }))
     }
 
     async fn get(

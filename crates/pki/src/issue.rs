@@ -82,6 +82,7 @@ pub struct Grant {
 pub struct Authority {
     root: RootCertificate,
     key: RootKey,
+    least: Duration,
 }
 
 impl Authority {
@@ -93,7 +94,13 @@ impl Authority {
         if key.private_key().public_point() != root.public_point() {
             return Err(IssueError::KeyMismatch { digest: root.digest() });
         }
-        Ok(Self { root, key })
+        Ok(Self { root, key, least: MIN_VALIDITY })
+    }
+
+    /// Issues also what is valid for less than [`MIN_VALIDITY`]: for tests of what follows the end of a certificate.
+    #[must_use]
+    pub fn with_least_validity(self, least: Duration) -> Self {
+        Self { least, ..self }
     }
 
     /// The root.
@@ -114,6 +121,20 @@ impl Authority {
         &self,
         request: &CertificateRequest,
         grant: &Grant,
+    ) -> Result<CertificateDer<'static>, IssueError> {
+        self.issue_as_of(request, grant, grant.now)
+    }
+
+    /// The same, for a certificate that says it was issued at `issued`, which is in the past. What is judged by the age of a
+    /// certificate, such as whether its holder was removed since, is judged as with the one that it replaces.
+    ///
+    /// # Errors
+    /// As [`Authority::issue`].
+    pub fn issue_as_of(
+        &self,
+        request: &CertificateRequest,
+        grant: &Grant,
+        issued: UnixTime,
     ) -> Result<CertificateDer<'static>, IssueError> {
         let not_after = self.end_of_validity(grant)?;
         let subject = &grant.subject;
@@ -139,20 +160,20 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.serial_number =
             Some(SerialNumber::from_slice(&x509::random_serial().ok_or(IssueError::Randomness)?));
-        x509::set_validity(&mut params, x509::earlier(grant.now, x509::BACKDATE), not_after);
+        x509::set_validity(&mut params, x509::earlier(issued.min(grant.now), x509::BACKDATE), not_after);
 
         let certificate = params.signed_by(request.public(), &self.issuer()?).map_err(sign_error)?;
         Ok(certificate.into())
     }
 
     fn end_of_validity(&self, grant: &Grant) -> Result<UnixTime, IssueError> {
-        if grant.validity < MIN_VALIDITY {
+        if grant.validity < self.least {
             return Err(IssueError::Validity {
                 subject: grant.subject.clone(),
                 seconds: grant.validity.as_secs(),
             });
         }
-        if self.root.not_after() < x509::later(grant.now, MIN_VALIDITY) {
+        if self.root.not_after() < x509::later(grant.now, self.least) {
             return Err(IssueError::RootEnds { subject: grant.subject.clone() });
         }
         Ok(x509::later(grant.now, grant.validity).min(self.root.not_after()))

@@ -24,6 +24,7 @@ pub mod csr;
 pub mod identity;
 pub mod issue;
 pub mod key;
+pub mod recovery;
 pub mod renewal;
 pub mod root;
 pub mod ticket;

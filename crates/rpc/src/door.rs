@@ -17,7 +17,7 @@ use crate::limit::{Counted, Counts, Limiter, Rate, Source};
 
 /// The bounds of everything that others control.
 ///
-/// Who has shown no certificate gets just enough for the two calls of a machine that joins; who has one is counted by who it is.
+/// Who has shown no certificate gets just enough for the two calls of a machine that joins or comes back; who has one is counted by who it is.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Longest time for a TLS handshake.

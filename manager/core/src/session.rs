@@ -14,7 +14,8 @@
 //! - A closed stream: the node is down after the grace. Silence for three heartbeat periods: the same end.
 //! - A new leader gives nodes that were not down twice that silence to appear.
 //! - If more than half of the nodes are missed at once, nobody is declared down until more than half are
-//!   back or five minutes pass: it is more likely that this manager is the one cut off.
+//!   back or five minutes pass: it is more likely that this manager is the one cut off. While most managers and
+//!   a worker are here it is not, and half a minute is enough.
 
 mod contact;
 mod storm;
@@ -26,11 +27,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_model::id::{NodeId, SessionId};
-use coracle_model::node::NodeState;
+use coracle_model::node::{Node, NodeState};
+use coracle_model::role::Role;
 use coracle_model::time::Timestamp;
 
 use contact::Contact;
 use storm::Storm;
+
+pub use storm::{LONGEST_HOLD, SHORT_HOLD};
 
 /// Heartbeat periods without a sign of life before a node is missed.
 pub const PERIODS_OF_SILENCE: u32 = 3;
@@ -47,6 +51,37 @@ pub struct Settings {
     pub heartbeat_period: Duration,
     /// How long a node may be gone once its connection is closed.
     pub grace: Duration,
+}
+
+/// What the store says of one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Which node.
+    pub id: NodeId,
+    /// Its state.
+    pub state: NodeState,
+    /// Whether it takes part in Raft or is to do so.
+    pub manager: bool,
+}
+
+impl From<&Node> for Known {
+    fn from(node: &Node) -> Self {
+        let manager = node.manager.is_some() || node.spec.role == Role::Manager;
+        Self { id: node.id, state: node.status.state, manager }
+    }
+}
+
+/// That nobody is declared down at the moment, because most nodes vanished at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Until when at most.
+    pub until: Timestamp,
+    /// Nodes that are missed.
+    pub missed: usize,
+    /// Of how many that were ready.
+    pub nodes: usize,
+    /// Most managers and a worker are here, so that the hold is a short one.
+    pub grounded: bool,
 }
 
 /// A node state that is to be written.
@@ -72,7 +107,14 @@ pub struct Liveness {
 struct Entry {
     /// What the store says.
     stored: NodeState,
+    manager: bool,
     contact: Contact,
+}
+
+impl Entry {
+    fn is_in_step(&self) -> bool {
+        matches!(self.contact, Contact::Open { synced: true, .. })
+    }
 }
 
 impl Liveness {
@@ -80,7 +122,7 @@ impl Liveness {
     #[must_use]
     pub fn new_leader(
         now: Timestamp,
-        nodes: impl IntoIterator<Item = (NodeId, NodeState)>,
+        nodes: impl IntoIterator<Item = Known>,
         settings: Settings,
     ) -> Self {
         let mut liveness = Self { settings, nodes: BTreeMap::new(), storm: Storm::default() };
@@ -89,20 +131,20 @@ impl Liveness {
     }
 
     /// Takes over which nodes there are and what the store says of them.
-    pub fn reconcile(&mut self, nodes: impl IntoIterator<Item = (NodeId, NodeState)>, now: Timestamp) {
-        let stored: BTreeMap<NodeId, NodeState> = nodes.into_iter().collect();
-        let size = stored.len();
+    pub fn reconcile(&mut self, nodes: impl IntoIterator<Item = Known>, now: Timestamp) {
+        let stored: BTreeMap<NodeId, Known> = nodes.into_iter().map(|known| (known.id, known)).collect();
+        let silence = self.silence_of(stored.len());
         self.nodes.retain(|node, _| stored.contains_key(node));
-        for (node, stored) in stored {
-            let silence = self.silence_of(size);
+        for (node, Known { state, manager, .. }) in stored {
             let entry = self.nodes.entry(node).or_insert_with(|| Entry {
-                stored,
-                contact: match stored {
+                stored: state,
+                manager,
+                contact: match state {
                     NodeState::Down => Contact::Absent,
                     NodeState::Ready | NodeState::Unknown => Contact::expected(now, silence),
                 },
             });
-            entry.stored = stored;
+            (entry.stored, entry.manager) = (state, manager);
         }
     }
 
@@ -116,7 +158,7 @@ impl Liveness {
         let contact = Contact::Open { session, heard: now, synced: false };
         self.nodes
             .entry(node)
-            .or_insert(Entry { stored: NodeState::Unknown, contact: Contact::Absent })
+            .or_insert(Entry { stored: NodeState::Unknown, manager: false, contact: Contact::Absent })
             .contact = contact;
     }
 
@@ -212,7 +254,28 @@ impl Liveness {
             overdue: counted()
                 .filter(|entry| entry.contact.deadline(silence).is_none_or(|deadline| deadline <= now))
                 .count(),
+            grounded: self.is_grounded(now, silence),
         }
+    }
+
+    /// Whether most of the managers hold sessions that are in step, and a worker is heard, so that this leader is not cut off. Where
+    /// there are no workers the managers are enough.
+    fn is_grounded(&self, now: Timestamp, silence: Duration) -> bool {
+        let here = |entry: &&Entry| {
+            entry.is_in_step() && entry.contact.deadline(silence).is_some_and(|deadline| deadline > now)
+        };
+        let managers = || self.nodes.values().filter(|entry| entry.manager);
+        let workers = || self.nodes.values().filter(|entry| !entry.manager && entry.stored == NodeState::Ready);
+        managers().filter(here).count() * 2 > managers().count()
+            && (workers().next().is_none() || workers().any(|entry| here(&entry)))
+    }
+
+    /// Whether evictions are held back at `now`, and why.
+    #[must_use]
+    pub fn held(&self, now: Timestamp) -> Option<Held> {
+        let until = self.storm.held_until()?;
+        let storm::Missed { nodes, missed, .. } = self.missed(now);
+        Some(Held { until, missed, nodes, grounded: self.storm.is_grounded() })
     }
 
     fn session(&mut self, node: NodeId, session: SessionId) -> Option<&mut Contact> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coracle_manager_core::change::Change;
-use coracle_manager_core::session::{Liveness, NEVER_HEARD, Settings, Verdict};
+use coracle_manager_core::session::{Held, Known, LONGEST_HOLD, Liveness, NEVER_HEARD, Settings, Verdict};
 use coracle_manager_core::state::State;
 use coracle_model::cluster::ClusterSpec;
 use coracle_model::id::{NodeId, SessionId};
@@ -71,6 +71,12 @@ impl LivenessHandle {
         self.tell(|machine, now| machine.closed(node, session, now));
     }
 
+    /// What an operator should know: that nobody is declared down at the moment, and why.
+    #[must_use]
+    pub fn notice(&self) -> Option<String> {
+        self.with(|machine, now| machine.held(now).map(|held| notice(held, now)))
+    }
+
     /// The period that agents are told.
     #[must_use]
     pub fn period(&self) -> Duration {
@@ -84,12 +90,29 @@ impl LivenessHandle {
     }
 }
 
+fn notice(held: Held, now: Timestamp) -> String {
+    let Held { until, missed, nodes, grounded } = held;
+    let left = until.since(now).as_secs();
+    let why = if grounded {
+        "most managers and a worker are here, so that it is soon believed".to_owned()
+    } else {
+        format!(
+            "it may be this leader that is cut off, which is believed for up to {} s unless most managers and a worker are here",
+            LONGEST_HOLD.as_secs()
+        )
+    };
+    format!(
+        "{missed} of {nodes} nodes vanished at once: none is declared down, and none of their tasks is replaced, for another {left} s \
+         unless most come back; {why}"
+    )
+}
+
 /// The handle and the task behind it.
 pub fn start(store: Store, term: u64, stop: CancellationToken) -> (LivenessHandle, impl Future<Output = ()>) {
     let view = store.view();
     let spec = view.cluster().map_or_else(ClusterSpec::default, |cluster| cluster.spec.clone());
     let settings = Settings { heartbeat_period: spec.heartbeat_period, grace: spec.node_grace };
-    let nodes = view.nodes().map(|node| (node.id, node.status.state));
+    let nodes = view.nodes().map(|node| Known::from(&**node));
     let began = (now(), Instant::now());
     let machine = Mutex::new(Liveness::new_leader(began.0, nodes, settings));
     let handle = LivenessHandle(Arc::new(Shared { machine, began, changed: Notify::new() }));
@@ -98,12 +121,19 @@ pub fn start(store: Store, term: u64, stop: CancellationToken) -> (LivenessHandl
 
 async fn run(store: Store, term: u64, handle: LivenessHandle, stop: CancellationToken) {
     let mut feed = store.watch();
+    let mut held: Option<String> = None;
     loop {
-        let verdicts = handle.with(|machine, now| {
+        let (verdicts, holding) = handle.with(|machine, now| {
             let view = store.view();
-            machine.reconcile(view.nodes().map(|node| (node.id, node.status.state)), now);
-            machine.tick(now)
+            machine.reconcile(view.nodes().map(|node| Known::from(&**node)), now);
+            (machine.tick(now), machine.held(now).map(|held| notice(held, now)))
         });
+        match (&held, &holding) {
+            (None, Some(notice)) => warn!("{notice}"),
+            (Some(_), None) => info!("most nodes are back, or are lost for sure: nodes may be declared down again"),
+            _ => {}
+        }
+        held = holding;
         if !verdicts.is_empty() {
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_model::digest::Digest;
 use coracle_model::id::{NodeId, SessionId};
+use coracle_pki::UnixTime;
 use coracle_proto::v1;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,8 @@ use crate::store::{Store, Wake};
 pub struct Connected {
     /// Its session.
     pub session: SessionId,
+    /// When the certificate was issued with which it opened the session.
+    pub certified: Option<UnixTime>,
     /// Wakes the session to look at the view again.
     pub wake: Arc<Notify>,
     /// Messages for the agent besides assignments (log subscriptions).

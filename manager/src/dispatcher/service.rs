@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coracle_model::digest::Digest;
 use coracle_model::id::NodeId;
+use coracle_pki::PeerIdentity;
 use coracle_pki::ticket::Ticket;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1::dispatcher_server::Dispatcher as DispatcherService;
@@ -93,10 +94,11 @@ impl DispatcherService for DispatcherApi {
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let node = caller_node(&request, "only nodes of the cluster call this")?;
+        let certified = request.extensions().get::<PeerIdentity>().map(PeerIdentity::issued_at);
         let (outbox, stream) = mpsc::channel(OUTBOX);
         match self.0.term() {
             Some(term) => {
-                let session = Session::new(self.0.store().clone(), term, node, outbox);
+                let session = Session::new(self.0.store().clone(), term, node, certified, outbox);
                 tokio::spawn(session.run(request.into_inner()));
             }
             None => {

@@ -17,6 +17,7 @@ use coracle_model::node::NodeDescription;
 use coracle_model::role::Role;
 use coracle_model::task::TaskStatus;
 use coracle_model::validate;
+use coracle_pki::UnixTime;
 use coracle_pki::ticket::TicketKey;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1::{self, agent_message, manager_message};
@@ -56,6 +57,7 @@ pub struct Session {
     term: Term,
     node: NodeId,
     id: SessionId,
+    certified: Option<UnixTime>,
     outbox: Outbox,
     sent: BTreeMap<TaskId, Assigned>,
     /// Versions of secrets and configs that the agent has.
@@ -72,15 +74,16 @@ struct Told {
 }
 
 impl Session {
-    /// A session of `node` in this term.
+    /// A session in this term of `node`, whose certificate was issued at `certified`.
     #[must_use]
-    pub fn new(store: Store, term: Term, node: NodeId, outbox: Outbox) -> Self {
+    pub fn new(store: Store, term: Term, node: NodeId, certified: Option<UnixTime>, outbox: Outbox) -> Self {
         let id = SessionId::from_bits(rand::random());
         Self {
             store,
             term,
             node,
             id,
+            certified,
             outbox,
             sent: BTreeMap::new(),
             sent_files: BTreeSet::new(),
@@ -124,6 +127,7 @@ impl Session {
             self.node,
             Connected {
                 session: self.id,
+                certified: self.certified,
                 wake: Arc::clone(&wake),
                 messages: messages.0,
                 close: close.clone(),
@@ -241,6 +245,7 @@ impl Session {
             node: told.node,
             managers: Some(v1::ManagerList { addresses: told.managers.clone() }),
             ticket_public_key: ticket_public_key(&view)?,
+            term: self.term.number,
         };
         self.told = told;
         self.send(manager_message::Message::Welcome(welcome)).await

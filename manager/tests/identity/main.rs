@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod recovery;
 mod worker;
 mod world;

@@ -26,8 +26,8 @@ use tonic::{Code, Streaming};
 use crate::world::{PATIENCE, World};
 
 /// An agent that keeps everything it is ever sent.
-struct Agent {
-    node: NodeId,
+pub(crate) struct Agent {
+    pub(crate) node: NodeId,
     client: DispatcherClient<Channel>,
     up: mpsc::Sender<v1::AgentMessage>,
     down: Streaming<v1::ManagerMessage>,
@@ -43,6 +43,13 @@ fn image(number: u8) -> Digest {
 }
 
 impl Agent {
+    /// An agent whose session is open.
+    pub(crate) async fn connected(world: &World, hostname: &str) -> Self {
+        let mut agent = Self::join(world, hostname).await;
+        agent.until("it is welcome", |agent| agent.received.contains("Welcome")).await;
+        agent
+    }
+
     async fn join(world: &World, hostname: &str) -> Self {
         let node = world.add_node(hostname, Role::Worker, None).await;
         let credentials = world.credentials(Subject::Worker(node));

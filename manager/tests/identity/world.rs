@@ -44,8 +44,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node's certificate with its key.
 pub(crate) struct Credentials {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKey,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKey,
 }
 
 /// What became of a call.

@@ -43,6 +43,8 @@ pub(crate) struct Contents {
     pub(crate) kept_logs: BTreeMap<TaskId, KeptLog>,
     pub(crate) managers: Vec<String>,
     pub(crate) ticket_key: Option<TicketPublicKey>,
+    /// The highest term of a leader that this node has been with; zero before the first.
+    pub(crate) term: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -42,6 +42,7 @@ enum Kind {
     KeptLog = b'l',
     Managers = b'm',
     TicketKey = b'k',
+    Term = b't',
 }
 
 /// Why the journal could not be used.
@@ -163,6 +164,7 @@ impl Journal {
                     contents.kept_logs.extend(kept.map(|kept| (task, kept)));
                 }
                 b'm' => contents.managers = v1::ManagerList::decode(&bytes[..]).unwrap_or_default().addresses,
+                b't' => contents.term = <[u8; 8]>::try_from(bytes).map_or(0, u64::from_be_bytes),
                 b'k' => contents.ticket_key = <[u8; 32]>::try_from(bytes).ok().map(TicketPublicKey),
                 other => {
                     debug!(kind = other, "the agent's journal has a record of a kind unknown to this version")
@@ -233,6 +235,11 @@ impl Journal {
     /// What verifies image tickets.
     pub(crate) fn put_ticket_key(&self, key: &TicketPublicKey) {
         self.put(Kind::TicketKey, TaskId::from_bits(0), &key.0);
+    }
+
+    /// The highest term of a leader that this node has been with.
+    pub(crate) fn put_term(&self, term: u64) {
+        self.put(Kind::Term, TaskId::from_bits(0), &term.to_be_bytes());
     }
 
     /// Syncs what was written.

@@ -57,6 +57,7 @@ fn everything_is_read_back_also_when_it_grew_or_shrank() {
     journal.remove_task(task(3));
     journal.put_managers(&["10.0.0.1:2377".to_owned()]);
     journal.put_ticket_key(&TicketPublicKey([9; 32]));
+    journal.put_term(u64::MAX - 3);
     let kept = KeptLog {
         service: ServiceId::from_bits(4),
         slot: Slot::Number(2),
@@ -72,6 +73,7 @@ fn everything_is_read_back_also_when_it_grew_or_shrank() {
     assert_eq!(contents.tasks[&task(2)].assigned, assigned(&"d".repeat(100_000)));
     assert_eq!(contents.managers, ["10.0.0.1:2377"]);
     assert_eq!(contents.ticket_key, Some(TicketPublicKey([9; 32])));
+    assert_eq!(contents.term, u64::MAX - 3);
     assert_eq!(contents.kept_logs[&task(4)], kept);
 }
 

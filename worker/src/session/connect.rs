@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_daemon::{Backoff, BackoffPolicy, ErrorChain};
+use coracle_model::time::Timestamp;
 use coracle_pki::tls::{ExpectedServer, client_config};
 use rand::seq::SliceRandom as _;
 use tokio_util::sync::CancellationToken;
@@ -11,9 +12,11 @@ use tonic::transport::Channel;
 use tracing::{debug, info, warn};
 
 use super::Links;
+use super::fence::Fence;
 use super::removal::Removal;
 use super::stream::{End, hold};
 use crate::desk::Event;
+use crate::identity::utc;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -56,6 +59,7 @@ pub(crate) async fn keep_session(links: Links, stop: CancellationToken) {
     let mut backoff = Backoff::new(RETRY);
     let mut redirections = 0;
     let mut removal = Removal::default();
+    let mut fence = Fence::new(links.term);
     while !stop.is_cancelled() {
         let known = links.managers.borrow().clone();
         let Some(address) = candidates.next(&known) else {
@@ -63,7 +67,7 @@ pub(crate) async fn keep_session(links: Links, stop: CancellationToken) {
             continue;
         };
         let pointed_to = redirections > 0;
-        let end = open(&links, &address, &stop).await;
+        let end = open(&links, &mut fence, &address, &stop).await;
         links.outgoing.outbox().interrupt();
         links.manager.send_replace(None);
         let welcomed = links.session_with.send_replace(None).is_some();
@@ -114,18 +118,23 @@ async fn pause(backoff: &mut Backoff, stop: &CancellationToken) {
     }
 }
 
-async fn open(links: &Links, address: &str, stop: &CancellationToken) -> End {
+async fn open(links: &Links, fence: &mut Fence, address: &str, stop: &CancellationToken) -> End {
     let channel = tokio::select! {
         () = stop.cancelled() => return End::Stopped,
         channel = connect(links, address) => channel,
     };
     match channel {
-        Ok(channel) => hold(links, address, channel, stop).await,
+        Ok(channel) => hold(links, fence, address, channel, stop).await,
         Err(reason) => End::Ended(reason),
     }
 }
 
 async fn connect(links: &Links, address: &str) -> Result<Channel, String> {
+    let end = links.identity.current().identity().peer().not_after().as_secs();
+    if end < links.clock.now() / 1_000_000_000 {
+        let end = utc(Timestamp::from_secs(end));
+        return Err(format!("this node's certificate was good until {end} and has to be replaced first"));
+    }
     let tls = client_config(&links.identity, ExpectedServer::AnyManager);
     let tls = tls.map_err(|error| ErrorChain(&error).to_string())?;
     match tokio::time::timeout(CONNECT, coracle_rpc::connect::channel(address, Arc::new(tls))).await {

@@ -5,12 +5,14 @@
 //! manager is gone it looks for another one, at once and then with growing waits.
 
 mod connect;
+mod fence;
 mod removal;
 mod stream;
 mod volumes;
 
 use std::sync::Arc;
 
+use coracle_daemon::Clock;
 use coracle_image::ImageStore;
 use coracle_pki::SwappableIdentity;
 use coracle_proto::v1;
@@ -20,6 +22,7 @@ use tonic::transport::Channel;
 use crate::adapters::containers::Containers;
 use crate::desk::Event;
 use crate::files::Shelf;
+use crate::journal::Journal;
 use crate::outbox::Outgoing;
 use crate::volume::VolumeStore;
 
@@ -30,6 +33,7 @@ pub(crate) use connect::keep_session;
 pub(crate) struct Links {
     pub(crate) identity: SwappableIdentity,
     pub(crate) description: v1::NodeDescription,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) advertise_address: String,
     pub(crate) desk: mpsc::Sender<Event>,
     pub(crate) outgoing: Arc<Outgoing>,
@@ -41,6 +45,9 @@ pub(crate) struct Links {
     /// Counts changes of the images held.
     pub(crate) held: watch::Receiver<u64>,
     pub(crate) managers: watch::Receiver<Vec<String>>,
+    pub(crate) journal: Arc<Journal>,
+    /// The highest term of a leader that an earlier daemon of this node has been with.
+    pub(crate) term: u64,
     /// The manager of the open session, for other calls.
     pub(crate) manager: Arc<watch::Sender<Option<Channel>>>,
     /// Its address.

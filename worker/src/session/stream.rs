@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Streaming;
 use tonic::transport::Channel;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::Links;
+use super::fence::{Fence, Judgement};
 use super::volumes::{Manager, Volumes};
 use crate::desk::Event;
 use crate::logs::Subscriptions;
@@ -61,7 +62,13 @@ struct Session<'a> {
 }
 
 /// Opens a session and holds it until it ends.
-pub(super) async fn hold(links: &Links, address: &str, channel: Channel, stop: &CancellationToken) -> End {
+pub(super) async fn hold(
+    links: &Links,
+    fence: &mut Fence,
+    address: &str,
+    channel: Channel,
+    stop: &CancellationToken,
+) -> End {
     let (up, outbound) = mpsc::channel(OUTBOUND);
     // What changes from here on is told after Hello.
     let mut held = links.held.clone();
@@ -90,6 +97,14 @@ pub(super) async fn hold(links: &Links, address: &str, channel: Channel, stop: &
         Some(_) => return End::Ended("first answer is neither a welcome nor a redirection".to_owned()),
         None => return End::Ended("closed at once".to_owned()),
     };
+    match fence.judge(welcome.term, Instant::now()) {
+        Judgement::Known => {}
+        Judgement::New => links.journal.put_term(welcome.term),
+        Judgement::Older(ours) => {
+            warn!(manager = %address, term = welcome.term, ours, "a leader of an older term is refused");
+            return End::Ended(format!("it leads in term {}, this node has been with term {ours}", welcome.term));
+        }
+    }
     info!(manager = %address, session = %welcome.session_id, "session opened");
     let period = Duration::from_nanos(welcome.heartbeat_period).clamp(PERIOD.0, PERIOD.1);
     links.manager.send_replace(Some(channel.clone()));

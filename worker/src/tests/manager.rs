@@ -49,9 +49,14 @@ impl World {
     }
 
     pub(crate) fn identity(&self, subject: Subject) -> NodeIdentity {
+        self.identity_of(subject, now())
+    }
+
+    /// With a certificate of that time.
+    pub(crate) fn identity_of(&self, subject: Subject, issued: UnixTime) -> NodeIdentity {
         let key = PrivateKey::generate().unwrap();
         let request = CertificateRequest::from_der(&request_certificate(&key).unwrap()).unwrap();
-        let grant = Grant { subject, validity: DEFAULT_VALIDITY, now: now() };
+        let grant = Grant { subject, validity: DEFAULT_VALIDITY, now: issued };
         let leaf = self.authority.issue(&request, &grant).unwrap();
         NodeIdentity::new(vec![leaf], key, self.authority.root().clone()).unwrap()
     }
@@ -296,6 +301,10 @@ impl PlayedSession {
     }
 
     pub(crate) async fn welcome_beating(&self, world: &World, managers: &[String], period: Duration) {
+        self.welcome_in(world, managers, period, 0).await;
+    }
+
+    pub(crate) async fn welcome_in(&self, world: &World, managers: &[String], period: Duration, term: u64) {
         let key = world.tickets.public().unwrap().0.to_vec();
         self.send(Down::Welcome(v1::Welcome {
             session_id: "1".into(),
@@ -306,6 +315,7 @@ impl PlayedSession {
             }),
             managers: Some(v1::ManagerList { addresses: managers.to_vec() }),
             ticket_public_key: key.into(),
+            term,
         }))
         .await;
     }

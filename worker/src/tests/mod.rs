@@ -1,6 +1,7 @@
 //! The whole agent against a manager that a test plays, over real connections.
 
 mod assignments;
+mod fence;
 mod health;
 mod identity;
 mod images;

@@ -3,6 +3,7 @@
 use coracle_proto::v1;
 
 use crate::context::Context;
+use crate::error;
 use crate::opt::filter::{self, Filter, Filters};
 use crate::output::json;
 use crate::output::list::{Column, List, ListArgs};
@@ -39,6 +40,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let filters = Filters::new(&args.filter, FILTERS)?;
     let answer =
         context.call(v1::ListNodesRequest {}, async |request| context.nodes().list(request).await).await?;
+    if !answer.notice.is_empty() {
+        error::say(&format!("warning: {}", answer.notice));
+    }
     let mut nodes = answer.nodes;
     nodes.retain(|item| admitted(item, &filters));
     nodes.sort_by_cached_key(|item| {

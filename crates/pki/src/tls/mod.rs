@@ -21,6 +21,7 @@ mod tests;
 pub use config::{
     TlsError, client_config, fetch_root_unverified, joining_client_config, server_config, server_name,
 };
+pub(crate) use swap::Trust;
 pub use swap::{IdentitySnapshot, ReplaceError, SwappableIdentity};
 pub use verify::{ExpectedServer, PeerError};
 

@@ -19,10 +19,14 @@ fn session(number: u128) -> SessionId {
     SessionId::from_bits(number)
 }
 
+fn known(number: u128, state: NodeState) -> Known {
+    Known { id: id(number), state, manager: false }
+}
+
 /// A leader of long standing with this many ready nodes, all with a session of their own number.
 fn leader(nodes: u128) -> Liveness {
     let mut liveness =
-        Liveness::new_leader(at(0), (1..=nodes).map(|n| (id(n), NodeState::Ready)), settings());
+        Liveness::new_leader(at(0), (1..=nodes).map(|n| known(n, NodeState::Ready)), settings());
     for number in 1..=nodes {
         liveness.opened(id(number), session(number), at(0));
         liveness.synced(id(number), session(number), at(0));
@@ -67,14 +71,14 @@ fn a_verdict_is_repeated_until_it_is_stored() {
     liveness.closed(id(1), session(1), at(0));
     assert_eq!(down(&liveness.tick(at(3000))), [id(1)]);
     assert_eq!(down(&liveness.tick(at(3001))), [id(1)]);
-    let stored = (1..=5).map(|n| (id(n), if n == 1 { NodeState::Down } else { NodeState::Ready }));
+    let stored = (1..=5).map(|n| known(n, if n == 1 { NodeState::Down } else { NodeState::Ready }));
     liveness.reconcile(stored, at(3002));
     assert!(liveness.tick(at(3002)).is_empty());
 }
 
 #[test]
 fn a_node_is_ready_once_it_is_synced() {
-    let mut liveness = Liveness::new_leader(at(0), [(id(1), NodeState::Down)], settings());
+    let mut liveness = Liveness::new_leader(at(0), [known(1, NodeState::Down)], settings());
     liveness.opened(id(1), session(1), at(10));
     assert!(liveness.tick(at(10)).is_empty());
     liveness.synced(id(1), session(1), at(20));
@@ -98,7 +102,7 @@ fn the_end_of_a_stale_session_means_nothing() {
 
 #[test]
 fn a_new_leader_gives_nodes_time_to_appear() {
-    let mut liveness = Liveness::new_leader(at(0), (1..=5).map(|n| (id(n), NodeState::Ready)), settings());
+    let mut liveness = Liveness::new_leader(at(0), (1..=5).map(|n| known(n, NodeState::Ready)), settings());
     for number in 2..=5 {
         liveness.opened(id(number), session(number), at(8000));
     }
@@ -109,7 +113,7 @@ fn a_new_leader_gives_nodes_time_to_appear() {
 #[test]
 fn a_node_that_joined_and_is_never_heard_goes_down() {
     let mut liveness = leader(1);
-    liveness.reconcile([(id(1), NodeState::Ready), (id(2), NodeState::Unknown)], at(0));
+    liveness.reconcile([known(1, NodeState::Ready), known(2, NodeState::Unknown)], at(0));
     heard_but(&mut liveness, 1, &[], at(8000));
     let verdicts = liveness.tick(at(9000));
     assert_eq!(down(&verdicts), [id(2)]);
@@ -137,7 +141,7 @@ fn a_storm_that_lasts_is_believed() {
     for number in 1..=3 {
         liveness.closed(id(number), session(number), at(0));
     }
-    let hold = u64::try_from(storm::LONGEST_HOLD.as_millis()).unwrap();
+    let hold = u64::try_from(LONGEST_HOLD.as_millis()).unwrap();
     liveness.heard(id(4), session(4), at(3000));
     assert!(liveness.tick(at(3000)).is_empty());
     assert_eq!(liveness.next_deadline(), Some(at(3000 + hold)));
@@ -158,4 +162,77 @@ fn two_nodes_are_no_storm() {
 fn the_period_grows_with_the_cluster() {
     assert_eq!(leader(5).period(), PERIOD);
     assert_eq!(leader(10_000).period(), Duration::from_secs(10));
+}
+
+/// A leader with managers 1 to 3 and workers up to `nodes`, all of them in step.
+fn leader_of_managers(nodes: u128) -> Liveness {
+    let mut liveness = leader(nodes);
+    liveness.reconcile((1..=nodes).map(|n| Known { manager: n <= 3, ..known(n, NodeState::Ready) }), at(0));
+    liveness
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap()
+}
+
+/// Lets the nodes but those given be heard until then; nobody goes down meanwhile.
+fn hold_until(liveness: &mut Liveness, nodes: u128, silent: &[u128], from: u64, until: u64) {
+    for time in (from..until).step_by(1000) {
+        heard_but(liveness, nodes, silent, at(time));
+        assert_eq!(down(&liveness.tick(at(time))), [], "at {time}");
+    }
+    heard_but(liveness, nodes, silent, at(until - 1));
+    assert_eq!(down(&liveness.tick(at(until - 1))), []);
+}
+
+#[test]
+fn while_most_managers_and_a_worker_are_here_a_storm_is_soon_believed() {
+    // Seven nodes: a manager and three workers truly die.
+    let (mut liveness, dead) = (leader_of_managers(7), [3, 4, 5, 6]);
+    for number in dead {
+        liveness.closed(id(number), session(number), at(0));
+    }
+    hold_until(&mut liveness, 7, &dead, 1000, 3000);
+    assert_eq!(liveness.held(at(2999)), None, "nobody would be declared down yet");
+    let end = 3000 + milliseconds(SHORT_HOLD);
+    hold_until(&mut liveness, 7, &dead, 3000, end);
+    let held = Held { until: at(end), missed: 4, nodes: 7, grounded: true };
+    assert_eq!(liveness.held(at(end - 1)), Some(held));
+    assert_eq!(liveness.next_deadline(), Some(at(end)));
+    assert_eq!(down(&liveness.tick(at(end))).len(), 4);
+    assert_eq!(liveness.held(at(end)), None);
+}
+
+#[test]
+fn a_leader_that_has_no_worker_or_few_managers_waits_long() {
+    for dead in [vec![4, 5, 6, 7], vec![2, 3, 4, 5]] {
+        let mut liveness = leader_of_managers(7);
+        for number in &dead {
+            liveness.closed(id(*number), session(*number), at(0));
+        }
+        let end = 3000 + milliseconds(LONGEST_HOLD);
+        hold_until(&mut liveness, 7, &dead, 1000, end);
+        assert!(liveness.held(at(end - 1)).is_some_and(|held| !held.grounded));
+        assert_eq!(down(&liveness.tick(at(end))).len(), 4, "{dead:?}");
+    }
+}
+
+#[test]
+fn who_is_here_must_be_here_all_the_time() {
+    let (mut liveness, dead) = (leader_of_managers(7), [4, 5, 6]);
+    for number in dead.into_iter().chain([7]) {
+        liveness.closed(id(number), session(number), at(0));
+    }
+    // The last worker comes back after twenty seconds: half a minute begins then.
+    hold_until(&mut liveness, 7, &[4, 5, 6, 7], 1000, 20_000);
+    assert!(liveness.held(at(19_999)).is_some_and(|held| !held.grounded));
+    liveness.opened(id(7), session(7), at(20_000));
+    // It does not count before it is in step; three of seven would be no storm, so that a fourth goes.
+    liveness.closed(id(3), session(3), at(20_000));
+    hold_until(&mut liveness, 7, &[3, 4, 5, 6], 20_000, 25_000);
+    assert!(liveness.held(at(24_999)).is_some_and(|held| !held.grounded));
+    liveness.synced(id(7), session(7), at(25_000));
+    let end = 25_000 + milliseconds(SHORT_HOLD);
+    hold_until(&mut liveness, 7, &[3, 4, 5, 6], 25_000, end);
+    assert_eq!(down(&liveness.tick(at(end))).len(), 4);
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use coracle_manager_core::assign::{self, Assigned};
-use coracle_manager_core::session::{Liveness, Settings};
+use coracle_manager_core::session::{Known, Liveness, Settings};
 use coracle_manager_core::{Change, Proposal, Refusal, RefusalKind, State, Touched};
 use coracle_model::id::{NodeId, ServiceId, SessionId, TaskId};
 use coracle_model::service::ServiceMode;
@@ -51,7 +51,7 @@ impl Lead {
     pub fn new(serial: u64, term: u64, clock: i64, state: &State, now: Timestamp) -> Self {
         let settings =
             Settings { heartbeat_period: Duration::from_millis(1500), grace: Duration::from_secs(3) };
-        let nodes = state.nodes().map(|node| (node.id, node.status.state));
+        let nodes = state.nodes().map(|node| Known::from(&**node));
         let mut lead = Self {
             serial,
             term,
@@ -240,7 +240,7 @@ impl Lead {
         if self.judging {
             return;
         }
-        self.liveness.reconcile(view.nodes().map(|node| (node.id, node.status.state)), log.now);
+        self.liveness.reconcile(view.nodes().map(|node| Known::from(&**node)), log.now);
         let verdicts = self.liveness.tick(log.now);
         if verdicts.is_empty() {
             return;

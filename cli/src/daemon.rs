@@ -5,6 +5,7 @@
 
 mod active;
 mod address;
+mod addresses;
 mod bootstrap;
 mod edge;
 mod facts;
@@ -61,6 +62,18 @@ pub(crate) struct DaemonArgs {
     #[arg(long, value_name = "DURATION", env = "CORACLE_IMAGE_GRACE", default_value = "1h",
         value_parser = crate::opt::duration::parser("image-grace"))]
     pub(crate) image_grace: Duration,
+    /// Where others reach this node from now on, if it is in a swarm: an address, an interface, or `auto` to find it
+    #[arg(
+        long,
+        value_name = "ADDRESS|INTERFACE|auto",
+        env = "CORACLE_ADVERTISE_ADDR",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) advertise_addr: String,
+    /// Where a manager is now, for a node of a swarm whose managers have all moved (may be repeated)
+    #[arg(long = "manager", value_name = "IP:PORT", env = "CORACLE_MANAGER", value_delimiter = ',')]
+    pub(crate) managers: Vec<std::net::SocketAddr>,
     /// Make a swarm of this one node, reachable from this machine only: for a laptop
     #[arg(long)]
     pub(crate) dev: bool,

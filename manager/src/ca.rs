@@ -104,7 +104,10 @@ impl CaApi {
 
     fn challenger(&self) -> Result<&Challenger, ApiError> {
         self.challenger.as_deref().ok_or_else(|| {
-            ApiError::new(Reason::Internal, "no challenges: the system had no randomness when this manager began")
+            ApiError::new(
+                Reason::Internal,
+                "no challenges: the system had no randomness when this manager began",
+            )
         })
     }
 
@@ -135,8 +138,9 @@ impl CaApi {
         if self.allowance.take(address.into(), Instant::now()) {
             return Ok(());
         }
-        let message =
-            format!("too many machines try to join or to come back from {address}, or altogether; try again in a moment");
+        let message = format!(
+            "too many machines try to join or to come back from {address}, or altogether; try again in a moment"
+        );
         Err(ApiError::new(Reason::Exhausted, message))
     }
 

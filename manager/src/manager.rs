@@ -1,4 +1,7 @@
-//! The assembly of a manager: Raft, the state, the leader's work, and the services that the node's listener serves.
+//! The assembly of a manager: Raft, the state, the leader's work, and the services that the node's listener serves. How it gets and
+//! keeps its place among the others is in [`place`].
+
+mod place;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use coracle_proto::v1::membership_client::MembershipClient;
 use coracle_rpc::caller::{Caller, PassedOnBy};
 use coracle_seal::{KeyRing, read_sealed_file, write_sealed_file};
 use http::{Request, Response};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
@@ -51,8 +54,6 @@ use crate::store::{Replicated, Store, Write, now};
 const MESSAGE_LIMIT: usize = 4 << 20;
 /// The same of a machine that joins.
 const STRANGERS_MESSAGE_LIMIT: usize = 64 << 10;
-/// Wait before asking another manager for a place again.
-const JOIN_RETRY: Duration = Duration::from_millis(500);
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(5);
 /// How often to look at the room on the disk.
@@ -83,8 +84,8 @@ pub struct ManagerConfig {
     pub images: Arc<ImageStore>,
     /// Told when images were added to them.
     pub images_changed: ImagesChanged,
-    /// `IP:PORT` at which the others reach this node.
-    pub address: String,
+    /// `IP:PORT` at which the others reach this node, which may change.
+    pub address: watch::Receiver<String>,
     /// Timings of Raft.
     pub timing: Timing,
     /// Snapshots after a few writes, for tests.
@@ -119,7 +120,7 @@ pub struct Manager {
     peers: Peers,
     routes: Routes,
     leading: Leading,
-    address: String,
+    address: watch::Receiver<String>,
     managers: Vec<String>,
     retired: Notify,
 }
@@ -142,7 +143,8 @@ impl Manager {
             Start::Member { managers } => match known_raft_id(&config)? {
                 Some(raft_id) => raft_id,
                 None => {
-                    let raft_id = reserve(&peers, managers, &config.address).await?;
+                    let address = config.address.borrow().clone();
+                    let raft_id = place::reserve(&peers, managers, &address).await?;
                     coracle_crash_point::crash_point!("manager.id-reserved");
                     remember_raft_id(&config, raft_id)?
                 }
@@ -161,17 +163,19 @@ impl Manager {
         )
         .await
         .map_err(|error| ApiError::new(Reason::Internal, format!("raft cannot start: {}", chain(&error))))?;
+        peers.book().follow(raft.status());
         let store = Store::new(
             raft.clone(),
             replicated,
             Reserve { directory: config.directory.clone(), bytes: config.disk_reserve },
         );
         if let Start::Bootstrap { cluster, node } = start {
-            bootstrap(&store, *cluster, *node, &config.address).await?;
+            let address = config.address.borrow().clone();
+            bootstrap(&store, *cluster, *node, &address).await?;
         }
         let dispatcher = Arc::new(Dispatcher::new(store.clone()));
         let loops = LoopTable::default();
-        let membership = MembershipApi::new(store.clone(), Arc::clone(&dispatcher));
+        let membership = MembershipApi::new(store.clone(), Arc::clone(&dispatcher), peers.book().clone());
         let routes = routes(&config, own, &store, &dispatcher, &loops, &peers, membership.clone());
         let leading = Leading { store: store.clone(), dispatcher, loops, membership };
         Ok(Self {
@@ -237,41 +241,6 @@ impl Manager {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         self.store.shortage().map(|shortage| shortage.to_string()).into_iter().collect()
-    }
-
-    /// Asks for a place in Raft until this manager has a vote. Its own log does not tell: it may have been taken out while it was
-    /// down, and be asked back under another id.
-    async fn take_place(&self) {
-        loop {
-            let status = self.status();
-            let alone = status.members.voters.len() == 1 && status.members.voters.contains_key(&self.raft_id);
-            if alone || status.is_leader() {
-                return;
-            }
-            let known = crate::dispatcher::session::manager_addresses(&self.store.view());
-            for address in known.iter().chain(&self.managers).filter(|address| **address != self.address) {
-                match self.ask_for_place(address).await {
-                    Ok(()) => return,
-                    Err(error) if error.reason == Reason::Stale => {
-                        warn!(
-                            raft_id = self.raft_id,
-                            "this manager's raft id is retired; beginning anew with another"
-                        );
-                        self.retired.notify_one();
-                        return;
-                    }
-                    Err(error) => warn!(manager = address, %error, "no place in raft yet; asking again"),
-                }
-            }
-            tokio::time::sleep(JOIN_RETRY).await;
-        }
-    }
-
-    async fn ask_for_place(&self, address: &str) -> Result<(), ApiError> {
-        let mut client = MembershipClient::new(self.peers.kept(address)?);
-        let request = v1::MembershipJoinRequest { raft_id: self.raft_id, address: self.address.clone() };
-        client.join(request).await.map_err(|status| ApiError::from_status(&status))?;
-        Ok(())
     }
 
     /// Resolves when this manager's Raft id is no longer its own: what it has of Raft is to be deleted, and a new place asked for.
@@ -404,9 +373,12 @@ fn routes(
         ))
         .add_service(limited!(v1::files_server::FilesServer, FilesApi(store.clone())))
         .add_service(
-            limited!(v1::certificate_authority_server::CertificateAuthorityServer, CaApi::new(store.clone(), Arc::clone(dispatcher)))
-                // Anybody may send these: a request for a certificate and what a machine says of itself.
-                .max_decoding_message_size(STRANGERS_MESSAGE_LIMIT),
+            limited!(
+                v1::certificate_authority_server::CertificateAuthorityServer,
+                CaApi::new(store.clone(), Arc::clone(dispatcher))
+            )
+            // Anybody may send these: a request for a certificate and what a machine says of itself.
+            .max_decoding_message_size(STRANGERS_MESSAGE_LIMIT),
         )
         .add_service(limited!(v1::membership_server::MembershipServer, membership))
         .add_service(limited!(v1::dispatcher_server::DispatcherServer, DispatcherApi(Arc::clone(dispatcher))))
@@ -460,19 +432,6 @@ fn remember_raft_id(config: &ManagerConfig, raft_id: u64) -> Result<u64, ApiErro
     write_sealed_file(&config.keyring, &path, RAFT_ID_FILE.as_bytes(), &raft_id.to_be_bytes())
         .map_err(|error| internal(chain(&error)))?;
     Ok(raft_id)
-}
-
-async fn reserve(peers: &Peers, managers: &[String], address: &str) -> Result<u64, ApiError> {
-    let mut last = ApiError::new(Reason::Unavailable, "no manager is known to ask for a raft id");
-    for manager in managers {
-        let mut client = MembershipClient::new(peers.kept(manager)?);
-        let request = v1::MembershipReserveRequest { address: address.to_owned() };
-        match client.reserve(request).await {
-            Ok(response) => return Ok(response.into_inner().raft_id),
-            Err(status) => last = ApiError::from_status(&status),
-        }
-    }
-    Err(last)
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {

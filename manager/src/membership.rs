@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use crate::dispatcher::Dispatcher;
+use crate::rpc::book::AddressBook;
 use crate::rpc::caller_node;
 use crate::store::{Store, Wake, Write, raft_error};
 
@@ -43,13 +44,73 @@ pub struct MembershipApi {
     /// Membership changes are made one after another, also those of the role loop: one that gives a vote must not have looked
     /// at a node before, and act after, another took it out, or Raft has a voter that no node stands for.
     turn: Arc<Mutex<()>>,
+    /// Where managers are that have moved.
+    book: AddressBook,
 }
 
 impl MembershipApi {
     /// The service over this state.
     #[must_use]
-    pub fn new(store: Store, dispatcher: Arc<Dispatcher>) -> Self {
-        Self { store, dispatcher, turn: Arc::default() }
+    pub fn new(store: Store, dispatcher: Arc<Dispatcher>, book: AddressBook) -> Self {
+        Self { store, dispatcher, turn: Arc::default(), book }
+    }
+
+    /// Notes where a manager is now; tells where all are.
+    fn announced(
+        &self,
+        node: NodeId,
+        raft_id: u64,
+        address: &str,
+    ) -> Result<Vec<v1::ManagerAddress>, ApiError> {
+        parse_address(address).map_err(|error| ApiError::new(Reason::Invalid, error.to_string()))?;
+        let view = self.store.view();
+        if view
+            .node(node)
+            .and_then(|known| known.manager.as_ref())
+            .is_none_or(|known| known.raft_id != raft_id)
+        {
+            let message =
+                format!("raft id {raft_id} is not that of node {node}, as far as this manager knows");
+            return Err(ApiError::new(Reason::Forbidden, message));
+        }
+        let status = self.store.raft().status();
+        let members = status.borrow().members.clone();
+        if let Some(known) = members.address(raft_id) {
+            if known != address && self.book.present(raft_id, known) != address {
+                info!(%node, raft_id, known, address, "a manager has moved");
+            }
+            self.book.note(raft_id, known, address);
+        }
+        let all = members.voters.iter().chain(&members.learners);
+        let place = |(raft_id, address): (&u64, &String)| v1::ManagerAddress {
+            raft_id: *raft_id,
+            address: self.book.present(*raft_id, address),
+        };
+        Ok(all.map(place).collect())
+    }
+
+    /// Writes down where this manager itself is, while it leads; nothing if that is known.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn move_self(&self, node: NodeId, address: &str) -> Result<(), ApiError> {
+        let raft = self.store.raft();
+        let status = raft.status().borrow().clone();
+        let view = self.store.view();
+        let written = view.node(node).and_then(|known| known.manager.clone());
+        let Some(written) = written.filter(|written| written.raft_id == status.raft_id) else {
+            return Err(ApiError::new(Reason::Unavailable, "this manager's place is not written down yet"));
+        };
+        if written.address == address && status.members.address(status.raft_id) == Some(address) {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        raft.set_address(status.raft_id, address, CHANGE).await.map_err(raft_error)?;
+        let member = Some(ManagerMember { raft_id: status.raft_id, address: address.to_owned() });
+        let change = Change::SetManagerMember { node, member };
+        self.store.propose(Write::internal("manager moved", vec![change])).await?;
+        info!(%node, address, "this manager has moved");
+        Ok(())
     }
 
     /// Gives the node a Raft id: the one it has, or the next of the cluster.
@@ -87,6 +148,10 @@ impl MembershipApi {
             return Err(ApiError::new(Reason::Stale, message).with_hint("ask for a new one"));
         }
         let raft = self.store.raft();
+        let moved = raft.status().borrow().members.address(raft_id).is_some_and(|known| known != address);
+        if moved {
+            raft.set_address(raft_id, address, CHANGE).await.map_err(raft_error)?;
+        }
         raft.add_learner(raft_id, address, CATCH_UP).await.map_err(raft_error)?;
         let member = Some(ManagerMember { raft_id, address: address.to_owned() });
         let change = Change::SetManagerMember { node, member };
@@ -207,6 +272,16 @@ impl Membership for MembershipApi {
         let v1::MembershipJoinRequest { raft_id, address } = request.into_inner();
         let index = self.make_voter(node, raft_id, &address).await?;
         Ok(Response::new(v1::MembershipJoinResponse { index }))
+    }
+
+    async fn announce(
+        &self,
+        request: Request<v1::MembershipAnnounceRequest>,
+    ) -> Result<Response<v1::MembershipAnnounceResponse>, Status> {
+        let node = caller_node(&request, "only managers call this")?;
+        let v1::MembershipAnnounceRequest { raft_id, address } = request.into_inner();
+        let managers = self.announced(node, raft_id, &address)?;
+        Ok(Response::new(v1::MembershipAnnounceResponse { managers }))
     }
 
     async fn reserve(

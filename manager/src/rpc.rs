@@ -1,5 +1,6 @@
 //! What every call to a manager passes before a handler sees it.
 
+pub mod book;
 pub mod forward;
 pub mod member;
 pub mod peers;

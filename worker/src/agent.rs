@@ -56,8 +56,8 @@ pub struct AgentConfig {
     pub images: Arc<ImageStore>,
     /// Makes and runs containers.
     pub containers: Arc<dyn Containers>,
-    /// `IP:PORT` at which other nodes reach this one.
-    pub advertise_address: String,
+    /// `IP:PORT` at which other nodes reach this one, which may change.
+    pub advertise_address: watch::Receiver<String>,
     /// Managers to begin with, `IP:PORT`; those that the journal knows are tried too.
     pub managers: Vec<String>,
     /// What this node says of itself.

@@ -110,7 +110,8 @@ pub enum IdentityError {
 /// A time as operators read it.
 pub(crate) fn utc(time: Timestamp) -> String {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| "the far future".to_owned(), |time| time.to_string())
+    jiff::Timestamp::from_second(seconds)
+        .map_or_else(|_| "the far future".to_owned(), |time| time.to_string())
 }
 
 impl IdentityError {
@@ -245,4 +246,3 @@ async fn answer<T>(
         Err(_) => Err(IdentityError::Silent { address }),
     }
 }
-

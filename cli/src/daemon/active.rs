@@ -1,7 +1,6 @@
 //! A node's part in a swarm: its listener, its agent, and its manager while its certificate says so.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -24,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use super::addresses::{Addresses, Keeper};
 use super::edge;
 use super::node::{Node, runs_manager};
 use super::state_file::Membership;
@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A node's part in a swarm.
 pub(super) struct Active {
     identity: SwappableIdentity,
-    membership: Addresses,
+    addresses: Arc<Addresses>,
     agent: AgentHandle,
     transfer: ImageTransferService,
     manager: ArcSwapOption<Running>,
@@ -45,37 +45,22 @@ pub(super) struct Active {
     /// What starts and stops the manager: ends first.
     role_stop: CancellationToken,
     role_tasks: TaskTracker,
+    /// What is to follow this machine's addresses once the membership is written.
+    follower: Mutex<Option<Keeper>>,
 }
 
-#[derive(Debug, Clone)]
-struct Addresses {
-    listen: SocketAddr,
-    advertise: SocketAddr,
-}
-
-/// Writes renewed identities.
-struct Keeper {
-    node: Arc<Node>,
-    addresses: Addresses,
-    managers: watch::Receiver<Vec<String>>,
+/// What the node does for its identity.
+struct Keeping {
+    keeper: Keeper,
     agent: AgentHandle,
     active: Weak<Active>,
 }
 
 #[tonic::async_trait]
-impl KeepIdentity for Keeper {
+impl KeepIdentity for Keeping {
     async fn keep(&self, identity: &NodeIdentity) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         coracle_crash_point::crash_point!("identity.renewed");
-        let pem = identity.to_pem()?;
-        let membership = Membership {
-            identity: NodeIdentity::from_pem(&pem)?,
-            listen: self.addresses.listen,
-            advertise: self.addresses.advertise,
-            managers: self.managers.borrow().clone(),
-        };
-        let node = Arc::clone(&self.node);
-        tokio::task::spawn_blocking(move || node.file().write(node.keys(), &membership)).await??;
-        Ok(())
+        self.keeper.write(identity).await
     }
 
     fn certify_self(
@@ -83,7 +68,9 @@ impl KeepIdentity for Keeper {
         present: &PeerIdentity,
         csr: &[u8],
     ) -> Result<Option<CertificateDer<'static>>, Box<dyn std::error::Error + Send + Sync>> {
-        let Some(manager) = self.active.upgrade().and_then(|active| active.manager()) else { return Ok(None) };
+        let Some(manager) = self.active.upgrade().and_then(|active| active.manager()) else {
+            return Ok(None);
+        };
         Ok(manager.certify_self(present, csr)?)
     }
 
@@ -96,7 +83,7 @@ impl KeepIdentity for Keeper {
 async fn build_agent(
     node: &Arc<Node>,
     identity: &SwappableIdentity,
-    advertise: SocketAddr,
+    advertise: watch::Receiver<String>,
     managers: Vec<String>,
 ) -> anyhow::Result<Agent> {
     let (node, identity) = (Arc::clone(node), identity.clone());
@@ -115,7 +102,7 @@ async fn build_agent(
             keyring: Arc::clone(node.keys()),
             images: Arc::clone(node.images()),
             containers: Arc::new(RuntimeContainers::new(runtime)),
-            advertise_address: advertise.to_string(),
+            advertise_address: advertise,
             managers,
             description: node.description().clone(),
             clock: Arc::new(SystemClock::default()),
@@ -173,14 +160,16 @@ impl Active {
         start: Start,
         resuming: bool,
     ) -> anyhow::Result<Arc<Self>> {
-        let Membership { identity, listen, advertise, managers } = membership;
+        let Membership { identity, listen, advertise, managers, chosen } = membership;
+        let addresses =
+            Arc::new(Addresses { listen, chosen, advertise: watch::Sender::new(advertise.to_string()) });
         let role = identity.role();
         let identity = SwappableIdentity::new(identity).context("using this node's identity")?;
         let server = tls::server_config(&identity).context("preparing the listener")?;
-        let agent = build_agent(node, &identity, advertise, managers).await?;
+        let agent = build_agent(node, &identity, addresses.advertise.subscribe(), managers).await?;
         let active = Arc::new(Self {
             identity,
-            membership: Addresses { listen, advertise },
+            addresses,
             agent: agent.handle(),
             transfer: agent.handle().image_transfer(),
             manager: ArcSwapOption::empty(),
@@ -189,6 +178,7 @@ impl Active {
             tasks: TaskTracker::new(),
             role_stop: CancellationToken::new(),
             role_tasks: TaskTracker::new(),
+            follower: Mutex::default(),
         });
         // Before the listener: whoever calls finds everything there. A new manager needs the listener to get its place, which it
         // asks for only once it runs.
@@ -205,6 +195,12 @@ impl Active {
             active.stop.clone(),
         ));
         active.tasks.spawn(agent.run(active.stop.clone()));
+        let keeper = Keeper {
+            node: Arc::clone(node),
+            addresses: Arc::clone(&active.addresses),
+            managers: active.agent.managers(),
+            turn: Arc::default(),
+        };
         let (roles, role_changes) = watch::channel(role);
         active.identity.watch(move |identity| {
             // Nobody listening any more is no error: then the node stops.
@@ -214,19 +210,31 @@ impl Active {
             active.identity.clone(),
             active.agent.managers(),
             active.agent.node_updates(),
-            Arc::new(Keeper {
-                node: Arc::clone(node),
-                addresses: active.membership.clone(),
-                managers: active.agent.managers(),
+            Arc::new(Keeping {
+                keeper: keeper.clone(),
                 agent: active.agent.clone(),
                 active: Arc::downgrade(&active),
             }),
             Arc::new(SystemClock::default()),
             active.stop.clone(),
         ));
+        // A new member is written down by whoever made it one, when everything has started.
+        if resuming {
+            active.tasks.spawn(keeper.follow(active.identity.clone(), active.stop.clone()));
+        } else {
+            *active.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
+        }
         active.role_tasks.spawn(Arc::clone(&active).follow_role(Arc::clone(node), role_changes));
         active.role_tasks.close();
         Ok(active)
+    }
+
+    /// To be called once the membership of a new member is written: from then on what changes of it is written, too.
+    pub(super) fn written(&self) {
+        let keeper = self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(keeper) = keeper {
+            self.tasks.spawn(keeper.follow(self.identity.clone(), self.stop.clone()));
+        }
     }
 
     pub(super) fn identity(&self) -> Who {
@@ -267,7 +275,7 @@ impl Active {
                 let agent = self.agent.clone();
                 move || agent.images_changed()
             })),
-            address: self.membership.advertise.to_string(),
+            address: self.addresses.advertise.subscribe(),
             timing: Timing::default(),
             small_log: node.args().small_log,
             disk_reserve: node.args().disk_reserve,
@@ -352,7 +360,7 @@ impl Active {
         info.node_id = who.node_text();
         info.cluster_id = who.cluster();
         info.role = v1::NodeRole::from(who.role()).into();
-        info.address = self.membership.advertise.to_string();
+        info.address = self.addresses.advertise.borrow().clone();
         info.certificate_expires_at = who.0.identity().peer().not_after().as_secs() * 1_000_000_000;
         info.containers_running = status.containers_running;
         info.managers = status.managers;

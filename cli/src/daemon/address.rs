@@ -72,6 +72,30 @@ pub(super) fn advertise(
     }
 }
 
+/// Where a member is reached now that was last reached at `last`: `chosen` is what `--advertise-addr` said, and empty when the address
+/// was found. One that was given as an address stays, and so does one that this machine still has.
+///
+/// # Errors
+/// If the address is gone and there is none, or none in particular, in its place.
+pub(super) fn present(
+    chosen: &str,
+    last: SocketAddr,
+    listen: SocketAddr,
+    known: &[InterfaceAddress],
+) -> anyhow::Result<SocketAddr> {
+    if chosen.parse::<SocketAddr>().is_ok() || chosen.parse::<IpAddr>().is_ok() {
+        return advertise(chosen, listen, known);
+    }
+    let interface = chosen.rsplit_once(':').map_or(chosen, |(name, _)| name);
+    let here = |address: &InterfaceAddress| {
+        address.ip == last.ip() && (interface.is_empty() || address.interface == interface)
+    };
+    if known.iter().any(here) || (chosen.is_empty() && !listen.ip().is_unspecified()) {
+        return Ok(last);
+    }
+    advertise(chosen, listen, known)
+}
+
 /// What an operator should know of an advertised address: one that this machine lacks is right behind a router that translates
 /// addresses, and a slip of the hand everywhere else.
 ///
@@ -165,5 +189,32 @@ mod tests {
         assert_eq!(choose("eth1:7000", &machine), "[2001:db8::1]:7000");
         assert!(choose("eth7", &machine).contains("\"eth7\""));
         assert!(choose("0.0.0.0", &machine).contains("cannot reach"));
+    }
+
+    fn moved(chosen: &str, addresses: &[(&str, &str)]) -> String {
+        let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
+        let last = "10.0.0.5:2377".parse().expect("a test's address");
+        present(chosen, last, listen, &known(addresses))
+            .map_or_else(|error| error.to_string(), |address| address.to_string())
+    }
+
+    #[test]
+    fn an_address_that_was_found_is_found_again() {
+        assert_eq!(moved("", &[("eth0", "10.0.0.5")]), "10.0.0.5:2377");
+        assert_eq!(moved("", &[("eth0", "10.0.0.9")]), "10.0.0.9:2377");
+        // One that it still has stays, whatever came besides.
+        assert_eq!(moved("", &[("eth1", "10.1.0.1"), ("eth0", "10.0.0.5")]), "10.0.0.5:2377");
+        assert!(moved("", &[("eth0", "10.0.0.9"), ("eth1", "10.1.0.1")]).contains("several addresses"));
+        assert!(moved("", &[]).contains("no address"));
+    }
+
+    #[test]
+    fn one_that_was_given_stays_and_an_interface_is_followed() {
+        assert_eq!(moved("10.0.0.5", &[("eth0", "10.0.0.9")]), "10.0.0.5:2377");
+        assert_eq!(moved("203.0.113.1:99", &[("eth0", "10.0.0.9")]), "203.0.113.1:99");
+        let both = [("eth0", "10.0.0.9"), ("eth1", "10.0.0.5")];
+        assert_eq!(moved("eth0", &both), "10.0.0.9:2377", "another interface has the old one");
+        assert_eq!(moved("eth0:7000", &both), "10.0.0.9:7000");
+        assert!(moved("eth0", &[("eth1", "10.0.0.7")]).contains("\"eth0\""));
     }
 }

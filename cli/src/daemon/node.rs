@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use super::active::Active;
 use super::bootstrap::{NewCluster, new_cluster};
 use super::state_file::{Membership, MembershipFile};
-use super::{DaemonArgs, address, facts};
+use super::{DaemonArgs, address, addresses, facts};
 
 /// Longest time that tasks get to stop when a node leaves.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(60);
@@ -132,7 +132,10 @@ impl Node {
     /// If the node is a member and cannot take its part.
     pub(super) async fn resume(self: &Arc<Self>) -> anyhow::Result<()> {
         let _turn = self.turn.lock().await;
-        let Some(membership) = self.file.read(&self.keys)? else { return Ok(()) };
+        let Some(mut membership) = self.file.read(&self.keys)? else { return Ok(()) };
+        if addresses::on_start(&mut membership, &self.args)? {
+            self.file.write(&self.keys, &membership)?;
+        }
         let listener = bind(membership.listen).await?;
         let start = Start::Member { managers: membership.managers.clone() };
         let active = Active::start(self, membership, listener, start, true).await?;
@@ -176,13 +179,15 @@ impl Node {
         self.refuse_if_member()?;
         let known = address::usable()?;
         let listen = address::listen(listen, &known)?;
-        let advertise = address::advertise(advertise, listen, &known)?;
+        let chosen = advertise;
+        let advertise = address::advertise(chosen, listen, &known)?;
         let warnings = warned(advertise)?;
         let listener = bind(listen).await?;
         let NewCluster { cluster, node, identity, worker_token, manager_token } =
             self.new_cluster(advertise, availability)?;
         let (node_id, cluster_id) = (node.id, cluster.id);
-        let membership = Membership { identity, listen, advertise, managers: vec![advertise.to_string()] };
+        let (managers, chosen) = (vec![advertise.to_string()], chosen.to_owned());
+        let membership = Membership { identity, listen, advertise, managers, chosen };
         coracle_crash_point::crash_point!("init.before-forget");
         self.forget()?;
         let start = Start::Bootstrap { cluster: Box::new(cluster), node: Box::new(node) };
@@ -238,7 +243,8 @@ impl Node {
         }
         self.forget()?;
         let start = Start::Member { managers: managers.clone() };
-        let membership = Membership { identity, listen, advertise, managers };
+        let membership =
+            Membership { identity, listen, advertise, managers, chosen: request.advertise_address };
         let active = self.begin(membership, listener, start).await?;
         self.active.store(Some(active));
         info!(%cluster, %node, %role, address = %advertise, "joined a swarm");
@@ -260,7 +266,10 @@ impl Node {
         let content = self.file.encode(&membership)?;
         match Active::start(self, membership, listener, start, false).await {
             Ok(active) => match self.file.store(&self.keys, &content) {
-                Ok(()) => Ok(active),
+                Ok(()) => {
+                    active.written();
+                    Ok(active)
+                }
                 Err(error) => {
                     active.stop().await;
                     self.forget()?;

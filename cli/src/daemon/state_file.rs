@@ -20,6 +20,8 @@ pub(super) struct Membership {
     pub(super) advertise: SocketAddr,
     /// Managers known when this was written; the agent learns of newer ones.
     pub(super) managers: Vec<String>,
+    /// What `--advertise-addr` said: an address, an interface, or nothing.
+    pub(super) chosen: String,
 }
 
 /// The file of a node's membership.
@@ -66,10 +68,11 @@ impl MembershipFile {
         let pem = membership.identity.to_pem().context("encoding this node's identity")?;
         let mut content = Zeroizing::new(
             format!(
-                "{VERSION}\nlisten {}\nadvertise {}\nmanagers {}\n\n",
+                "{VERSION}\nlisten {}\nadvertise {}\nmanagers {}\nchosen {}\n\n",
                 membership.listen,
                 membership.advertise,
-                membership.managers.join(" ")
+                membership.managers.join(" "),
+                membership.chosen,
             )
             .into_bytes(),
         );
@@ -113,10 +116,15 @@ fn parse(content: &[u8]) -> anyhow::Result<Membership> {
         let line = lines.next().and_then(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned());
         line.with_context(|| format!("it has no {name}"))
     };
+    let listen = field("listen")?.parse().context("listen")?;
+    let advertise: SocketAddr = field("advertise")?.parse().context("advertise")?;
+    let managers = field("managers")?.split_whitespace().map(str::to_owned).collect();
     Ok(Membership {
-        listen: field("listen")?.parse().context("listen")?,
-        advertise: field("advertise")?.parse().context("advertise")?,
-        managers: field("managers")?.split_whitespace().map(str::to_owned).collect(),
+        listen,
+        advertise,
+        managers,
+        // Not said by an older version: then the address is left as it is.
+        chosen: field("chosen").unwrap_or_else(|_| advertise.to_string()),
         identity: NodeIdentity::from_pem(&content[split + 2..]).context("its identity cannot be read")?,
     })
 }

@@ -234,7 +234,12 @@ mod tests {
             Claim { challenge, certificate: &self.old.chain()[0], request: &self.request }
         }
 
-        fn verify(&self, claim: &Claim<'_>, proof: &[u8], at: UnixTime) -> Result<PeerIdentity, RecoveryError> {
+        fn verify(
+            &self,
+            claim: &Claim<'_>,
+            proof: &[u8],
+            at: UnixTime,
+        ) -> Result<PeerIdentity, RecoveryError> {
             self.challenger.verify(&self.world.root, claim, proof, at)
         }
     }

@@ -77,6 +77,18 @@ pub fn channel_lazy(address: &str, tls: Arc<ClientConfig>) -> Result<Channel, Co
         .connect_with_connector_lazy(tower::service_fn(move |_: Uri| dial(address, Arc::clone(&tls)))))
 }
 
+/// The same, to a place that is asked for whenever a connection is made: where it was may not be where it is.
+pub fn channel_to(
+    place: impl Fn() -> Result<SocketAddr, ConnectError> + Send + Sync + 'static,
+    tls: Arc<ClientConfig>,
+) -> Channel {
+    let place = Arc::new(place);
+    endpoint().connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+        let (place, tls) = (Arc::clone(&place), Arc::clone(&tls));
+        async move { dial(place().map_err(io::Error::other)?, tls).await }
+    }))
+}
+
 /// A channel that is connected.
 ///
 /// # Errors

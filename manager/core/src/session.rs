@@ -120,11 +120,7 @@ impl Entry {
 impl Liveness {
     /// What a new leader knows: the states of nodes in the store, and nothing of their sessions.
     #[must_use]
-    pub fn new_leader(
-        now: Timestamp,
-        nodes: impl IntoIterator<Item = Known>,
-        settings: Settings,
-    ) -> Self {
+    pub fn new_leader(now: Timestamp, nodes: impl IntoIterator<Item = Known>, settings: Settings) -> Self {
         let mut liveness = Self { settings, nodes: BTreeMap::new(), storm: Storm::default() };
         liveness.reconcile(nodes, now);
         liveness
@@ -265,7 +261,8 @@ impl Liveness {
             entry.is_in_step() && entry.contact.deadline(silence).is_some_and(|deadline| deadline > now)
         };
         let managers = || self.nodes.values().filter(|entry| entry.manager);
-        let workers = || self.nodes.values().filter(|entry| !entry.manager && entry.stored == NodeState::Ready);
+        let workers =
+            || self.nodes.values().filter(|entry| !entry.manager && entry.stored == NodeState::Ready);
         managers().filter(here).count() * 2 > managers().count()
             && (workers().next().is_none() || workers().any(|entry| here(&entry)))
     }

@@ -79,7 +79,8 @@ impl CaApi {
         }
         // A copy of a disk from long ago has a key that was good once. While the node itself is here, with a certificate that is
         // newer, it is not the one who asks.
-        let present = self.dispatcher.term().and_then(|term| term.registry.get(node)).and_then(|c| c.certified);
+        let present =
+            self.dispatcher.term().and_then(|term| term.registry.get(node)).and_then(|c| c.certified);
         if present.is_some_and(|issued| issued > holder.issued_at()) {
             return Err(ApiError::new(
                 Reason::Forbidden,

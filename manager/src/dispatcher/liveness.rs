@@ -130,7 +130,9 @@ async fn run(store: Store, term: u64, handle: LivenessHandle, stop: Cancellation
         });
         match (&held, &holding) {
             (None, Some(notice)) => warn!("{notice}"),
-            (Some(_), None) => info!("most nodes are back, or are lost for sure: nodes may be declared down again"),
+            (Some(_), None) => {
+                info!("most nodes are back, or are lost for sure: nodes may be declared down again")
+            }
             _ => {}
         }
         held = holding;

@@ -24,8 +24,9 @@ use crate::rpc::caller_node;
 use crate::rpc::forward::{self, Destination};
 use crate::store::now;
 
-/// How long a ticket is good for: enough for the slowest image over the slowest link.
-const TICKET_LIFE: Duration = Duration::from_secs(3600);
+/// How long a ticket is good for, also to a node that is removed meanwhile. A blob that has begun goes on; whoever needs longer for
+/// all of an image gets another ticket and goes on with what is missing.
+const TICKET_LIFE: Duration = Duration::from_secs(600);
 /// Images that one node may ask about at once.
 const IMAGES_ASKED: usize = 1000;
 

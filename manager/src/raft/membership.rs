@@ -1,6 +1,6 @@
 //! Changing who takes part: learners first, then voters; one change at a time; leadership handed over before leaving.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const CAUGHT_UP: u64 = 256;
 type ChangeError<P> = OpenraftError<TypeConfig<P>, ClientWriteError<TypeConfig<P>>>;
 
 impl<P: Platform> RaftNode<P> {
-    /// Adds a manager without a vote, or changes its address, and waits until it has caught up. On the leader.
+    /// Adds a manager without a vote and waits until it has caught up. On the leader.
     ///
     /// # Errors
     /// [`RaftError::NotLeader`]; [`RaftError::OutcomeUnknown`] when it did not catch up in time (it stays a learner).
@@ -39,6 +39,26 @@ impl<P: Platform> RaftNode<P> {
         let member = Member { address: address.to_owned() };
         self.change(until, deadline, || self.raft().add_learner(raft_id, member.clone(), false)).await?;
         self.caught_up(raft_id, until, deadline).await
+    }
+
+    /// Changes where a member is reached, voter or learner. On the leader.
+    ///
+    /// # Errors
+    /// As [`RaftNode::change_voters`].
+    pub async fn set_address(
+        &self,
+        raft_id: u64,
+        address: &str,
+        deadline: Duration,
+    ) -> Result<(), RaftError> {
+        let until = Moment::<P>::now() + deadline;
+        let _change = self.one_change(until, deadline).await?;
+        // Replacing is safe here: whoever answers at an address has to be the member that is meant.
+        let nodes = BTreeMap::from([(raft_id, Member { address: address.to_owned() })]);
+        self.change(until, deadline, || {
+            self.raft().change_membership(ChangeMembers::SetNodes(nodes.clone()), true)
+        })
+        .await
     }
 
     async fn caught_up(&self, raft_id: u64, until: Moment<P>, deadline: Duration) -> Result<(), RaftError> {

@@ -8,12 +8,14 @@ use coracle_proto::status::{ApiError, Reason};
 use coracle_rpc::connect;
 use tonic::transport::Channel;
 
+use super::book::AddressBook;
 use crate::raft::{ConnectError, PeerConnector};
 
 /// Makes channels to other managers and keeps them.
 #[derive(Debug, Clone)]
 pub struct Peers {
     identity: SwappableIdentity,
+    book: AddressBook,
     channels: Arc<Mutex<HashMap<String, Channel>>>,
 }
 
@@ -21,7 +23,13 @@ impl Peers {
     /// Channels that show this identity.
     #[must_use]
     pub fn new(identity: SwappableIdentity) -> Self {
-        Self { identity, channels: Arc::default() }
+        Self { identity, book: AddressBook::default(), channels: Arc::default() }
+    }
+
+    /// Where managers are that have moved.
+    #[must_use]
+    pub const fn book(&self) -> &AddressBook {
+        &self.book
     }
 
     /// A new channel to the manager at `address`; connects when it is used.
@@ -52,7 +60,11 @@ impl Peers {
 }
 
 impl PeerConnector for Peers {
-    fn channel(&self, _raft_id: u64, address: &str) -> Result<Channel, ConnectError> {
-        self.open(address).map_err(Into::into)
+    fn channel(&self, raft_id: u64, address: &str) -> Result<Channel, ConnectError> {
+        let tls = tls::client_config(&self.identity, ExpectedServer::AnyManager)?;
+        connect::parse_address(address)?;
+        let (book, address) = (self.book.clone(), address.to_owned());
+        let place = move || connect::parse_address(&book.at_last(raft_id, &address));
+        Ok(connect::channel_to(place, Arc::new(tls)))
     }
 }

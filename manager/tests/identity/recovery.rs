@@ -99,7 +99,11 @@ async fn nobody_else_gets_a_certificate() {
     assert_eq!(recover(&world, &foreign).await.unwrap_err().reason, Reason::Unauthenticated, "another root");
     let cluster = coracle_model::id::ClusterId::from_bits(7);
     let foreign = certificate(&other_authority(cluster), Subject::Worker(worker), days_ago(90));
-    assert_eq!(recover(&world, &foreign).await.unwrap_err().reason, Reason::Unauthenticated, "another cluster");
+    assert_eq!(
+        recover(&world, &foreign).await.unwrap_err().reason,
+        Reason::Unauthenticated,
+        "another cluster"
+    );
     let operator = certificate(&world.authority, Subject::Operator("ann".parse().unwrap()), days_ago(90));
     assert_eq!(recover(&world, &operator).await.unwrap_err().reason, Reason::Unauthenticated, "an operator");
 

@@ -127,7 +127,7 @@ impl World {
             keyring: Arc::new(coracle_seal::KeyRing::open_or_create(&folder.path().join("node")).unwrap()),
             images: Arc::new(ImageStore::open(folder.path().join("images")).unwrap()),
             images_changed: ImagesChanged(Arc::new(|| {})),
-            address: address.clone(),
+            address: tokio::sync::watch::channel(address.clone()).1,
             timing: Timing::default(),
             small_log: false,
             disk_reserve: Some(0),

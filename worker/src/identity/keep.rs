@@ -103,7 +103,10 @@ pub async fn keep_renewed(
             backoff = Backoff::new(if over { RETRY_OVER } else { RETRY });
             if over {
                 let (end, now) = (utc(renewal.end()), utc(now));
-                warn!(end, now, "this node's certificate is over by its clock; asking the managers for another");
+                warn!(
+                    end,
+                    now, "this node's certificate is over by its clock; asking the managers for another"
+                );
             }
         }
         let wait = match needed {

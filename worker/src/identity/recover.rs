@@ -59,12 +59,7 @@ async fn recover_at(
     let until = Timestamp::from_secs(new.peer().not_after().as_secs());
     if until <= now {
         let there = Timestamp::from_nanos(given.time);
-        return Err(IdentityError::Clock {
-            address: address.to_owned(),
-            here: now,
-            there,
-            until,
-        });
+        return Err(IdentityError::Clock { address: address.to_owned(), here: now, there, until });
     }
     Ok((new, managers))
 }

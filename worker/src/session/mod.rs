@@ -34,7 +34,7 @@ pub(crate) struct Links {
     pub(crate) identity: SwappableIdentity,
     pub(crate) description: v1::NodeDescription,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) advertise_address: String,
+    pub(crate) advertise_address: watch::Receiver<String>,
     pub(crate) desk: mpsc::Sender<Event>,
     pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) images: Arc<ImageStore>,

@@ -73,6 +73,8 @@ pub(super) async fn hold(
     // What changes from here on is told after Hello.
     let mut held = links.held.clone();
     held.mark_unchanged();
+    let mut address_of = links.advertise_address.clone();
+    address_of.mark_unchanged();
     let Some(hello) = hello(links).await else { return End::Stopped };
     // There is room for the first message.
     let _ = up.send(message(Up::Hello(hello))).await;
@@ -102,7 +104,10 @@ pub(super) async fn hold(
         Judgement::New => links.journal.put_term(welcome.term),
         Judgement::Older(ours) => {
             warn!(manager = %address, term = welcome.term, ours, "a leader of an older term is refused");
-            return End::Ended(format!("it leads in term {}, this node has been with term {ours}", welcome.term));
+            return End::Ended(format!(
+                "it leads in term {}, this node has been with term {ours}",
+                welcome.term
+            ));
         }
     }
     info!(manager = %address, session = %welcome.session_id, "session opened");
@@ -124,7 +129,7 @@ pub(super) async fn hold(
         settled: None,
         _heartbeat: heartbeat,
     };
-    session.go_on(down, held, period, stop).await
+    session.go_on(down, held, address_of, period, stop).await
 }
 
 fn refused(status: &tonic::Status) -> End {
@@ -155,7 +160,7 @@ async fn hello(links: &Links) -> Option<v1::Hello> {
     let tasks = links.ask(Event::Hello).await?;
     Some(v1::Hello {
         description: Some(links.description.clone()),
-        address: links.advertise_address.clone(),
+        address: links.advertise_address.borrow().clone(),
         tasks,
         images: Some(images),
     })
@@ -180,6 +185,7 @@ impl Session<'_> {
         &mut self,
         mut down: Streaming<v1::ManagerMessage>,
         mut held: watch::Receiver<u64>,
+        mut address: watch::Receiver<String>,
         period: Duration,
         stop: &CancellationToken,
     ) -> End {
@@ -209,6 +215,9 @@ impl Session<'_> {
                     self.send_statuses().await;
                     self.send(Up::Synced(v1::Synced { sequence: self.sequence })).await;
                 },
+                Ok(()) = address.changed() => {
+                    return End::OutOfStep(format!("this node is at {} now", *address.borrow()));
+                }
                 changed = held.changed() => {
                     if changed.is_err() {
                         return End::Stopped;

@@ -91,7 +91,10 @@ impl CertificateAuthority for Authority {
         &self,
         request: Request<v1::RecoverRequest>,
     ) -> Result<Response<v1::IssueResponse>, Status> {
-        assert!(request.extensions().get::<PeerIdentity>().is_none(), "what is over is shown in no handshake");
+        assert!(
+            request.extensions().get::<PeerIdentity>().is_none(),
+            "what is over is shown in no handshake"
+        );
         let request = request.into_inner();
         let claim = Claim {
             challenge: &request.challenge,
@@ -239,9 +242,9 @@ async fn a_node_whose_certificate_is_over_gets_another_for_a_proof_of_its_key() 
     let stop = CancellationToken::new();
     let keeper = Arc::new(Kept(Arc::clone(&kept)));
     let clock = Arc::new(SystemClock::new());
-    let keeping =
-        tokio::spawn(keep_renewed(identity.clone(), managers, wanted, keeper, clock, stop.clone()));
-    eventually("it has a certificate again", || identity.current().identity().peer().not_after() > now()).await;
+    let keeping = tokio::spawn(keep_renewed(identity.clone(), managers, wanted, keeper, clock, stop.clone()));
+    eventually("it has a certificate again", || identity.current().identity().peer().not_after() > now())
+        .await;
     assert_eq!(identity.generation(), 2);
     assert_ne!(identity.current().identity().key().public_point(), old_point, "the key is new, too");
     assert_eq!(*kept.lock().unwrap(), [Role::Worker]);
@@ -308,8 +311,7 @@ async fn a_manager_that_nobody_answers_gives_itself_a_certificate_and_has_it_rep
     let (stop, asked) = (CancellationToken::new(), Arc::default());
     let keeper = Arc::new(OwnHand { world: Arc::clone(&world), asked: Arc::clone(&asked) });
     let clock = Arc::new(SystemClock::new());
-    let keeping =
-        tokio::spawn(keep_renewed(identity.clone(), managers, wanted, keeper, clock, stop.clone()));
+    let keeping = tokio::spawn(keep_renewed(identity.clone(), managers, wanted, keeper, clock, stop.clone()));
     eventually("it has helped itself", || identity.current().identity().peer().not_after() > now()).await;
     assert_eq!(identity.current().identity().peer().issued_at(), issued_at, "no younger than the old one");
     // As soon as somebody answers, it gets a real one.
@@ -336,8 +338,7 @@ async fn a_manager_that_is_refused_does_not_help_itself() {
     let keeper =
         Arc::new(Told(OwnHand { world: Arc::clone(&world), asked: Arc::clone(&asked) }, Arc::clone(&told)));
     let clock = Arc::new(SystemClock::new());
-    let keeping =
-        tokio::spawn(keep_renewed(identity.clone(), managers, wanted, keeper, clock, stop.clone()));
+    let keeping = tokio::spawn(keep_renewed(identity.clone(), managers, wanted, keeper, clock, stop.clone()));
     eventually("the node is told that it was removed", || *told.lock().unwrap()).await;
     assert_eq!((identity.generation(), *asked.lock().unwrap()), (1, 0));
     stop.cancel();

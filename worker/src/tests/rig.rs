@@ -74,7 +74,7 @@ impl Node {
             keyring: Arc::clone(&self.keyring),
             images: Arc::clone(&self.images),
             containers: Arc::clone(&self.containers) as Arc<dyn Containers>,
-            advertise_address: "127.0.0.1:1".into(),
+            advertise_address: tokio::sync::watch::channel("127.0.0.1:1".to_owned()).1,
             managers: managers.iter().map(|&address| address.to_owned()).collect(),
             description: NodeDescription { hostname: "under-test".into(), ..NodeDescription::default() },
             clock: Arc::new(SystemClock::new()),

@@ -124,6 +124,7 @@ impl Inner {
         let mut backoff = Backoff::new(RETRY);
         let mut refused_since = None;
         loop {
+            let began = Instant::now();
             let error = match self.attempt(manifest, progress).await {
                 Ok(()) => {
                     self.held.send_modify(|count| *count += 1);
@@ -136,6 +137,8 @@ impl Inner {
             // Without a manager nothing is known, so nothing is given up.
             refused_since = match error {
                 FetchError::NoManager => None,
+                // It got somewhere, until its ticket was too old or its source was gone.
+                _ if began.elapsed() >= PATIENCE => Some(Instant::now()),
                 _ => refused_since.or(Some(Instant::now())),
             };
             if refused_since.is_some_and(|since| since.elapsed() >= PATIENCE) {

@@ -8,7 +8,7 @@ use coracle_integration::lab::{FORM_DEADLINE, Lab};
 use coracle_integration::name::{M1, M2, M3, Name, W1};
 
 /// How long certificates are good here.
-const LIFE: &str = "12";
+const LIFE: &str = "9";
 const OVER: &str = "this node's certificate is over";
 
 #[test]

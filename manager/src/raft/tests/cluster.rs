@@ -144,6 +144,23 @@ async fn snapshots_are_made_by_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_moved_keeps_its_vote_at_its_new_address() {
+    let lab = Lab::new(3).await;
+    let leader = lab.leader().await;
+    let other = (1..=3).find(|raft_id| *raft_id != leader).unwrap();
+    let node = &lab.running[&leader].node;
+    for (raft_id, address) in [(other, "127.0.0.1:2"), (leader, "127.0.0.1:1")] {
+        node.set_address(raft_id, address, PATIENCE).await.unwrap();
+        let moved = |status: &RaftStatus| status.members.voters.get(&raft_id).is_some_and(|at| at == address);
+        let status = lab.running[&leader].eventually("the new address is known", moved).await;
+        assert_eq!(status.members.voters.len(), 3);
+        assert_eq!(status.members.changing_to, None);
+    }
+    lab.write(command(0)).await;
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_is_handed_over() {
     let lab = Lab::new(3).await;
     let first = lab.leader().await;

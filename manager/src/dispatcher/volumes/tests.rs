@@ -57,6 +57,7 @@ impl World {
         let close = self.stop.child_token();
         let wake = Arc::new(Notify::new());
         let connected = Connected {
+            certified: None,
             session,
             wake,
             messages,

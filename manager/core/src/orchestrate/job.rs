@@ -302,7 +302,11 @@ impl Run<'_> {
             match need {
                 // Fewer completions are wanted by now.
                 _ if !self.is_wanted(*slot) => tasks.clear(plan),
-                Need::Done | Need::Live => {
+                // Done meanwhile, by a task that was lost to sight.
+                Need::Done => {
+                    tasks.tasks.iter().filter(|task| task.is_live()).for_each(|task| give_up(task, plan))
+                }
+                Need::Live => {
                     let waits = tasks.live().and_then(|task| task.start_after).filter(|at| *at > self.now);
                     waits.into_iter().for_each(|at| plan.wake(at));
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use coracle_model::id::{ServiceId, TaskId};
 use coracle_model::service::Service;
-use coracle_model::task::{DesiredState, Task};
+use coracle_model::task::{DesiredState, Task, TaskState};
 
 use super::slot::SlotTasks;
 use super::{restart, slots_of};
@@ -32,8 +32,8 @@ pub fn plan_reap(state: &State, id: ServiceId, _context: &mut PlanContext<'_>) -
 
 /// The oldest ended tasks beyond the limit.
 ///
-/// The newest task of a slot always stays, since it tells whether the slot is to be filled; so do tasks
-/// that count as attempts, and the predecessor of a task that does not run yet, by which an update knows
+/// The newest task of a slot always stays, since it tells whether the slot is to be filled; so do tasks of
+/// jobs that completed, whatever was made of the slot meanwhile, tasks that count as attempts, and the predecessor of a task that does not run yet, by which an update knows
 /// that a slot is being replaced.
 fn beyond_history(state: &State, service: &Service, slot: &SlotTasks) -> Vec<TaskId> {
     let Some(limit) = limit(state, service) else { return Vec::new() };
@@ -42,11 +42,13 @@ fn beyond_history(state: &State, service: &Service, slot: &SlotTasks) -> Vec<Tas
     let counting: BTreeSet<TaskId> =
         restart::kept_for_counting(state, service, slot).iter().map(|task| task.id).collect();
     let newest = slot.newest().map(|task| task.id);
+    let is_job = service.spec.mode.is_job();
     let deletable = |task: &Task| {
         task.desired == DesiredState::Shutdown
             && task.status.state.is_terminal()
             && Some(task.id) != newest
             && !counting.contains(&task.id)
+            && !(is_job && task.status.state == TaskState::Complete)
     };
     let surplus = kept.len().saturating_sub(limit);
     kept.into_iter().filter(|task| deletable(task)).map(|task| task.id).take(surplus).collect()

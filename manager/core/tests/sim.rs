@@ -25,22 +25,26 @@ mod log;
 mod operator;
 #[path = "sim/random.rs"]
 mod random;
+#[path = "sim/seen.rs"]
+mod seen;
 mod world;
 
 use cluster::Cluster;
+use seen::Seen;
 
 const SEEDS: u64 = 200;
 const STEPS_WITH_FAULTS: u32 = 120;
 /// Seeds run at a time: each is its own world.
 const THREADS: u64 = 2;
 
-/// The simulated time, in milliseconds, that it took to converge.
-fn run(seed: u64) -> u64 {
+/// The simulated time, in milliseconds, that it took to converge; and what went on when leaders changed.
+fn run(seed: u64) -> (u64, Seen) {
     let mut cluster = Cluster::new(seed);
     for _ in 0..STEPS_WITH_FAULTS {
         cluster.step();
     }
-    cluster.converge()
+    let took = cluster.converge();
+    (took, cluster.seen)
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -48,18 +52,21 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Runs these seeds; returns the longest time to converge, with its seed, and the seeds that fail.
-fn run_all(seeds: impl Iterator<Item = u64>) -> ((u64, u64), Vec<u64>) {
-    let (mut longest, mut failed) = ((0, 0), Vec::new());
+fn run_all(seeds: impl Iterator<Item = u64>) -> ((u64, u64), Vec<u64>, Seen) {
+    let (mut longest, mut failed, mut all) = ((0, 0), Vec::new(), Seen::default());
     for seed in seeds {
         match std::panic::catch_unwind(|| run(seed)) {
-            Ok(took) => longest = longest.max((took, seed)),
+            Ok((took, seen)) => {
+                longest = longest.max((took, seed));
+                all.add(&seen);
+            }
             Err(_) => {
                 eprintln!("CORACLE_SIM_SEED={seed} reproduces this");
                 failed.push(seed);
             }
         }
     }
-    (longest, failed)
+    (longest, failed, all)
 }
 
 #[test]
@@ -73,11 +80,16 @@ fn invariants_hold_and_clusters_converge() {
         let threads: Vec<_> = (0..THREADS).map(|at| scope.spawn(move || run_all(part(at)))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
-    let (took, seed) = results.iter().map(|(longest, _)| *longest).max().unwrap_or_default();
+    let (took, seed) = results.iter().map(|(longest, _, _)| *longest).max().unwrap_or_default();
+    let mut seen = Seen::default();
+    results.iter().for_each(|(_, _, part)| seen.add(part));
+    eprintln!("leaders changed during: {seen:?}");
+    let all = seeds.end - seeds.start >= SEEDS;
     eprintln!("longest to converge: {took} ms of simulated time, with seed {seed}");
-    let mut failed: Vec<u64> = results.into_iter().flat_map(|(_, failed)| failed).collect();
+    let mut failed: Vec<u64> = results.into_iter().flat_map(|(_, failed, _)| failed).collect();
     failed.sort_unstable();
     assert!(failed.is_empty(), "CORACLE_SIM_SEED=n reproduces these: {failed:?}");
+    assert!(!all || seen.is_everything(), "no leader changed in the middle of one of these: {seen:?}");
 }
 
 /// The same seed gives the same history, or a failing seed could not be replayed.

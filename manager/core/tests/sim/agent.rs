@@ -19,6 +19,8 @@ pub struct Told {
     pub slot: Slot,
     pub spec_version: Version,
     pub desired: DesiredState,
+    /// It is to end.
+    pub job: bool,
 }
 
 impl From<&Assigned> for Told {
@@ -29,6 +31,7 @@ impl From<&Assigned> for Told {
             slot: task.slot,
             spec_version: task.spec_version,
             desired: task.desired,
+            job: task.run > 0,
         }
     }
 }
@@ -178,6 +181,11 @@ impl Agent {
                 },
                 DesiredState::Ready => task.state = task.state.max(TaskState::Ready),
                 DesiredState::Running if task.state < TaskState::Ready => task.state = TaskState::Ready,
+                DesiredState::Running if task.told.job && task.process => {
+                    if random.percent(40) {
+                        task.end(TaskState::Complete);
+                    }
+                }
                 DesiredState::Running => {
                     task.state = TaskState::Running;
                     task.process = true;

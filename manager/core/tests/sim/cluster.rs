@@ -15,13 +15,16 @@ use crate::invariants;
 use crate::lead::Lead;
 use crate::log::{Author, Log};
 use crate::random::Random;
-use crate::world::World;
+use crate::seen::Seen;
+use crate::world::{World, build};
 use crate::{fault, operator};
 
 const NODES: u128 = 6;
 /// Simulated time after the last fault until everything must be as wanted: an update of every slot one by one, with
 /// every delay there is, is far below.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(240);
+/// Simulated time after the last fault in which leaders still change.
+const CHANGING: Duration = Duration::from_secs(60);
 /// Steps without a write after which nothing more will come.
 const QUIET: u32 = 40;
 /// Most a clock is off, in milliseconds.
@@ -58,13 +61,21 @@ pub struct Cluster {
     serials: u64,
     faults: bool,
     orphans: invariants::Orphans,
+    outages: invariants::Outages,
+    moved: invariants::Moved,
+    pub seen: Seen,
 }
 
 impl Cluster {
     pub fn new(seed: u64) -> Self {
         let mut world = World::default();
         let mut random = Random(seed);
-        world.add_nodes(NODES);
+        for number in 1..=NODES {
+            let resources = build::resources(4 * build::CPU, 8 * build::GIB);
+            let mut node = build::node(number, &format!("n{number}"), resources);
+            operator::equip(&mut node);
+            world.add_node(node);
+        }
         world.set_history(random.below(4) as i32);
         for _ in 0..3 {
             operator::create(&mut world, &mut random);
@@ -84,6 +95,9 @@ impl Cluster {
             serials: 0,
             faults: true,
             orphans: invariants::Orphans::default(),
+            outages: invariants::Outages::default(),
+            moved: invariants::Moved::default(),
+            seen: Seen::default(),
         }
     }
 
@@ -108,12 +122,15 @@ impl Cluster {
         self.deposed_act();
         self.land(&before);
         self.orphans.look(&self.log.world.state, self.log.now);
+        self.moved.look(&self.log.world.state);
         self.check(&before);
     }
 
     fn check(&mut self, before: &State) {
         let world = &self.log.world;
-        let mut found = invariants::every_step(before, world, self.agents.values());
+        let mut found = invariants::every_step(before, world, self.agents.values(), &self.moved);
+        found.extend(self.outages.look(before, &world.state, self.log.now).err());
+        found.extend(invariants::updates_end(&world.state, self.log.now).err());
         found.extend(self.orphans.check(self.log.now).err());
         // Dear, and indices that are wrong stay wrong.
         if self.random.percent(6) {
@@ -148,6 +165,11 @@ impl Cluster {
         let (mut quiet, mut index, mut since) = (0, 0, began);
         while self.log.now.since(began) < CONVERGED_WITHIN {
             operator::resume(&mut self.log.world);
+            // What goes on by itself when there are no faults goes on under other leaders too.
+            if self.log.now.since(began) < CHANGING && self.random.percent(4) {
+                fault::change_leader(self);
+                self.deposed.clear();
+            }
             self.step();
             if self.state().index() == index {
                 quiet += 1;
@@ -168,7 +190,9 @@ impl Cluster {
         let unconverged = state.services().find(|service| {
             let progress = counts::progress(state, service.id);
             // What has no room has none; everything else is as wanted.
-            let no_room = |reason: &String| reason.contains("not enough") || reason.contains("max replicas");
+            let no_room = |reason: &String| {
+                ["not enough", "max replicas", "is taken"].iter().any(|word| reason.contains(word))
+            };
             !progress.converged && !progress.waiting.iter().any(no_room)
         });
         let amiss = state.nodes().find(|node| node.status.state != NodeState::Ready);

@@ -78,6 +78,8 @@ pub fn repair(cluster: &mut Cluster, node: NodeId) {
 
 /// Another manager leads: it has the log, and nothing that was in memory. The former one may not know yet.
 pub fn change_leader(cluster: &mut Cluster) {
+    let state = cluster.state().clone();
+    cluster.seen.leader_changed(&state);
     let view = cluster.state().clone();
     cluster.log.begin_term(&mut cluster.random);
     let state = cluster.log.follow(&mut cluster.random).clone();

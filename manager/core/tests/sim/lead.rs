@@ -130,6 +130,9 @@ impl Lead {
             }
             self.queue.remove(&key);
             let plan = world::plan(view, key, now, &mut log.world.ids);
+            if let Err(problem) = crate::invariants::moves_even_out(view, &plan) {
+                panic!("{problem}");
+            }
             if plan.is_empty() {
                 self.set_wake(key, plan.wake_at);
                 continue;

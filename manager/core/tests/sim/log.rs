@@ -115,6 +115,12 @@ impl Log {
         {
             panic!("{problem}");
         }
+        if matches!(result.0, Outcome::Applied(_))
+            && let Err(problem) =
+                crate::invariants::rolled_back_is_as_before(&before, &self.world.state, proposal)
+        {
+            panic!("{problem}");
+        }
         result
     }
 

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use coracle_manager_core::Change;
 use coracle_model::id::{NodeId, ServiceId};
-use coracle_model::node::{Availability, NodeState};
+use coracle_model::job::{Concurrency, Schedule};
+use coracle_model::node::{Availability, Node, NodeState};
+use coracle_model::placement::{HostPort, Protocol};
+use coracle_model::rebalance::{RebalanceConfig, RebalancePolicy, RebalanceProgress, RebalanceState};
+use coracle_model::resources::GenericResource;
 use coracle_model::restart::RestartCondition;
 use coracle_model::rollout::{FailureAction, Order, Ratio};
-use coracle_model::service::{Service, ServiceMode, UpdateConfig};
+use coracle_model::service::{Service, ServiceMode, ServiceSpec, UpdateConfig};
 use coracle_model::version::Version;
 
 use crate::fault::pick;
@@ -22,7 +26,7 @@ pub(crate) fn act(world: &mut World, random: &mut Random) -> Option<NodeId> {
     let services: Vec<ServiceId> = world.state.services().map(|service| service.id).collect();
     let nodes: Vec<NodeId> = world.state.nodes().map(|node| node.id).collect();
     let (service, node) = (pick(random, &services), pick(random, &nodes)?);
-    match (random.below(12), service) {
+    match (random.below(15), service) {
         (0, _) if services.len() < 5 => create(world, random),
         (1, Some(service)) => scale(world, service, random.below(8)),
         (2, Some(service)) => world.update_service(service, |spec| spec.task.force_update += 1),
@@ -58,6 +62,7 @@ pub(crate) fn act(world: &mut World, random: &mut Random) -> Option<NodeId> {
             world.write(vec![Change::RemoveNode { node, expected: Version::default() }]);
         }
         (10, _) => world.set_history(random.below(4) as i32),
+        (12 | 13, Some(service)) => rebalance(world, random, service),
         (11, Some(service)) => {
             let (message, expected) = ("back".to_owned(), Version::default());
             // Refused where there is nothing to go back to.
@@ -72,6 +77,7 @@ fn join(world: &mut World) -> NodeId {
     let number = world.nodes.len() as u128 + 1;
     let resources = build::resources(4 * build::CPU, 8 * build::GIB);
     let mut node = build::node(number, &format!("n{number}"), resources);
+    equip(&mut node);
     node.status.state = NodeState::Unknown;
     let id = node.id;
     world.add_node(node);
@@ -80,9 +86,7 @@ fn join(world: &mut World) -> NodeId {
 
 pub(crate) fn create(world: &mut World, random: &mut Random) {
     let mut spec = build::service_spec(&format!("s{}", world.services.len()), 1 + random.below(6));
-    if random.percent(30) {
-        spec.mode = ServiceMode::Global;
-    }
+    spec.mode = mode(random, spec.mode);
     spec.task.reservations =
         build::resources(random.below(3) * build::CPU / 2, random.below(3) * build::GIB / 2);
     spec.task.restart.delay = std::time::Duration::from_millis(random.below(4) * 1000);
@@ -95,11 +99,84 @@ pub(crate) fn create(world: &mut World, random: &mut Random) {
     if random.percent(25) {
         spec.task.placement.max_replicas_per_node = 1 + random.below(2);
     }
-    spec.update = rollout(random);
-    spec.rollback = rollout(random);
-    // The order stays what it is: a service that never has two tasks in a slot must never have them.
-    spec.rollback.order = spec.update.order;
+    match random.below(8) {
+        0 => drop(spec.task.generic.insert("gpu".to_owned(), 1)),
+        1 => drop(spec.task.generic.insert("ssd".to_owned(), 1 + random.below(2))),
+        2 => {
+            let port = HostPort { port: 80 + random.below(2) as u16, protocol: Protocol::Tcp };
+            spec.task.placement.host_ports.insert(port);
+        }
+        _ => {}
+    }
+    if spec.mode.is_job() {
+        schedule(&mut spec, random);
+    } else {
+        spec.update = rollout(random);
+        spec.rollback = rollout(random);
+        // The order stays what it is: a service that never has two tasks in a slot must never have them.
+        spec.rollback.order = spec.update.order;
+    }
+    if matches!(spec.mode, ServiceMode::Replicated { .. }) {
+        spec.rebalance = RebalanceConfig {
+            policy: if random.percent(40) { RebalancePolicy::Auto } else { RebalancePolicy::Off },
+            max_skew: 1 + random.below(2),
+            delay: std::time::Duration::from_secs(1 + random.below(3)),
+            order: if random.percent(70) { Order::StartFirst } else { Order::StopFirst },
+        };
+    }
     world.add_service(spec);
+}
+
+fn mode(random: &mut Random, otherwise: ServiceMode) -> ServiceMode {
+    match random.below(100) {
+        0..25 => ServiceMode::Global,
+        25..40 => {
+            ServiceMode::ReplicatedJob { completions: 1 + random.below(5), concurrent: random.below(3) }
+        }
+        40..46 => ServiceMode::GlobalJob,
+        _ => otherwise,
+    }
+}
+
+/// Some jobs run by the clock; some may take only so long.
+fn schedule(spec: &mut ServiceSpec, random: &mut Random) {
+    if random.percent(30) {
+        let rules = [Concurrency::Allow, Concurrency::Forbid, Concurrency::Replace];
+        spec.job.schedule = Some(Schedule {
+            // Twice while there are faults; later everything comes to rest.
+            cron: "47,48 * * * *".to_owned(),
+            timezone: String::new(),
+            concurrency: rules[random.below(3) as usize],
+            history: random.below(3) as u32,
+        });
+    }
+    if random.percent(20) {
+        spec.job.time_limit = std::time::Duration::from_secs(10 + random.below(20));
+    }
+}
+
+/// Cards with names, and things that are counted.
+pub(crate) fn equip(node: &mut Node) {
+    let cards = ["a".to_owned(), "b".to_owned()].into();
+    node.description.generic.insert("gpu".to_owned(), GenericResource::Named(cards));
+    node.description.generic.insert("ssd".to_owned(), GenericResource::Count(3));
+}
+
+/// Asks for a rebalance, or ends one.
+fn rebalance(world: &mut World, random: &mut Random, service: ServiceId) {
+    let Some(present) = world.state.service(service) else { return };
+    if coracle_model::validate::rebalanceable(&present.spec).is_err() {
+        return;
+    }
+    let limit = if random.percent(50) { None } else { Some(random.below(4)) };
+    let begun = RebalanceProgress::begun(world.now, false, limit);
+    let progress = match &present.rebalance {
+        Some(present) if present.state == RebalanceState::Moving => {
+            RebalanceProgress { moving: present.moving, since: present.since, ..begun }
+        }
+        _ => begun,
+    };
+    world.write(vec![Change::SetRebalance { service, expected: Version::default(), progress }]);
 }
 
 fn rollout(random: &mut Random) -> UpdateConfig {

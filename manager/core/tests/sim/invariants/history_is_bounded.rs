@@ -9,17 +9,18 @@ use super::Checked;
 /// Once settled, a slot keeps no more ended tasks than the limit or its attempts ask for, and of removed services
 /// and slots nothing is kept that runs nowhere.
 pub(crate) fn check(state: &State) -> Checked {
-    let mut ended: BTreeMap<(ServiceId, Slot), usize> = BTreeMap::new();
+    // Runs of a job are kept for as many as its schedule says.
+    let mut ended: BTreeMap<(ServiceId, Slot, u64), usize> = BTreeMap::new();
     for task in state.tasks().filter(|task| !task.may_run()) {
         if task.desired == DesiredState::Remove {
             return Err(format!("task {} is to be removed and runs nowhere, but is kept", task.id));
         }
         if task.status.state.is_terminal() {
-            *ended.entry((task.service, task.slot)).or_default() += 1;
+            *ended.entry((task.service, task.slot, task.run)).or_default() += 1;
         }
     }
     let limit = usize::try_from(state.cluster_spec().task_history_limit).ok();
-    for ((service, slot), count) in ended {
+    for ((service, slot, _), count) in ended {
         let Some(service) = state.service(service) else {
             return Err(format!("slot {slot} of a removed service keeps {count} tasks"));
         };

@@ -1,19 +1,20 @@
 use std::collections::BTreeMap;
 
-use coracle_model::id::ServiceId;
+use coracle_model::id::{ServiceId, TaskId};
 use coracle_model::rollout::Order;
 
-use super::Checked;
+use super::{Checked, Moved};
 use crate::world::World;
 
 /// A slot has at most one live task, or two where a service's order is start-first.
-pub(crate) fn check(world: &World) -> Checked {
-    let mut held: BTreeMap<_, Vec<_>> = BTreeMap::new();
+pub(crate) fn check(world: &World, moved: &Moved) -> Checked {
+    let mut held: BTreeMap<_, Vec<TaskId>> = BTreeMap::new();
     for task in world.state.tasks().filter(|task| task.is_live()) {
-        let holders = held.entry((task.service, task.slot)).or_default();
-        holders.push(world.task_name(task.id));
-        if holders.len() > most(world, task.service) {
-            return Err(format!("{} hold one slot", holders.join(" and ")));
+        let holders = held.entry((task.service, task.slot, task.run)).or_default();
+        holders.push(task.id);
+        if holders.len() > most(world, task.service) && !moved.explain(holders) {
+            let names: Vec<_> = holders.iter().map(|task| world.task_name(*task)).collect();
+            return Err(format!("{} hold one slot", names.join(" and ")));
         }
     }
     Ok(())
@@ -34,7 +35,7 @@ fn it_sees_a_slot_that_is_held_twice() {
     use super::forge::{running, with_task, world_with};
     use coracle_model::task::Slot;
     let world = running();
-    assert_eq!(check(&world), Ok(()));
+    assert_eq!(check(&world, &Moved::default()), Ok(()));
     let twice = with_task(&world, "web.2", |task| task.slot = Slot::Number(1));
-    assert!(check(&world_with(&world, twice)).is_err());
+    assert!(check(&world_with(&world, twice), &Moved::default()).is_err());
 }

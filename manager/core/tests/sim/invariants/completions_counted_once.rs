@@ -1,0 +1,102 @@
+use std::collections::BTreeSet;
+
+use coracle_manager_core::{State, counts};
+use coracle_model::id::ServiceId;
+use coracle_model::service::ServiceMode;
+use coracle_model::task::{Slot, TaskState};
+
+use super::Checked;
+
+/// What is counted are slots of the run, each once whatever tasks of it completed, within a run ever more; and no more slots are
+/// under way than may be.
+pub(crate) fn check(before: &State, state: &State) -> Checked {
+    for service in state.services().filter(|service| service.job.is_some()) {
+        let run = service.job.map_or(0, |job| job.run);
+        let (was, is) = (counts::service(before, service.id), counts::service(state, service.id));
+        let slots = completed(state, service.id, run).len() as u64;
+        if is.completed > slots || is.completed > is.total {
+            return Err(format!("{} counts {} completions of {slots}", service.spec.name, is.completed));
+        }
+        let same = before
+            .service(service.id)
+            .is_some_and(|old| old.spec == service.spec && old.job.map(|job| job.run) == Some(run));
+        if same && !service.spec.mode.is_per_node() && is.completed < was.completed {
+            return Err(format!(
+                "{} had {} completions and has {}",
+                service.spec.name, was.completed, is.completed
+            ));
+        }
+        at_a_time(state, service.id)?;
+    }
+    Ok(())
+}
+
+fn completed(state: &State, service: ServiceId, run: u64) -> BTreeSet<Slot> {
+    let tasks = state.tasks_of_service(service).filter(|task| task.run == run);
+    tasks.filter(|task| task.status.state == TaskState::Complete).map(|task| task.slot).collect()
+}
+
+/// Once settled, nothing is done again that was done.
+pub(crate) fn settled(state: &State) -> Checked {
+    for task in state.tasks().filter(|task| task.run > 0 && task.is_live()) {
+        if completed(state, task.service, task.run).contains(&task.slot) {
+            return Err(format!("slot {} of run {} is done and has a task", task.slot, task.run));
+        }
+    }
+    Ok(())
+}
+
+fn at_a_time(state: &State, id: ServiceId) -> Checked {
+    let Some(service) = state.service(id) else { return Ok(()) };
+    let ServiceMode::ReplicatedJob { concurrent, .. } = service.spec.mode else { return Ok(()) };
+    let run = service.job.map_or(0, |job| job.run);
+    let live = state.tasks_of_service(id).filter(|task| task.run == run && task.is_live());
+    let slots: BTreeSet<Slot> = live.map(|task| task.slot).collect();
+    if concurrent > 0 && slots.len() as u64 > concurrent {
+        return Err(format!(
+            "{} has {} slots under way, {concurrent} at most",
+            service.spec.name,
+            slots.len()
+        ));
+    }
+    Ok(())
+}
+
+#[test]
+fn it_sees_a_count_that_falls_and_what_is_done_again() {
+    use super::forge::{forged, with_task};
+    use crate::world::{World, build};
+    use coracle_manager_core::state::Record;
+    use std::sync::Arc;
+    let mut world = World::default();
+    world.add_nodes(2);
+    let mut spec = build::service_spec("sum", 1);
+    spec.mode = ServiceMode::ReplicatedJob { completions: 2, concurrent: 0 };
+    world.add_service(spec);
+    world.converge();
+    for name in ["sum.0", "sum.1"] {
+        let task = world.task(name);
+        world.report(&task, TaskState::Complete, "");
+    }
+    let state = &world.state;
+    assert_eq!(check(state, state), Ok(()));
+    assert_eq!(settled(state), Ok(()));
+    let again = with_task(&world, "sum.1", |task| {
+        (task.slot, task.status.state) = (Slot::Number(0), TaskState::Running);
+    });
+    assert!(settled(&again).unwrap_err().contains("is done"));
+    let fewer = with_task(&world, "sum.1", |task| task.status.state = TaskState::Running);
+    assert!(check(state, &fewer).unwrap_err().contains("had 2 completions"));
+    let both = with_task(&world, "sum.1", |task| task.status.state = TaskState::Running);
+    let both = super::forge::world_with(&world, both);
+    let both = with_task(&both, "sum.0", |task| task.status.state = TaskState::Running);
+    let one_at_a_time = forged(&both, |record| match record {
+        Record::Service(service) => {
+            let mut service = (*service).clone();
+            service.spec.mode = ServiceMode::ReplicatedJob { completions: 2, concurrent: 1 };
+            Record::Service(Arc::new(service))
+        }
+        other => other,
+    });
+    assert!(check(&both, &one_at_a_time).unwrap_err().contains("1 at most"));
+}

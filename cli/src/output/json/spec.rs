@@ -118,7 +118,11 @@ impl From<v1::ServiceSpec> for Spec {
     fn from(spec: v1::ServiceSpec) -> Self {
         let (replicas, max_concurrent) = match &spec.mode {
             Some(Mode::Replicated(replicated)) => (Some(replicated.replicas), None),
-            Some(Mode::ReplicatedJob(job)) => (Some(job.completions), Some(job.concurrent)),
+            Some(Mode::ReplicatedJob(job)) => {
+                // Nothing said is as many as there are, and Swarm shows that.
+                let concurrent = if job.concurrent == 0 { job.completions } else { job.concurrent };
+                (Some(job.completions), Some(concurrent))
+            }
             _ => (None, None),
         };
         let is_job = matches!(spec.mode, Some(Mode::ReplicatedJob(_) | Mode::GlobalJob(_)));

@@ -68,7 +68,7 @@ fn job(spec: &ServiceSpec) -> Result<(), Invalid> {
         return invalid(
             "ttl",
             seconds(job.time_to_live.unwrap_or_default()),
-            "a job with a schedule does not end",
+            "a job with a schedule does not end; --history says of how many ended runs tasks are kept",
         );
     }
     Ok(())

@@ -213,7 +213,7 @@ fn every_rule_of_rollouts_and_jobs_names_field_value_and_remedy() {
                 s.job.schedule = schedule("0 0 * * *", "");
                 s.job.time_to_live = Some(minute);
             }),
-            "ttl: invalid value \"60s\": a job with a schedule does not end",
+            "ttl: invalid value \"60s\": a job with a schedule does not end; --history says of how many ended runs tasks are kept",
         ),
         (
             check(|s| s.rebalance.max_skew = 0),

@@ -22,7 +22,7 @@ pub(crate) struct JobFlags {
     /// Time zone of the schedule, such as Europe/Berlin (default UTC)
     #[arg(long, value_name = "NAME")]
     timezone: Option<String>,
-    /// When a run is due and the one before goes on: allow (both), forbid (the new one is left out) or replace (default forbid)
+    /// When a run is due and the one before goes on: allow (tasks of the old one end, no more of them begin), forbid (the new one is left out) or replace (default forbid)
     #[arg(long, value_name = "RULE", value_parser = choice::parser::<Concurrency>("concurrency", "use allow, forbid or replace"))]
     concurrency: Option<Concurrency>,
     /// Ended runs of a job whose tasks are kept (default 3)

@@ -45,7 +45,7 @@ pub struct Service {
     /// Where a job stands; none for services that are to go on.
     pub job: Option<JobStatus>,
     /// Where moving tasks to better nodes stands, or how it ended the last time.
-    pub rebalance: Option<RebalanceProgress>,
+    pub rebalance: Option<Box<RebalanceProgress>>,
 }
 
 /// What is wanted of a service.

@@ -15,7 +15,7 @@ use super::resolve;
 
 /// The write that begins a rebalance, or gives one that goes on another limit: zero ends it after the present move.
 pub(super) fn begin(service: &Service, limit: Option<u64>, now: Timestamp) -> Result<Change, ApiError> {
-    let present = service.rebalance.as_ref().filter(|progress| progress.state == RebalanceState::Moving);
+    let present = service.rebalance.as_deref().filter(|progress| progress.state == RebalanceState::Moving);
     let progress = match (present, limit) {
         (None, Some(0)) => return Err(refused(service, "it is not being rebalanced")),
         (Some(present), Some(0)) => RebalanceProgress { limit: Some(present.moves), ..present.clone() },

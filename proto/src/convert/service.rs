@@ -207,7 +207,7 @@ impl From<&Service> for v1::Service {
             previous_spec: service.previous_spec.as_deref().map(Into::into),
             update: service.update.as_ref().map(Into::into),
             job: service.job.as_ref().map(Into::into),
-            rebalance: service.rebalance.as_ref().map(Into::into),
+            rebalance: service.rebalance.as_deref().map(Into::into),
         }
     }
 }
@@ -227,7 +227,7 @@ impl TryFrom<v1::Service> for Service {
             previous_spec: previous.map(Box::new),
             update: message.update.map(TryInto::try_into).transpose()?,
             job: message.job.map(Into::into),
-            rebalance: message.rebalance.map(TryInto::try_into).transpose()?,
+            rebalance: message.rebalance.map(TryInto::try_into).transpose()?.map(Box::new),
         })
     }
 }

@@ -325,7 +325,7 @@ fn service() -> impl Strategy<Value = Service> {
                 previous_spec: previous.map(Box::new),
                 update,
                 job,
-                rebalance,
+                rebalance: rebalance.map(Box::new),
             }
         },
     )

@@ -170,10 +170,10 @@ impl Writing {
     ) -> Applied {
         let present = self.present_service(id)?;
         check_version("service", id, present.version, expected)?;
-        if present.rebalance.as_ref() == Some(progress) {
+        if present.rebalance.as_deref() == Some(progress) {
             return Ok(());
         }
-        let rebalance = Some(progress.clone());
+        let rebalance = Some(Box::new(progress.clone()));
         self.touched.services.insert(id);
         self.state.put_service(Arc::new(Service { version: self.version, rebalance, ..(*present).clone() }));
         Ok(())

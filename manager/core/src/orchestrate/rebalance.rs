@@ -38,7 +38,7 @@ pub fn plan_rebalance(state: &State, id: ServiceId, context: &mut PlanContext<'_
     let slots = slots_of(state, id);
     let rebalance = Rebalance { state, service, slots: &slots, now: context.present(state) };
     match service.rebalance.as_ref().filter(|progress| progress.state == RebalanceState::Moving) {
-        Some(progress) => rebalance.go_on(progress.clone(), context, &mut plan),
+        Some(progress) => rebalance.go_on(RebalanceProgress::clone(progress), context, &mut plan),
         None => rebalance.begin_by_itself(context, &mut plan),
     }
     plan
@@ -297,7 +297,7 @@ impl Rebalance<'_> {
     }
 
     fn note(&self, progress: RebalanceProgress, plan: &mut Plan) {
-        if self.service.rebalance.as_ref() != Some(&progress) {
+        if self.service.rebalance.as_deref() != Some(&progress) {
             let (service, expected) = (self.service.id, self.service.version);
             plan.changes.push(Change::SetRebalance { service, expected, progress });
         }

@@ -98,7 +98,7 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
 fn rebalance(world: &mut World, name: &str, options: &Options<'_>) -> Vec<String> {
     let service = world.state.service(world.services[name]).unwrap();
     let limit = options.get("limit").map(|limit| limit.parse().unwrap());
-    let progress = match &service.rebalance {
+    let progress = match service.rebalance.as_deref() {
         Some(present) if present.state == RebalanceState::Moving => RebalanceProgress {
             limit: limit.map(|limit: u64| present.moves + limit),
             automatic: false,

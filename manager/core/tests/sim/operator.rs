@@ -170,7 +170,7 @@ fn rebalance(world: &mut World, random: &mut Random, service: ServiceId) {
     }
     let limit = if random.percent(50) { None } else { Some(random.below(4)) };
     let begun = RebalanceProgress::begun(world.now, false, limit);
-    let progress = match &present.rebalance {
+    let progress = match present.rebalance.as_deref() {
         Some(present) if present.state == RebalanceState::Moving => {
             RebalanceProgress { moving: present.moving, since: present.since, ..begun }
         }

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use coracle_model::service::Service;
 use coracle_model::task::Slot;
 
+use super::fit;
 use super::service::{Verdict, carry_out, judge, relieve};
 use super::slot::SlotTasks;
-use super::{fit, update};
+use super::update::Rollout;
+use crate::change::Change;
 use crate::plan::{Plan, PlanContext};
 use crate::state::State;
 
@@ -46,13 +48,15 @@ pub(super) fn plan(
     // What is left is on nodes that are gone, down, drained or excluded. It is removed, not just stopped:
     // when the node may have the service again, its slot begins anew.
     slots.values().for_each(|slot| slot.clear(&mut plan));
-    if let Some(change) = update::roll_back(state, service, &judged, context) {
+    let rollout = Rollout::of(state, service, &judged, context);
+    let failure = rollout.failure();
+    if let Some(change @ Change::RollBackService { .. }) = failure {
         return Plan { changes: vec![change], ..Plan::default() };
     }
     for ((slot, verdict), relieved) in judged.iter().zip(relieved) {
         relieve(&relieved, &mut plan);
         carry_out(state, service, slot, verdict, context, &mut plan);
     }
-    update::step(state, service, &judged, context, &mut plan);
+    rollout.step(failure, context, &mut plan);
     plan
 }

@@ -9,7 +9,8 @@ use coracle_model::task::Slot;
 
 use super::service::{carry_out, judge, relieve};
 use super::slot::SlotTasks;
-use super::update;
+use super::update::Rollout;
+use crate::change::Change;
 use crate::plan::{Plan, PlanContext};
 use crate::state::State;
 
@@ -41,14 +42,16 @@ pub(super) fn plan(
         judged.push((slot.without(&verdict.relieved), verdict.verdict));
         relieved.push(verdict.relieved);
     }
-    if let Some(change) = update::roll_back(state, service, &judged, context) {
+    let rollout = Rollout::of(state, service, &judged, context);
+    let failure = rollout.failure();
+    if let Some(change @ Change::RollBackService { .. }) = failure {
         return Plan { changes: vec![change], ..Plan::default() };
     }
     for ((slot, verdict), relieved) in judged.iter().zip(relieved) {
         relieve(&relieved, &mut plan);
         carry_out(state, service, slot, verdict, context, &mut plan);
     }
-    update::step(state, service, &judged, context, &mut plan);
+    rollout.step(failure, context, &mut plan);
     plan
 }
 

@@ -23,65 +23,73 @@ use crate::change::Change;
 use crate::plan::{Plan, PlanContext, Waiting};
 use crate::state::State;
 
-/// The return to the former specification, when the update went wrong and that is what the operator wants: nothing else is
-/// planned then, since it would be for a specification that no longer counts.
-pub(super) fn roll_back(
-    state: &State,
-    service: &Service,
-    slots: &[(SlotTasks, Verdict)],
-    context: &PlanContext<'_>,
-) -> Option<Change> {
-    // Nearly every plan is of a service that nothing happens to: it is not looked at twice.
-    service.update.as_ref().filter(|update| update.state.is_active())?;
-    let rollout = Rollout { state, service, slots, config: *config(service), now: context.present(state) };
-    let busy = rollout.busy(&mut Plan::default());
-    let end = rollout.failure(&rollout.outdated(), busy);
-    end.filter(|change| matches!(change, Change::RollBackService { .. }))
-}
-
-/// Replaces as many outdated slots as may be under way at a time, and notes where the update stands.
-pub(super) fn step(
-    state: &State,
-    service: &Service,
-    slots: &[(SlotTasks, Verdict)],
-    context: &mut PlanContext<'_>,
-    plan: &mut Plan,
-) {
-    let now = context.present(state);
-    let rollout = Rollout { state, service, slots, config: *config(service), now };
-    let outdated = rollout.outdated();
-    let busy = rollout.busy(plan);
-    if let Some(end) = rollout.failure(&outdated, busy) {
-        plan.changes.push(end);
-        return;
-    }
-    if !service.update.as_ref().is_some_and(|update| update.state.is_paused()) {
-        rollout.replace(&outdated, busy, context, plan);
-    }
-    rollout.wake(plan);
-    rollout.note_progress(&outdated, busy, plan);
-}
-
 /// The replacement of a service's tasks, as it stands.
-struct Rollout<'a> {
+pub(super) struct Rollout<'a> {
     state: &'a State,
     service: &'a Service,
     slots: &'a [(SlotTasks, Verdict)],
     config: UpdateConfig,
     now: Timestamp,
+    /// Those that were tried already first, then those that do not run: replacing them costs nothing.
+    outdated: Vec<Outdated<'a>>,
+    /// Slots whose replacement is under way, or whose delay is not over.
+    busy: usize,
+    /// When the first delay is over.
+    rested: Option<Timestamp>,
 }
 
 /// A slot whose task is of an older specification.
 type Outdated<'a> = (&'a SlotTasks, &'a Arc<Task>);
 
-impl Rollout<'_> {
+impl<'a> Rollout<'a> {
+    pub(super) fn of(
+        state: &'a State,
+        service: &'a Service,
+        slots: &'a [(SlotTasks, Verdict)],
+        context: &PlanContext<'_>,
+    ) -> Self {
+        let (config, now) = (*config(service), context.present(state));
+        let (outdated, busy, rested) = (Vec::new(), 0, None);
+        let mut rollout = Self { state, service, slots, config, now, outdated, busy, rested };
+        rollout.outdated = rollout.find_outdated();
+        for (slot, verdict) in slots {
+            let until = rollout.rests_until(slot);
+            if is_in_flight(state, service, slot, verdict, now) {
+                rollout.busy += 1;
+            } else if let Some(until) = until {
+                rollout.busy += 1;
+                rollout.rested = Some(rollout.rested.map_or(until, |earlier| earlier.min(until)));
+            }
+        }
+        rollout
+    }
+
+    /// What ends or changes the course of the update because it goes wrong. Where that is the return to the former
+    /// specification, nothing else is to be planned, since it would be for a specification that no longer counts.
+    pub(super) fn failure(&self) -> Option<Change> {
+        // Nearly every plan is of a service that nothing happens to.
+        self.active().and_then(|update| self.failure_of(update))
+    }
+
+    /// Replaces as many outdated slots as may be under way at a time, and notes where the update stands.
+    pub(super) fn step(&self, failure: Option<Change>, context: &mut PlanContext<'_>, plan: &mut Plan) {
+        if let Some(end) = failure {
+            plan.changes.push(end);
+            return;
+        }
+        if !self.service.update.as_ref().is_some_and(|update| update.state.is_paused()) {
+            self.replace(context, plan);
+        }
+        self.wake(plan);
+        self.note_progress(plan);
+    }
+
     fn active(&self) -> Option<&UpdateProgress> {
         self.service.update.as_ref().filter(|update| update.state.is_active())
     }
 
-    /// Those that were tried already first, then those that do not run: replacing them costs nothing.
-    fn outdated(&self) -> Vec<Outdated<'_>> {
-        let mut outdated: Vec<Outdated<'_>> = self
+    fn find_outdated(&self) -> Vec<Outdated<'a>> {
+        let mut outdated: Vec<Outdated<'a>> = self
             .slots
             .iter()
             .filter_map(|(slot, verdict)| match verdict {
@@ -98,20 +106,6 @@ impl Rollout<'_> {
         successor::attempt(self.state, self.service, slot).is_none()
     }
 
-    /// Slots whose replacement is under way, or whose delay is not over.
-    fn busy(&self, plan: &mut Plan) -> usize {
-        let mut busy = 0;
-        for (slot, verdict) in self.slots {
-            if is_in_flight(self.state, self.service, slot, verdict, self.now) {
-                busy += 1;
-            } else if let Some(until) = self.rests_until(slot) {
-                busy += 1;
-                plan.wake(until);
-            }
-        }
-        busy
-    }
-
     /// Until when a slot that was just replaced keeps its place in the parallelism.
     fn rests_until(&self, slot: &SlotTasks) -> Option<Timestamp> {
         let begun = self.active()?.started_at;
@@ -120,18 +114,12 @@ impl Rollout<'_> {
         (!self.config.delay.is_zero() && until > self.now).then_some(until)
     }
 
-    fn replace(
-        &self,
-        outdated: &[Outdated<'_>],
-        busy: usize,
-        context: &mut PlanContext<'_>,
-        plan: &mut Plan,
-    ) {
+    fn replace(&self, context: &mut PlanContext<'_>, plan: &mut Plan) {
         let room = match usize::try_from(self.config.parallelism) {
             Ok(0) | Err(_) => usize::MAX,
-            Ok(parallelism) => parallelism.saturating_sub(busy),
+            Ok(parallelism) => parallelism.saturating_sub(self.busy),
         };
-        for (slot, task) in outdated.iter().take(room) {
+        for (slot, task) in self.outdated.iter().take(room) {
             if let Err(reason) = successor::begin(self.state, self.service, slot, task, context, plan) {
                 let (service, slot) = (self.service.id, Some(slot.slot));
                 let reason = format!("not replaced: {reason}");
@@ -141,6 +129,9 @@ impl Rollout<'_> {
     }
 
     fn wake(&self, plan: &mut Plan) {
+        if let Some(at) = self.rested {
+            plan.wake(at);
+        }
         let stuck = self.slots.iter().filter_map(|(slot, _)| stuck_at(self.state, self.service, slot));
         for at in stuck.filter(|at| *at > self.now) {
             plan.wake(at);
@@ -178,14 +169,12 @@ impl Rollout<'_> {
             .collect()
     }
 
-    /// What ends or changes the course of the update because it goes wrong.
-    fn failure(&self, outdated: &[Outdated<'_>], busy: usize) -> Option<Change> {
-        let update = self.active()?;
+    fn failure_of(&self, update: &UpdateProgress) -> Option<Change> {
         let failed = self.counted(update);
         let news = failed.len() > update.failed.len();
         let slots = update.slots.max(1);
         let too_many = news && self.config.max_failure_ratio.is_exceeded(failed.len() as u64, slots);
-        let is_open = !outdated.is_empty() || busy > 0;
+        let is_open = !self.outdated.is_empty() || self.busy > 0;
         let too_late = is_open && self.deadline().is_some_and(|at| at <= self.now);
         let why = if too_many {
             let last = self.failed().difference(&update.failed).last().copied();
@@ -203,7 +192,7 @@ impl Rollout<'_> {
             return Some(Change::RollBackService {
                 service: self.service.id,
                 expected: self.service.version,
-                message: format!("update rolled back {why}"),
+                message: format!("{ROLLED_BACK} {why}"),
                 automatic: true,
             });
         }
@@ -211,7 +200,7 @@ impl Rollout<'_> {
             UpdateState::RollbackStarted => (UpdateState::RollbackPaused, "rollback"),
             _ => (UpdateState::Paused, "update"),
         };
-        let message = format!("{word} paused {why}");
+        let message = with_cause(format!("{word} paused {why}"), update);
         Some(self.note(UpdateProgress { state, message, failed, ..update.clone() }))
     }
 
@@ -225,11 +214,11 @@ impl Rollout<'_> {
     }
 
     /// Comes last in the plan: it raises the service's version, which the tasks made before it name.
-    fn note_progress(&self, outdated: &[Outdated<'_>], busy: usize, plan: &mut Plan) {
+    fn note_progress(&self, plan: &mut Plan) {
         let Some(update) = self.active() else {
             let paused = self.service.update.as_ref().is_some_and(|update| update.state.is_paused());
-            if !paused && !outdated.is_empty() {
-                let slots = outdated.len() as u64;
+            if !paused && !self.outdated.is_empty() {
+                let slots = self.outdated.len() as u64;
                 let begun =
                     UpdateProgress::begun(UpdateState::Updating, self.now, slots, "update in progress");
                 plan.changes.push(self.note(begun));
@@ -238,7 +227,7 @@ impl Rollout<'_> {
         };
         let failed = self.counted(update);
         let watched_until = self.watched_until().filter(|until| *until > self.now);
-        if !outdated.is_empty() || busy > 0 || watched_until.is_some() {
+        if !self.outdated.is_empty() || self.busy > 0 || watched_until.is_some() {
             if let Some(until) = watched_until {
                 plan.wake(until);
             }
@@ -251,7 +240,7 @@ impl Rollout<'_> {
             UpdateState::RollbackStarted => (UpdateState::RollbackCompleted, "rollback completed"),
             _ => (UpdateState::Completed, "update completed"),
         };
-        let (completed_at, message) = (Some(self.now), message.to_owned());
+        let (completed_at, message) = (Some(self.now), with_cause(message.to_owned(), update));
         plan.changes.push(self.note(UpdateProgress {
             state,
             completed_at,
@@ -269,5 +258,16 @@ impl Rollout<'_> {
 
     fn note(&self, progress: UpdateProgress) -> Change {
         Change::SetUpdateProgress { service: self.service.id, expected: self.service.version, progress }
+    }
+}
+
+/// How the message of an automatic rollback begins.
+const ROLLED_BACK: &str = "update rolled back";
+
+/// What is said of a rollback that began by itself goes on to say why.
+fn with_cause(message: String, update: &UpdateProgress) -> String {
+    match update.message.find(ROLLED_BACK) {
+        Some(at) if update.state.is_rollback() => format!("{message}: {}", &update.message[at..]),
+        _ => message,
     }
 }

@@ -139,8 +139,9 @@ fn judge_live(
             Standing::Draining | Standing::Outdated => 2,
             Standing::Unfit => 3,
         };
-        // Of those that are fit the newest, of the others one that runs.
-        (kind, kind > 0 && !task.is_running(), standing)
+        // One that runs, unless another was made to take its place although it could stay; of several the newest.
+        let comes = kind == 0 && moved_to(service) == Some(task.id);
+        (kind, !comes && !task.is_running(), standing)
     };
     let Some((_, holder)) = live.iter().enumerate().min_by_key(|(age, task)| (rank(task), *age)) else {
         return Verdict::Fine.into();

@@ -1,8 +1,9 @@
 //! Devices by their names in the node's CDI files (Container Device Interface specification 0.8): what has to be in a
 //! container for it to use one, such as a graphics card with its libraries.
 //!
-//! Only JSON files are read. Hooks are programs that are run on the host for whoever may write such a file; they are
-//! refused.
+//! Hooks are programs that are run on the host for whoever may write such a file; they are refused.
+
+mod yaml;
 
 use crate::error::RuntimeError;
 use crate::spec::{BindOptions, ContainerSpec, Device, Mount};
@@ -119,7 +120,7 @@ fn find(name: &str, folders: &[PathBuf]) -> Result<[Edits; 2], RuntimeError> {
     }
     let problem = problem.unwrap_or_default();
     found.ok_or_else(|| {
-        refused(name, format!("no JSON file in /etc/cdi or /var/run/cdi of this node has it{problem}"))
+        refused(name, format!("no file in /etc/cdi or /var/run/cdi of this node has it{problem}"))
     })
 }
 
@@ -127,7 +128,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .filter(|path| path.extension().is_some_and(|end| end == "json" || end == "yaml"))
         .collect();
     files.sort();
     files
@@ -138,8 +139,13 @@ fn read(path: &Path) -> Result<File, String> {
     if length > FILE_BYTES {
         return Err(format!("it has more than {FILE_BYTES} bytes"));
     }
-    let text = fs::read(path).map_err(|error| error.to_string())?;
-    serde_json::from_slice(&text).map_err(|error| error.to_string())
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let file = if path.extension().is_some_and(|end| end == "yaml") {
+        serde_json::from_value(yaml::value(&text)?)
+    } else {
+        serde_json::from_str(&text)
+    };
+    file.map_err(|error| error.to_string())
 }
 
 fn edit(spec: &mut ContainerSpec, name: &str, edits: Edits) -> Result<(), RuntimeError> {
@@ -235,9 +241,35 @@ mod tests {
     }
 
     #[test]
+    fn the_same_in_yaml() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "cdiVersion: 0.6.0\nkind: vendor.com/card\ndevices:\n- name: \"0\"\n  containerEdits:\n    deviceNodes:\n    \
+                    - path: /dev/card0\n      hostPath: /dev/null\n      permissions: rw\n    additionalGids: [7]\ncontainerEdits:\n  \
+                    env:\n  - CARD=yes\n";
+        fs::write(folder.path().join("vendor.yaml"), text).unwrap();
+        fs::write(folder.path().join("odd.yaml"), "kind: [\n").unwrap();
+        let folders = [folder.path().to_owned()];
+        let mut spec = ContainerSpec::new(vec!["/layer".into()], vec!["true".into()]);
+        spec.cdi_devices = vec!["vendor.com/card=0".into()];
+        apply_from(&mut spec, &folders).unwrap();
+        assert_eq!(
+            (spec.env, spec.user.additional_groups),
+            (vec!["CARD=yes".to_owned()], vec!["7".to_owned()])
+        );
+        assert_eq!(
+            (spec.devices[0].container.as_str(), spec.devices[0].permissions.as_str()),
+            ("/dev/card0", "rw")
+        );
+        let mut spec = ContainerSpec::new(vec!["/layer".into()], vec!["true".into()]);
+        spec.cdi_devices = vec!["vendor.com/card=9".into()];
+        let error = apply_from(&mut spec, &folders).unwrap_err().to_string();
+        assert!(error.contains("odd.yaml cannot be read: "), "{error}");
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_by_name() {
         for (name, why) in [
-            ("vendor.com/card=1", "no JSON file"),
+            ("vendor.com/card=1", "no file in /etc/cdi"),
             ("vendor.com/other=0", "other.json cannot be read"),
             ("vendor.com/card", "VENDOR/CLASS=NAME"),
             ("vendor.com/card=hook", "hooks"),

@@ -8,6 +8,8 @@ mod bench;
 mod packages;
 mod parity;
 mod privilege;
+#[cfg(test)]
+mod refusals;
 mod step;
 mod tally;
 mod test;

@@ -12,7 +12,11 @@ pub(crate) enum Command {
     /// Make a config from a file or the standard input
     #[command(after_help = "Examples:
   coracle config create nginx.conf site.conf
-  printf text | coracle config create --label team=web nginx.conf -")]
+  printf text | coracle config create --label team=web nginx.conf -
+  coracle config create --template-driver golang app.conf app.conf.template
+
+With --template-driver golang the nodes fill in the placeholders of services (see service create), and in addition
+{{secret \"NAME\"}}, {{config \"NAME\"}} and {{env \"NAME\"}}: what the service is given under these names.")]
     Create(CreateArgs),
     /// List configs
     #[command(visible_alias = "list", after_help = "Example:\n  coracle config ls --filter label=team=web")]

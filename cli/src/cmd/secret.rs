@@ -12,7 +12,14 @@ pub(crate) enum Command {
     /// Make a secret from a file or the standard input
     #[command(after_help = "Examples:
   coracle secret create password password.txt
-  printf text | coracle secret create --label team=web password -")]
+  printf text | coracle secret create --label team=web password -
+  coracle secret create --template-driver golang database.conf database.conf.template
+
+With --template-driver golang the nodes fill in the placeholders of services (see service create), and in addition
+{{secret \"NAME\"}}, {{config \"NAME\"}} and {{env \"NAME\"}}: what the service is given under these names.
+
+Services are given secrets as files in memory. With --secret source=NAME,env=NAME one is a variable instead: every process of the
+container has it then, and hands it on to what it starts.")]
     Create(CreateArgs),
     /// List secrets
     #[command(visible_alias = "list", after_help = "Example:\n  coracle secret ls --filter label=team=web")]

@@ -11,6 +11,8 @@ mod pretty;
 mod rebalance;
 mod rollback;
 mod scale;
+#[cfg(test)]
+mod tests;
 mod update;
 
 pub(crate) use flags::WaitFlags;

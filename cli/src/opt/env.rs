@@ -89,7 +89,8 @@ mod tests {
         assert_eq!(read, [parse("A=1 2").unwrap(), parse("B").unwrap()]);
         std::fs::write(&path, "A=1\nB C=2\n").unwrap();
         let error = read_files(&[path]).unwrap_err().to_string();
-        assert!(error.starts_with("env-file: invalid value ") && error.contains("line 2: use KEY=VALUE"));
+        assert!(error.starts_with("env-file: invalid value "), "{error}");
+        assert!(error.ends_with("line 2: use KEY=VALUE, or KEY to pass on a variable"), "{error}");
         assert!(read_files(&["/nowhere/env".into()]).unwrap_err().to_string().contains("cannot read"));
     }
 

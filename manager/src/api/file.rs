@@ -180,3 +180,37 @@ impl Files for FilesApi {
         Ok(Response::new(v1::RemoveFileResponse { id: file.id.to_string(), version }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_a_content_names_the_object_and_nothing_of_the_content() {
+        let told = |kind, data: &[u8], has_placeholders| {
+            content(kind, "key", data, has_placeholders)
+                .map_or_else(|error| error.message, |_| "fine".to_owned())
+        };
+        assert_eq!(told(FileKind::Secret, b"canary", false), "fine");
+        assert_eq!(told(FileKind::Secret, b"{{.Task.Nope}}", false), "fine");
+        assert_eq!(told(FileKind::Config, b"{{.Task.Slot}}", true), "fine");
+        assert_eq!(
+            told(FileKind::Secret, b"", false),
+            "secret \"key\": it is empty; a secret contains at least one byte"
+        );
+        assert_eq!(
+            told(FileKind::Secret, &vec![0; 512_000], false),
+            "secret \"key\": 512000 bytes are too many; a secret is smaller than 512000 bytes"
+        );
+        assert_eq!(
+            told(FileKind::Config, b"\xff", true),
+            "config \"key\": what has placeholders is text in UTF-8; make one that is delivered as it is without \
+             --template-driver"
+        );
+        let wrong = told(FileKind::Secret, b"x{{canary}}", true);
+        assert!(
+            wrong.starts_with("secret \"key\": at character 2: what stands there is not known; what can"),
+            "{wrong}"
+        );
+    }
+}

@@ -73,3 +73,6 @@ fn one(view: &State, reference: &mut FileReference) -> Result<(), ApiError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
     progress::converge(context, &service.id, &name_of(&service), &args.wait, goal).await
 }
 
-fn specification(args: &Args) -> Result<v1::ServiceSpec, FlagError> {
+/// The specification that the flags ask for.
+///
+/// # Errors
+/// When values do not go together.
+pub(super) fn specification(args: &Args) -> Result<v1::ServiceSpec, FlagError> {
     let (image, arguments) =
         args.image_and_args.split_first().map_or(("", &[][..]), |(image, rest)| (image, rest));
     let container = v1::ContainerSpec {

@@ -104,7 +104,11 @@ pub(crate) fn changed_meanwhile(error: ApiError, name: &str) -> ApiError {
     }
 }
 
-fn merged(spec: v1::ServiceSpec, args: &Args) -> Result<v1::ServiceSpec, FlagError> {
+/// The specification with what the flags change.
+///
+/// # Errors
+/// When a value does not fit.
+pub(super) fn merged(spec: v1::ServiceSpec, args: &Args) -> Result<v1::ServiceSpec, FlagError> {
     let mut spec = spec;
     if let Some(replicas) = args.replicas {
         spec.mode = Some(with_replicas(spec.mode.as_ref(), replicas)?);

@@ -97,6 +97,11 @@ fn what_is_wrong_is_told_with_its_place() {
              braces that are meant as they are"
         )
     );
+    let error = Template::parse("{{", Words::File).unwrap_err().to_string();
+    assert!(
+        error.contains("{{.Task.Slot}}, {{secret \"NAME\"}}, {{config \"NAME\"}}, {{env \"NAME\"}}, and {{"),
+        "{error}"
+    );
     let hidden = Template::parse("x{{canary}}", Words::File).unwrap_err().without_text().to_string();
     assert!(hidden.starts_with("at character 2: what stands there is not known; "), "{hidden}");
 }

@@ -403,3 +403,102 @@ fn power_over_the_node_needs_the_clusters_policy() {
     }
     assert_eq!(policy(&spec(), false), Ok(()));
 }
+
+fn given(kind: crate::secret::FileKind, path: &str, mode: u32) -> crate::secret::FileReference {
+    crate::secret::FileReference {
+        kind,
+        name: "key".parse().unwrap(),
+        file: crate::id::FileId::from_bits(1),
+        content: 1,
+        pinned: false,
+        target: crate::secret::FileTarget::File { path: path.to_owned(), uid: 0, gid: 0, mode },
+    }
+}
+
+/// Those that the command line does not let through, or has merged away.
+#[test]
+fn rules_that_flags_do_not_reach_name_field_value_and_remedy_too() {
+    use crate::health::HealthTest;
+    use crate::secret::FileKind::Secret;
+    use crate::security::Seccomp;
+    let cases: Vec<(String, &str)> = vec![
+        (
+            check(|s| s.task.container.args = vec![String::new(); 1025]),
+            "args: invalid value \"1025\": at most 1024 entries are possible",
+        ),
+        (
+            check(|s| s.task.container.health.test = HealthTest::Shell(String::new())),
+            "health-cmd: invalid value \"\": the command is empty",
+        ),
+        (
+            check(|s| s.task.container.health.test = HealthTest::Command(Vec::new())),
+            "health-cmd: invalid value \"\": the command is empty",
+        ),
+        (
+            check(|s| s.task.container.files = vec![given(Secret, "../key", 0o444)]),
+            "secret: invalid value \"../key\": the target is a path of a file, without '..'",
+        ),
+        (
+            check(|s| s.task.container.files = vec![given(Secret, "key", 0o10_000)]),
+            "secret: invalid value \"10000\": use permission bits up to 7777",
+        ),
+        (
+            check(|s| {
+                s.task.container.files = vec![given(Secret, "key", 0o444), given(Secret, "./key", 0o444)]
+            }),
+            "secret: invalid value \"key\": two secrets or configs have its target; each needs its own",
+        ),
+        (
+            check(|s| {
+                let kind = MountKind::Tmpfs { size: 0, mode: 0o10_000 };
+                s.task.container.mounts = vec![Mount { kind, ..tmpfs("/a") }];
+            }),
+            "tmpfs-mode: invalid value \"10000\": use permission bits up to 7777",
+        ),
+        (
+            check(|s| {
+                s.task.container.privileges.capabilities_added = ["CAP_CHOWN".to_owned()].into();
+                s.task.container.privileges.capabilities_dropped = ["CAP_CHOWN".to_owned()].into();
+            }),
+            "cap-add: invalid value \"CAP_CHOWN\": it is dropped, too; give it once",
+        ),
+        (
+            check(|s| s.task.container.privileges.seccomp = Seccomp::Custom("x".repeat(262_145))),
+            "security-opt: invalid value \"seccomp\": the profile is longer than 262144 bytes",
+        ),
+        (
+            check(|s| s.task.container.privileges.seccomp = Seccomp::Custom("[]".to_owned())),
+            "security-opt: invalid value \"seccomp\": the profile is no JSON object with a \"defaultAction\"",
+        ),
+        (
+            check(|s| {
+                s.task.container.sysctls.insert("kernel.sem".to_owned(), "1\n2".to_owned());
+            }),
+            "sysctl: invalid value \"kernel.sem=1\\n2\": the value is one line",
+        ),
+    ];
+    for (actual, expected) in cases {
+        assert_eq!(actual, expected);
+    }
+}
+
+#[test]
+fn every_rule_of_volumes_names_field_value_and_remedy() {
+    let volume = |name: &str, subpath: &str| {
+        let kind = MountKind::Volume {
+            name: name.to_owned(),
+            labels: BTreeMap::new(),
+            no_copy: false,
+            subpath: subpath.to_owned(),
+        };
+        container::mount(&Mount { kind, ..tmpfs("/a") }).unwrap_err().to_string()
+    };
+    assert_eq!(
+        volume("/a", ""),
+        "mount source: invalid value \"/a\": a volume has a name of letters, digits, '_', '.' and '-'; for a path of the node use type=bind"
+    );
+    assert_eq!(
+        volume("a", "../b"),
+        "volume-subpath: invalid value \"../b\": use a path below the root, without '..'"
+    );
+}

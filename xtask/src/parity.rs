@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_table_names_tests_that_are_there() {
-        check().unwrap();
+        check().expect("the table is right");
     }
 
     #[test]

@@ -8,7 +8,9 @@ use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Slot, Task, TaskState};
 use coracle_model::version::Version;
 
-use crate::orchestrate::{is_settled, is_up_to_date, run_counts, slots_of, takes_global_task};
+use crate::orchestrate::{
+    SlotTasks, is_settled, is_up_to_date, run_counts, run_failures, slots_of, takes_global_task, why_settled,
+};
 use crate::schedule;
 use crate::state::State;
 
@@ -104,7 +106,7 @@ pub fn progress(state: &State, id: ServiceId) -> Progress {
             error: error.cloned().unwrap_or_default(),
         });
     }
-    progress.waiting = waiting(state, id);
+    progress.waiting = waiting(state, service, &slots);
     let updating =
         service.update.as_ref().is_some_and(|update| update.state.is_active() || update.state.is_paused());
     let as_wanted = match service.job {
@@ -143,8 +145,18 @@ fn is_left_over(state: &State, id: ServiceId) -> bool {
     })
 }
 
-/// Why tasks wait, each reason once, with how many it is about.
-fn waiting(state: &State, id: ServiceId) -> Vec<String> {
+/// Why slots stay empty although they are wanted.
+fn given_up(state: &State, service: &Service, slots: &[SlotTasks]) -> Vec<String> {
+    if service.spec.mode.is_job() {
+        return run_failures(state, service, slots, state.time());
+    }
+    let settled = slots.iter().filter(|slot| slot.live().is_none() && is_settled(state, service, slot));
+    settled.filter_map(|slot| why_settled(state, service, slot)).collect()
+}
+
+/// Why tasks wait or are not tried again, each reason once, with how many it is about.
+fn waiting(state: &State, service: &Service, slots: &[SlotTasks]) -> Vec<String> {
+    let id = service.id;
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
     // Tasks that may go anywhere wait for the same; asking once for each specification is enough.
     let mut asked: BTreeMap<Version, String> = BTreeMap::new();
@@ -165,6 +177,9 @@ fn waiting(state: &State, id: ServiceId) -> Vec<String> {
         .count() as u64;
     if delayed > 0 {
         reasons.insert("waits for the restart delay".to_owned(), delayed);
+    }
+    for reason in given_up(state, service, slots) {
+        *reasons.entry(reason).or_default() += 1;
     }
     let tasks = |count: u64| if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") };
     reasons.into_iter().map(|(reason, count)| format!("{}: {reason}", tasks(count))).collect()

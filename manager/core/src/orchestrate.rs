@@ -24,6 +24,6 @@ pub use rebalance::{plan_rebalance, preview};
 pub use service::plan_service;
 
 pub(crate) use fit::{constraints_admit, takes_global_task};
-pub(crate) use job::counts as run_counts;
-pub(crate) use restart::{is_settled, is_up_to_date};
-pub(crate) use slot::slots_of;
+pub(crate) use job::{counts as run_counts, failures as run_failures};
+pub(crate) use restart::{is_settled, is_up_to_date, why_settled};
+pub(crate) use slot::{SlotTasks, slots_of};

@@ -9,16 +9,15 @@ use crate::service::ServiceSpec;
 use super::{Invalid, duration, invalid};
 
 pub(super) fn check(spec: &ServiceSpec) -> Result<(), Invalid> {
-    for (fields, config) in [(UPDATE, &spec.update), (ROLLBACK, &spec.rollback)] {
+    for (fields, flags, config) in
+        [(UPDATE, "--update-…", &spec.update), (ROLLBACK, "--rollback-…", &spec.rollback)]
+    {
         duration(fields[1], config.delay)?;
         duration(fields[2], config.monitor)?;
         duration(fields[3], config.timeout)?;
         if spec.mode.is_job() && *config != UpdateConfig::default() {
-            return invalid(
-                fields[0],
-                spec.mode.as_str(),
-                "a job is not replaced task by task; leave out these flags",
-            );
+            let problem = format!("a job is not replaced task by task; leave out the flags {flags}");
+            return invalid("mode", spec.mode.as_str(), &problem);
         }
     }
     if spec.rollback.failure_action == FailureAction::Rollback {

@@ -194,7 +194,7 @@ fn every_rule_of_rollouts_and_jobs_names_field_value_and_remedy() {
                 job(s);
                 s.update.parallelism = 2;
             }),
-            "update-parallelism: invalid value \"replicated-job\": a job is not replaced task by task; leave out these flags",
+            "mode: invalid value \"replicated-job\": a job is not replaced task by task; leave out the flags --update-…",
         ),
         (
             check(|s| s.job.time_limit = minute),

@@ -98,6 +98,17 @@ pub(crate) fn counts(state: &State, service: &Service, slots: &[SlotTasks], now:
     run.counts(&run.needs(slots))
 }
 
+/// Why slots of the present run will not be done.
+pub(crate) fn failures(state: &State, service: &Service, slots: &[SlotTasks], now: Timestamp) -> Vec<String> {
+    let Some(job) = service.job.filter(|job| job.run > 0) else { return Vec::new() };
+    let run = Run { state, service, job, now };
+    let failed = run.needs(slots).into_values().filter_map(|(_, need)| match need {
+        Need::Failed(reason) => Some(reason),
+        _ => None,
+    });
+    failed.collect()
+}
+
 /// A due time that is longer ago than this, because no manager could plan, is left out.
 const CATCH_UP: Duration = Duration::from_secs(600);
 

@@ -67,6 +67,16 @@ pub(crate) fn is_settled(state: &State, service: &Service, slot: &SlotTasks) -> 
         })
 }
 
+/// Why a slot that [`is_settled`] has a task that failed and gets no other; nothing where it did what it should.
+pub(crate) fn why_settled(state: &State, service: &Service, slot: &SlotTasks) -> Option<String> {
+    let ended = slot.newest().filter(|task| task.status.state != TaskState::Complete)?;
+    let reason = refusal(state, service, slot, ended, state.time());
+    Some(format!("not started again: {}", reason.as_deref().unwrap_or(SETTLED)))
+}
+
+/// What is said where the policy of today would start the task again, and the one of then did not.
+pub(super) const SETTLED: &str = "it ended, and its restart policy wanted no other then";
+
 /// A task that ran for less than this crashed.
 const SOON: Duration = Duration::from_secs(10);
 /// Crashes in a row after which the delay of the policy is no longer all.

@@ -238,8 +238,7 @@ fn judge_ended(
         // It ended and was given up without a replacement: the policy said so, for what the service was then.
         (true, true) if !outdated => Verdict::Ended(
             Arc::clone(ended),
-            restart::refusal(state, service, slot, ended, now)
-                .unwrap_or_else(|| "it ended, and its restart policy wanted no other then".to_owned()),
+            restart::refusal(state, service, slot, ended, now).unwrap_or_else(|| restart::SETTLED.to_owned()),
         ),
         (false, true) => match restart::refusal(state, service, slot, ended, now) {
             Some(reason) if !outdated => Verdict::Ended(Arc::clone(ended), reason),

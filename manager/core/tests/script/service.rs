@@ -143,6 +143,7 @@ fn set(spec: &mut ServiceSpec, options: &Options<'_>) {
         let task = &mut spec.task;
         match key {
             "replicas" => spec.mode = ServiceMode::Replicated { replicas: value.parse().unwrap() },
+            "rename" => spec.name = value.parse().unwrap(),
             "global" => spec.mode = ServiceMode::Global,
             "completions" => {
                 spec.mode = ServiceMode::ReplicatedJob { completions: value.parse().unwrap(), concurrent: 0 };

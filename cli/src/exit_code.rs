@@ -22,7 +22,7 @@ pub(crate) enum ExitCode {
     Refused = 6,
     /// The write was accepted, but the service did not converge within `--timeout`.
     NotConverged = 7,
-    /// The write was accepted, but the update was paused or rolled back, or the job failed.
+    /// The write was accepted, but the update was paused or rolled back, the job failed, or tasks are not started again.
     UpdateFailed = 8,
     /// Interrupted; what was accepted goes on.
     Interrupted = 130,
@@ -39,7 +39,7 @@ Exit status:
   5    the daemon, a leader or a majority of managers cannot be reached
   6    a rule forbids it, or a limit is reached
   7    accepted, but not converged within --timeout
-  8    accepted, but the update was paused or rolled back, or the job failed
+  8    accepted, but the update was paused or rolled back, the job failed, or tasks are not started again
   130  interrupted; what was accepted goes on";
 
 impl From<Reason> for ExitCode {

@@ -75,7 +75,7 @@ trait Renderer {
 ///
 /// # Errors
 /// When it is removed meanwhile, does not converge in time, or cannot be watched; when its update is paused or rolled
-/// back, or its job fails; when the user interrupts.
+/// back, its job fails, or tasks fail and are not started again; when the user interrupts.
 pub(crate) async fn converge(
     context: &Context,
     id: &str,
@@ -236,6 +236,18 @@ fn failure(name: &str, last: &v1::ServiceProgress, goal: Goal) -> Option<anyhow:
         let what = format!("the rebalance of service {name:?} was given up");
         let hint = format!("see `coracle service ps {name}`; `coracle service rebalance {name}` tries again");
         return if stopped { failed(&what, &rebalance.message, hint) } else { None };
+    }
+    let lost = summary::failed_for_good(last);
+    if lost > 0 {
+        let what = format!(
+            "{lost} of {} tasks of service {name:?} failed and are not started again",
+            counts.desired
+        );
+        let reasons = summary::errors(last).join("; ");
+        let hint = format!(
+            "see `coracle service ps {name}`; start them again with `coracle service update --force {name}`"
+        );
+        return failed(&what, &reasons, hint);
     }
     let update = update_of(last)?;
     let again = format!("see `coracle service ps {name}`; any `coracle service update {name}` goes on");

@@ -1,6 +1,7 @@
 //! `coracle node …`
 
 mod ls;
+mod pretty;
 mod update;
 
 use clap::Subcommand;
@@ -23,6 +24,9 @@ pub(crate) enum Command {
         /// Ids, host names or unique prefixes of ids; self is the node that answers
         #[arg(default_value = "self", value_name = "NODE")]
         nodes: Vec<String>,
+        /// For people: one thing in a line
+        #[arg(long, conflicts_with = "format")]
+        pretty: bool,
         #[command(flatten)]
         inspect: InspectArgs,
     },
@@ -74,7 +78,14 @@ pub(crate) async fn run(command: Command, connection: &ConnectionArgs) -> anyhow
     let context = Context::connect(connection).await?;
     match command {
         Command::Ls(args) => ls::run(&context, args).await,
-        Command::Inspect { nodes, inspect } => {
+        Command::Inspect { nodes, pretty: true, .. } => {
+            each(&nodes, async |node| {
+                let text = pretty::describe(&get(&context, node).await?);
+                Ok(output::write(&output::printable(&text))?)
+            })
+            .await
+        }
+        Command::Inspect { nodes, inspect, .. } => {
             let found = Found::default();
             let outcome =
                 each(&nodes, async |node| found.push(&json::Node::from(get(&context, node).await?))).await;

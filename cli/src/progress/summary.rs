@@ -40,6 +40,14 @@ pub(crate) fn with_reasons(progress: &v1::ServiceProgress) -> String {
     parts.join("; ")
 }
 
+/// Slots of a service that has converged whose task failed: the restart policy wants no other.
+pub(crate) fn failed_for_good(progress: &v1::ServiceProgress) -> usize {
+    let is_job = progress.service.as_ref().is_some_and(|service| service.job.is_some());
+    let failed = [TaskState::Failed, TaskState::Rejected].map(|state| u32::from(state.number()));
+    let slots = progress.slots.iter().filter(|slot| failed.contains(&slot.state));
+    if progress.converged && !is_job { slots.count() } else { 0 }
+}
+
 /// What went wrong in slots that do not run.
 pub(crate) fn errors(progress: &v1::ServiceProgress) -> Vec<String> {
     let running = u32::from(TaskState::Running.number());
@@ -70,6 +78,20 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(line(&job), "2 running, 3/6 completed");
+    }
+
+    #[test]
+    fn only_what_is_not_tried_again_failed_for_good() {
+        let slot = |state| v1::SlotProgress { state, ..Default::default() };
+        let progress = |converged, job| v1::ServiceProgress {
+            converged,
+            service: Some(v1::Service { job, ..Default::default() }),
+            slots: vec![slot(704), slot(768), slot(576), slot(512)],
+            ..Default::default()
+        };
+        assert_eq!(failed_for_good(&progress(true, None)), 2);
+        assert_eq!(failed_for_good(&progress(false, None)), 0, "it goes on");
+        assert_eq!(failed_for_good(&progress(true, Some(Default::default()))), 0, "a job counts by itself");
     }
 
     #[test]

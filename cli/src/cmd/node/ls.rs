@@ -20,12 +20,12 @@ const COLUMNS: &[Column] = &[
     Column::hidden("Role", "ROLE"),
     Column::hidden("Address", "ADDRESS"),
 ];
-const FILTERS: &[&str] = &["id", "name", "role", "label", "node.label"];
+const FILTERS: &[&str] = &["id", "name", "role", "label", "node.label", "membership"];
 
 /// Flags of `node ls`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only nodes with: id=, name=, role=, label= (engine label), node.label= (may be repeated)
+    /// Only nodes with: id=, name=, role=, label= (engine label), node.label=, membership= (may be repeated)
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::parse)]
     filter: Vec<Filter>,
     #[command(flatten)]
@@ -64,6 +64,8 @@ fn admitted(item: &v1::NodeListItem, filters: &Filters) -> bool {
     let description = node.description.unwrap_or_default();
     filters.admit("id", |wanted| node.id.starts_with(wanted))
         && filters.admit("name", |wanted| description.hostname.starts_with(wanted))
+        // Whoever joined was accepted: there is no other membership.
+        && filters.admit("membership", |wanted| wanted == "accepted")
         && filters.admit("role", |wanted| words::role(spec.role) == wanted)
         && filters.admit_labels("label", |key| description.labels.get(key))
         && filters.admit_labels("node.label", |key| spec.labels.get(key))
@@ -90,7 +92,7 @@ fn cells(item: &v1::NodeListItem, args: &ListArgs) -> Vec<String> {
 }
 
 /// Docker's words; a manager that has no vote yet counts as neither.
-fn manager_status(item: &v1::NodeListItem) -> &'static str {
+pub(super) fn manager_status(item: &v1::NodeListItem) -> &'static str {
     let member = item.node.as_ref().is_some_and(|node| node.manager.is_some());
     match (member, item.leader, item.reachable, item.voter) {
         (false, false, ..) => "",

@@ -235,6 +235,42 @@ impl CreateLists {
 }
 
 impl UpdateLists {
+    /// Flags that remove what the specification does not have, as they were typed: each is tried alone.
+    pub(crate) fn idle_removals(&self, spec: &v1::ServiceSpec) -> Vec<String> {
+        let applied = |lists: &Self| {
+            let mut spec = spec.clone();
+            lists.apply(&mut spec);
+            spec
+        };
+        let unchanged = applied(&Self::default());
+        let mut idle = Vec::new();
+        macro_rules! try_each {
+            ($($field:ident $flag:literal $text:expr),* $(,)?) => {$(
+                for value in &self.$field {
+                    let alone = Self { $field: vec![value.clone()], ..Self::default() };
+                    if applied(&alone) == unchanged {
+                        idle.push(format!("--{} {}", $flag, $text(value)));
+                    }
+                }
+            )*};
+        }
+        try_each! {
+            env_rm "env-rm" ToString::to_string, mount_rm "mount-rm" ToString::to_string,
+            label_rm "label-rm" ToString::to_string, container_label_rm "container-label-rm" ToString::to_string,
+            constraint_rm "constraint-rm" ToString::to_string,
+            placement_pref_rm "placement-pref-rm" ToString::to_string,
+            anti_affinity_rm "anti-affinity-rm" ToString::to_string,
+            generic_resource_rm "generic-resource-rm" ToString::to_string,
+            publish_rm "publish-rm" port::render, group_rm "group-rm" ToString::to_string,
+            secret_rm "secret-rm" ToString::to_string, config_rm "config-rm" ToString::to_string,
+            host_rm "host-rm" ToString::to_string, dns_rm "dns-rm" ToString::to_string,
+            dns_option_rm "dns-option-rm" ToString::to_string, dns_search_rm "dns-search-rm" ToString::to_string,
+            ulimit_rm "ulimit-rm" ToString::to_string, sysctl_rm "sysctl-rm" ToString::to_string,
+            device_rm "device-rm" ToString::to_string,
+        }
+        idle
+    }
+
     /// Adds to the specification and removes from it what was given, and leaves the rest.
     pub(crate) fn apply(&self, spec: &mut v1::ServiceSpec) {
         spec.labels = merge::labels::merge(std::mem::take(&mut spec.labels), &self.label_add, &self.label_rm);

@@ -12,31 +12,8 @@ use crate::opt::duration::render;
 use crate::opt::file::{self, FileFlag};
 use crate::opt::mount::MountFlag;
 use crate::opt::{port, ulimit};
+use crate::output::lines::Lines;
 use crate::output::{time, words};
-
-/// Lines of `NAME: VALUE`.
-#[derive(Default)]
-struct Lines(Vec<(&'static str, String)>);
-
-impl Lines {
-    /// Unless the value is empty.
-    fn add(&mut self, name: &'static str, value: impl Into<String>) {
-        let value = value.into();
-        if !value.is_empty() {
-            self.0.push((name, value));
-        }
-    }
-
-    fn all(&mut self, name: &'static str, values: impl IntoIterator<Item = String>) {
-        values.into_iter().for_each(|value| self.add(name, value));
-    }
-
-    fn sorted(&mut self, name: &'static str, map: &std::collections::HashMap<String, String>) {
-        let mut entries: Vec<_> = map.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        entries.sort();
-        self.all(name, entries);
-    }
-}
 
 /// The whole text.
 pub(crate) fn describe(service: &v1::Service, counts: Option<v1::ServiceCounts>) -> String {
@@ -60,7 +37,7 @@ pub(crate) fn describe(service: &v1::Service, counts: Option<v1::ServiceCounts>)
     lines.add("Reservations", reservations(&task));
     of_container(&mut lines, &container);
     of_privileges(&mut lines, &container);
-    lines.0.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+    lines.text()
 }
 
 fn tasks(spec: &v1::ServiceSpec, counts: v1::ServiceCounts) -> String {
@@ -74,9 +51,17 @@ fn tasks(spec: &v1::ServiceSpec, counts: v1::ServiceCounts) -> String {
 }
 
 fn update(update: &v1::UpdateProgress) -> String {
-    let since = time::rfc3339(update.started_at).map(|at| format!(" (since {at})")).unwrap_or_default();
+    let at = |nanos| time::rfc3339(nanos).unwrap_or_default();
+    let when = match update.completed_at {
+        Some(completed) => format!("from {} to {}", at(update.started_at), at(completed)),
+        None => format!("since {}", at(update.started_at)),
+    };
     let message = if update.message.is_empty() { String::new() } else { format!(": {}", update.message) };
-    format!("{}{since}{message}", words::update_state(update.state))
+    let failed = match update.failed.len() {
+        0 => String::new(),
+        count => format!("; new tasks that failed: {count}, slots: {}", update.slots),
+    };
+    format!("{} ({when}){message}{failed}", words::update_state(update.state))
 }
 
 fn rebalance(rebalance: &v1::RebalanceProgress) -> String {
@@ -119,8 +104,10 @@ fn of_image(lines: &mut Lines, container: &v1::ContainerSpec) {
 fn of_rollouts(lines: &mut Lines, spec: &v1::ServiceSpec) {
     let restart = spec.task.as_ref().and_then(|task| task.restart).unwrap_or_default();
     lines.add("Restart", restarts(&restart));
-    for (name, config) in [("Update config", &spec.update), ("Rollback config", &spec.rollback)] {
-        lines.add(name, config.as_ref().map(rollout).unwrap_or_default());
+    if !words::is_job(Some(spec)) {
+        for (name, config) in [("Update config", &spec.update), ("Rollback config", &spec.rollback)] {
+            lines.add(name, config.as_ref().map(rollout).unwrap_or_default());
+        }
     }
     let job = spec.job.clone().unwrap_or_default();
     if let Some(schedule) = job.schedule {

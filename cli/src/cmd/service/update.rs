@@ -8,9 +8,11 @@ use super::flags::{SpecFlags, WaitFlags};
 use super::lists::UpdateLists;
 use super::{get, name_of, rollback};
 use crate::context::{Context, idempotency_key};
+use crate::error::{self, Failure};
+use crate::exit_code::ExitCode;
 use crate::opt::{FlagError, count, words};
+use crate::output;
 use crate::progress::{self, Goal};
-use crate::{error, output};
 
 /// Flags of `service update`.
 #[derive(Debug, Default, clap::Args)]
@@ -50,16 +52,21 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         // Asked of any specification, flags that change one show.
         let changes = merged(probe(), &args)? != merged(probe(), &Args::default())?;
         if changes {
-            let problem = "it cannot be combined with flags that change the specification; give it alone";
-            return Err(FlagError::new("rollback", true, problem).into());
+            let problem =
+                "rollback: it cannot be combined with flags that change the specification; give it alone";
+            return Err(Failure::new(ExitCode::Usage, problem).into());
         }
         return rollback::roll_back(context, &args.service, &args.wait).await;
     }
     let service = get(context, &args.service).await?.service.unwrap_or_default();
     let (id, name) = (service.id.clone(), name_of(&service));
-    let spec = merged(service.spec.unwrap_or_default(), &args)?;
+    let present = service.spec.unwrap_or_default();
+    let idle = args.lists.idle_removals(&present);
+    let spec = merged(present, &args)?;
     let written = write(context, &id, &name, service.version, spec).await?;
     output::line(&args.service)?;
+    idle.iter()
+        .for_each(|removal| error::say(&format!("warning: {removal}: there is none, nothing was removed")));
     written.warnings.iter().for_each(|warning| error::say(&format!("warning: {warning}")));
     progress::converge(context, &id, &name, &args.wait, Goal::after(written.service.as_ref())).await
 }
@@ -345,6 +352,12 @@ mod tests {
         let nothing = updated(&[]).unwrap();
         assert_eq!(without, nothing);
         assert_ne!(spec, nothing);
+        let removals = Line::try_parse_from(words).unwrap().args.lists;
+        assert_eq!(removals.idle_removals(&spec), Vec::<String>::new());
+        let idle = removals.idle_removals(&nothing);
+        assert_eq!(idle.len(), 12, "{idle:?}");
+        assert_eq!(idle.first().map(String::as_str), Some("--placement-pref-rm spread=node.labels.zone"));
+        assert!(idle.contains(&"--publish-rm 80/tcp".to_owned()), "{idle:?}");
         assert_eq!(container(&spec).hosts, ["10.0.0.5 db"]);
         assert_eq!(container(&spec).files.len(), 2);
     }

@@ -41,6 +41,8 @@ fn daemon_killed_and_back(lab: &mut Lab) -> anyhow::Result<()> {
 
     lab.node(W1).kill_daemon()?;
     anyhow::ensure!(processes.iter().all(|process| process.is_alive()), "containers outlive the daemon");
+    let told = lab.cli(M1, "service logs app").ok_both()?;
+    anyhow::ensure!(told.contains("w1"), "whose lines are missing is said: {told:?}");
     lab.get(W1)?.kill_process(killed.pid)?;
     for process in &ends {
         process.wait_gone(Duration::from_secs(20))?;

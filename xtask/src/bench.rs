@@ -21,7 +21,8 @@ pub(crate) struct Arguments {
     /// How often our leader is killed, for the worst case.
     #[arg(long, default_value_t = 20, value_name = "NUMBER")]
     leader_kills: u32,
-    /// Only these groups, with commas: memory, scale, update, load, failures, single, schedule, bundle.
+    /// Only these groups, with commas: memory, scale, update, drain, load, failures, single,
+    /// schedule, plan, bundle.
     #[arg(long, value_name = "GROUPS")]
     only: Option<String>,
     /// Also peers on the same machine: swarm, etcd, runtimes, with commas; all of them when none is named.
@@ -63,14 +64,16 @@ fn with_release() -> Result<Command> {
         let programs = ["coracle", "coracle-responder", "coracle-bench"];
         let programs = programs.iter().flat_map(|name| ["--bin", name]);
         step::run(&mut step::cargo(["build", "--release"].into_iter().chain(packages).chain(programs)))?;
-        let example = ["--package", "coracle-manager-core", "--example", "schedule_bench"];
-        step::run(&mut step::cargo(["build", "--release"].into_iter().chain(example)))
+        let examples =
+            ["--package", "coracle-manager-core", "--example", "schedule_bench", "--example", "plan_bench"];
+        step::run(&mut step::cargo(["build", "--release"].into_iter().chain(examples)))
     })?;
     let folder = target().join("release");
     let mut command = privilege::command(&folder.join("coracle-bench").to_string_lossy(), &[]);
     command.env(PRODUCT, folder.join("coracle"));
     command.env("CORACLE_RESPONDER", folder.join("coracle-responder"));
     command.env("CORACLE_SCHEDULE_BENCH", folder.join("examples/schedule_bench"));
+    command.env("CORACLE_PLAN_BENCH", folder.join("examples/plan_bench"));
     Ok(command)
 }
 

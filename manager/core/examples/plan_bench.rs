@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use coracle_manager_core::{Change, Plan, Proposal, apply};
 use coracle_model::id::{NodeId, ServiceId};
+use coracle_model::node::NodeState;
 use coracle_model::service::ServiceMode;
 use coracle_model::task::{TaskState, TaskStatus};
 use world::{Key, World, build};
@@ -82,13 +83,21 @@ fn resident() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+fn numbered(round: usize) -> NodeId {
+    NodeId::from_bits(round as u128 + 1)
+}
+
+fn set_node(world: &mut World, round: usize, state: NodeState) {
+    write(world, vec![Change::SetNodeStatus { node: numbered(round), state, message: String::new() }]);
+}
+
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
 }
 
 /// The median time for planning these keys, each once, without what is written.
-fn measure(world: &mut World, what: &str, mut keys: impl FnMut(&mut World, usize) -> Vec<Key>) {
+fn measure(world: &mut World, what: &str, of: &str, mut keys: impl FnMut(&mut World, usize) -> Vec<Key>) {
     let mut times = Vec::new();
     for round in 0..ROUNDS {
         let mut spent = Duration::ZERO;
@@ -100,7 +109,8 @@ fn measure(world: &mut World, what: &str, mut keys: impl FnMut(&mut World, usize
         }
         times.push(spent);
     }
-    println!("{what:<60} {:>10.3?}", median(times));
+    let microseconds = median(times).as_secs_f64() * 1e6;
+    println!("{what:<56} {microseconds:>12.1} us, planning of {of}");
 }
 
 fn main() {
@@ -110,14 +120,14 @@ fn main() {
     let nodes = arguments.next().unwrap_or(1_000);
     let mut world = populate(services, replicas, nodes);
     println!(
-        "{services} services, {} tasks, {nodes} nodes: {} MiB",
+        "{services} services, {} tasks, {nodes} nodes\nmemory {} MiB",
         world.state.task_count(),
         resident() / 1024
     );
     let ids: Vec<ServiceId> = world.services.values().copied().collect();
     let pick = |round: usize| ids[round * 7919 % ids.len()];
 
-    measure(&mut world, "a service gets one replica more (service, scheduler)", |world, round| {
+    measure(&mut world, "a service gets one replica more", "service, scheduler", |world, round| {
         let service = pick(round);
         let (mut spec, expected) =
             world.state.service(service).map(|held| (held.spec.clone(), held.version)).unwrap();
@@ -125,7 +135,7 @@ fn main() {
         write(world, vec![Change::UpdateService { service, expected, spec: Box::new(spec) }]);
         vec![Key::Service(service), Key::Schedule]
     });
-    measure(&mut world, "a task ends (service, node, scheduler)", |world, round| {
+    measure(&mut world, "a task ends", "service, node, scheduler", |world, round| {
         let service = pick(round + ROUNDS);
         let task = world.state.tasks_of_service(service).find(|task| task.is_running()).unwrap();
         let (id, node) = (task.id, task.node);
@@ -133,15 +143,26 @@ fn main() {
         write(world, vec![Change::ReportTask { task: id, node, status }]);
         vec![Key::Service(service), Key::Node(node.unwrap()), Key::Schedule]
     });
-    measure(&mut world, "a node is looked at, nothing to do (node)", |_, round| {
-        vec![Key::Node(NodeId::from_bits(round as u128 % u128::from(nodes) + 1))]
+    let each = services * replicas / nodes;
+    measure(
+        &mut world,
+        &format!("a node goes down that had {each} tasks"),
+        "node, scheduler",
+        |world, round| {
+            set_node(world, round, NodeState::Down);
+            vec![Key::Node(numbered(round)), Key::Schedule]
+        },
+    );
+    measure(&mut world, "a node comes back", "node, scheduler", |world, round| {
+        set_node(world, round, NodeState::Ready);
+        vec![Key::Node(numbered(round)), Key::Schedule]
     });
     let mut spec = build::service_spec("large", 1000);
     spec.task.reservations = build::resources(2048 * build::CPU, 0);
     let large = world.add_service(spec);
     let plan = world.plan(Key::Service(large));
     write_plan(&mut world, plan);
-    measure(&mut world, "1000 tasks fit nowhere (scheduler)", |_, _| vec![Key::Schedule]);
+    measure(&mut world, "1000 tasks fit nowhere", "scheduler", |_, _| vec![Key::Schedule]);
     for number in 0..100 {
         let mut spec = build::service_spec(&format!("large{number}"), 1);
         spec.task.reservations = build::resources(2048 * build::CPU, 0);
@@ -149,5 +170,5 @@ fn main() {
         let plan = world.plan(Key::Service(service));
         write_plan(&mut world, plan);
     }
-    measure(&mut world, "tasks of 101 services fit nowhere (scheduler)", |_, _| vec![Key::Schedule]);
+    measure(&mut world, "tasks of 101 services fit nowhere", "scheduler", |_, _| vec![Key::Schedule]);
 }

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "what it says is what it is for")]
 
 mod coracle;
+mod drain;
 mod failures;
 mod group;
 mod interrupt;
@@ -14,6 +15,8 @@ mod load;
 mod machine;
 mod memory;
 mod peers;
+mod plan;
+mod program;
 mod report;
 mod scale;
 mod schedule;
@@ -107,6 +110,9 @@ fn measure_ours(options: &Options, report: &mut Report) -> Result<()> {
     report.of(System::Coracle);
     if options.wants(Group::Schedule) {
         group::watched(Group::Schedule, report, schedule::measure)?;
+    }
+    if options.wants(Group::Plan) {
+        group::watched(Group::Plan, report, plan::measure)?;
     }
     for (managers, workers) in [(3, 2), (1, 0)] {
         let groups = options.groups(managers + workers);

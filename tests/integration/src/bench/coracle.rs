@@ -81,6 +81,8 @@ fn create_line(service: &Service) -> String {
         let parallelism = service.rollout.parallelism;
         let _ = write!(line, " --update-parallelism {parallelism} --update-order {order}");
     }
+    // How fast tasks are replaced is measured, not how long new ones are watched.
+    line += " --update-monitor 0s";
     let _ = write!(line, " {RESPONDER} {}", service.arguments.join(" "));
     line
 }
@@ -116,6 +118,11 @@ impl Subject for Coracle {
         self.updates.set(self.updates.get() + 1);
         let round = self.updates.get();
         self.command(&format!("service update --detach --env-add ROUND={round} {SERVICE}"))
+    }
+
+    fn set_drained(&self, name: Name, drained: bool) -> Result<()> {
+        let availability = if drained { "drain" } else { "active" };
+        self.command(&format!("node update --availability {availability} {name}"))
     }
 
     fn to_zero(&self) -> Result<()> {
@@ -215,7 +222,7 @@ mod tests {
     fn a_service_is_made_as_an_operator_would() {
         assert_eq!(
             create_line(&Service::sleeping(3)),
-            "service create --detach --name app --replicas 3 responder:1 sleep"
+            "service create --detach --name app --replicas 3 --update-monitor 0s responder:1 sleep"
         );
         let service = Service {
             restart: Restart::Never,
@@ -227,7 +234,8 @@ mod tests {
         assert_eq!(
             create_line(&service),
             "service create --detach --name app --replicas 1 --restart-condition none --constraint \
-             node.hostname==w1 --update-parallelism 5 --update-order start-first responder:1 exit 0"
+             node.hostname==w1 --update-parallelism 5 --update-order start-first --update-monitor 0s responder:1 exit \
+             0"
         );
     }
 }

@@ -7,7 +7,7 @@ use super::machine::Watch;
 use super::report::{self, Report};
 use super::subject::Subject;
 use super::system::System;
-use super::{Options, failures, interrupt, memory, scale, update};
+use super::{Options, drain, failures, interrupt, memory, scale, update};
 
 /// A group of measurements that belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -18,6 +18,8 @@ pub(super) enum Group {
     Scale,
     /// Rolling updates.
     Update,
+    /// A host is drained.
+    Drain,
     /// Writes of many clients.
     Load,
     /// Killed containers, daemons and hosts, cut links.
@@ -26,6 +28,8 @@ pub(super) enum Group {
     Single,
     /// The scheduler alone.
     Schedule,
+    /// Planning alone, in large clusters, and the memory that these take.
+    Plan,
     /// One container from a bundle.
     Bundle,
 }
@@ -34,7 +38,7 @@ impl Group {
     /// The groups for a cluster of this many hosts: memory first, while the daemons are fresh.
     pub(super) fn of_cluster(hosts: u8) -> &'static [Self] {
         match hosts {
-            5 => &[Self::Memory, Self::Scale, Self::Update, Self::Load, Self::Failures],
+            5 => &[Self::Memory, Self::Scale, Self::Update, Self::Drain, Self::Load, Self::Failures],
             1 => &[Self::Single],
             _ => &[],
         }
@@ -56,10 +60,11 @@ pub(super) fn measure_all(
             Group::Memory => memory::measure(subject, repetitions, report),
             Group::Scale => scale::measure(subject, repetitions, report),
             Group::Update => update::measure(subject, repetitions, report),
+            Group::Drain => drain::measure(subject, repetitions, report),
             Group::Load => subject.load(repetitions, report),
             Group::Failures => failures::measure(subject, repetitions, kills, report),
             Group::Single => scale::measure_single(subject, repetitions, report),
-            Group::Schedule | Group::Bundle => Ok(()),
+            Group::Schedule | Group::Plan | Group::Bundle => Ok(()),
         })?;
     }
     Ok(())

@@ -106,6 +106,8 @@ pub(super) trait Subject {
     fn can_update(&self, rollout: Rollout) -> bool;
     /// Begins to replace all tasks by new ones.
     fn update(&self) -> Result<()>;
+    /// Begins to move all tasks off a host, or lets it have tasks again.
+    fn set_drained(&self, name: Name, drained: bool) -> Result<()>;
     /// Begins to end all tasks.
     fn to_zero(&self) -> Result<()>;
     /// Removes the service; does not wait for the end of its tasks.

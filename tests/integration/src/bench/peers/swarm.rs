@@ -286,6 +286,17 @@ impl Subject for Swarm {
         })
     }
 
+    fn set_drained(&self, name: Name, drained: bool) -> Result<()> {
+        let id = self.nodes.iter().find(|(_, known)| **known == name).map(|(id, _)| id);
+        let id = id.with_context(|| format!("{name} is no node"))?;
+        self.ask(|engine| {
+            let mut node = engine.get(&format!("/nodes/{id}"))?;
+            node["Spec"]["Availability"] = json!(if drained { "drain" } else { "active" });
+            let version = &node["Version"]["Index"];
+            engine.post(&format!("/nodes/{id}/update?version={version}"), &node["Spec"]).map(drop)
+        })
+    }
+
     fn to_zero(&self) -> Result<()> {
         self.change(|specification| specification["Mode"]["Replicated"]["Replicas"] = json!(0))
     }

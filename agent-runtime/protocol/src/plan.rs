@@ -19,7 +19,8 @@ pub struct Plan {
     pub namespaces: u64,
     /// Directory of the container's cgroup for `CLONE_INTO_CGROUP` (cgroup v2 only).
     pub cgroup_directory: Option<PathBuf>,
-    /// `cgroup.procs` files that the supervisor itself joins, so that it leaves the daemon's cgroup.
+    /// Files into which the supervisor writes itself, so that it leaves the daemon's cgroup: `tasks` (v1) or
+    /// `cgroup.procs` (v2).
     pub supervisor_cgroups: Vec<PathBuf>,
     /// Where the kernel counts kills for want of memory.
     pub out_of_memory: Option<OutOfMemoryCounter>,
@@ -88,7 +89,7 @@ pub enum Step {
     },
     /// Make a directory of the host, with its parents, unless something is there.
     HostDirectory(PathBuf),
-    /// Write our process id into this `cgroup.procs` file (cgroup v1).
+    /// Write ourselves, who have one thread, into this `tasks` file (cgroup v1).
     JoinCgroup(PathBuf),
     /// Make what we joined the root of a new cgroup namespace.
     NewCgroupNamespace,

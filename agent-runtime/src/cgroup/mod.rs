@@ -80,11 +80,11 @@ impl Devices<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Membership {
     pub(crate) version: CgroupVersion,
-    /// `cgroup.procs` files that init joins (v1).
+    /// Files by which init joins (v1); see [`entrance`].
     pub(crate) join: Vec<PathBuf>,
     /// Directory to be cloned into (v2).
     pub(crate) directory: Option<PathBuf>,
-    /// `cgroup.procs` files that the supervisor joins.
+    /// Files by which the supervisor joins; see [`entrance`].
     pub(crate) supervisor: Vec<PathBuf>,
     pub(crate) out_of_memory: Option<OutOfMemoryCounter>,
     /// Controllers of each hierarchy that the container sees (v1), as mount options.
@@ -201,7 +201,7 @@ impl Cgroups {
         }
         let mut membership = self.membership(id);
         if let (CgroupVersion::V1, Some(cpuset)) = (self.host.version, &resources.cpuset) {
-            membership.join.push(self.confine(id, cpuset)?.join("cgroup.procs"));
+            membership.join.push(entrance(&self.confine(id, cpuset)?));
         }
         Ok(membership)
     }
@@ -265,7 +265,7 @@ impl Cgroups {
     fn membership(&self, id: &ContainerId) -> Membership {
         let procs = |name: &str| -> Vec<PathBuf> {
             let directories = self.host.hierarchies.iter().map(|hierarchy| self.directory(hierarchy, name));
-            directories.map(|directory| directory.join("cgroup.procs")).collect()
+            directories.map(|directory| entrance(&directory)).collect()
         };
         let version = self.host.version;
         let (file, v1) = match version {
@@ -289,8 +289,8 @@ impl Cgroups {
     }
 
     fn tracking_procs(&self) -> impl Iterator<Item = PathBuf> {
-        let file = self.parent.join(SUPERVISORS).join("cgroup.procs");
-        self.host.tracking.iter().map(move |mount| mount.join(&file))
+        let name = self.parent.join(SUPERVISORS);
+        self.host.tracking.iter().map(move |mount| entrance(&mount.join(&name)))
     }
 
     /// Current use.
@@ -332,6 +332,14 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// The file by which a process with one thread joins a cgroup. On v1 that is `tasks`: a process that moves itself by
+/// `cgroup.procs` makes the kernel wait for a grace period, ten milliseconds or more, because it might have more threads
+/// (`cgroup_procs_write_start` in kernel/cgroup/cgroup.c); v2 has nothing else.
+fn entrance(directory: &Path) -> PathBuf {
+    let tasks = directory.join("tasks");
+    if tasks.exists() { tasks } else { directory.join("cgroup.procs") }
 }
 
 /// Loads the program for these rules and attaches it to a v2 cgroup.

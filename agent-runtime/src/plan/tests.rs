@@ -7,7 +7,7 @@ fn plan(spec: &ContainerSpec, version: CgroupVersion) -> Plan {
     let v1 = version == CgroupVersion::V1;
     let membership = Membership {
         version,
-        join: if v1 { vec!["/cg/memory/p/web.1.abc/cgroup.procs".into()] } else { Vec::new() },
+        join: if v1 { vec!["/cg/memory/p/web.1.abc/tasks".into()] } else { Vec::new() },
         directory: (!v1).then(|| "/cg/p/web.1.abc".into()),
         supervisor: Vec::new(),
         out_of_memory: None,

@@ -83,7 +83,7 @@ fn help(plan: &Plan, init: BorrowedFd<'_>, exec: &Exec, client: &UnixStream) -> 
 
 /// The cgroups of the container, opened before its mount namespace is entered.
 struct Cgroups {
-    /// `cgroup.procs` files that the child writes itself into (v1).
+    /// `tasks` files that the child writes itself into (v1).
     join: Vec<File>,
     /// What the child is cloned into (v2).
     directory: Option<OwnedFd>,
@@ -216,7 +216,7 @@ fn become_program(plan: &Plan, exec: &Exec, prepared: Prepared) -> ! {
         rustix::process::setsid().in_call(|| "setsid()".into()).during(STEP)?;
         for mut procs in join {
             // "0" stands for the writer.
-            procs.write_all(b"0").in_call(|| "write(cgroup.procs)".into()).during("joining the cgroup")?;
+            procs.write_all(b"0").in_call(|| "write(tasks)".into()).during("joining the cgroup")?;
         }
         setup
             .connect(null.as_fd(), output.as_fd(), output.as_fd())

@@ -321,11 +321,11 @@ fn shares_processes(plan: &Plan) -> bool {
 /// Kills what init left in the container's cgroup, so that the container is over when it is said to be.
 fn end_rest(plan: &Plan, helpers: &Helpers, init_pid: i32) {
     let joined = plan.steps.iter().find_map(|step| match step {
-        Step::JoinCgroup(procs) => Some(procs.clone()),
+        Step::JoinCgroup(tasks) => tasks.parent(),
         _ => None,
     });
-    let procs = plan.cgroup_directory.as_ref().map(|directory| directory.join("cgroup.procs")).or(joined);
-    let Some(procs) = procs else { return };
+    let Some(directory) = plan.cgroup_directory.as_deref().or(joined) else { return };
+    let procs = directory.join("cgroup.procs");
     let members = || -> Vec<i32> {
         let text = std::fs::read_to_string(&procs).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()

@@ -209,7 +209,8 @@ impl Subject for Coracle {
     }
 
     fn load(&mut self, repetitions: u32, report: &mut Report) -> Result<()> {
-        load::measure(&mut self.lab, repetitions, report).context("writes")
+        let daemons = load::managers(self)?;
+        load::measure(&self.lab, &daemons, repetitions, report).context("writes")
     }
 }
 

@@ -10,7 +10,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::interrupt;
 use super::report::{Report, quantile};
+use super::subject::Subject;
 use crate::lab::Lab;
+use crate::process::{Process, Stat};
 
 /// Clients at the same time, with the writes per second that are wanted.
 pub(super) const CLIENTS: [(usize, f64); 3] = [(1, 1600.0), (8, 4000.0), (64, 12_000.0)];
@@ -19,28 +21,62 @@ pub(super) const LENGTH: Duration = Duration::from_secs(5);
 /// Wanted latencies with 64 clients, in milliseconds: half of all, and 99 of 100.
 const LATENCY: (f64, f64) = (5.0, 15.0);
 
-pub(super) fn measure(lab: &mut Lab, repetitions: u32, report: &mut Report) -> Result<()> {
+/// `daemons` are all that take part in a write.
+pub(super) fn measure(
+    lab: &Lab,
+    daemons: &[Process],
+    repetitions: u32,
+    report: &mut Report,
+) -> Result<()> {
     let leader = lab.leader()?;
     let socket = lab.get(leader)?.folders().socket();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for round in 0..repetitions {
         for (clients, target) in CLIENTS {
             interrupt::check()?;
-            let start = Instant::now();
+            let (before, start) = (ticks(daemons), Instant::now());
             let latencies = runtime.block_on(all(&socket, clients, round))?;
-            add(report, clients, target, start.elapsed(), latencies);
+            let (time, ticks) = (start.elapsed(), ticks(daemons) - before);
+            add(report, clients, target, Written { time, ticks, latencies });
         }
     }
     Ok(())
 }
 
-/// Adds what some clients did within a time: latencies are in milliseconds.
-pub(super) fn add(report: &mut Report, clients: usize, target: f64, time: Duration, mut latencies: Vec<f64>) {
+/// What some clients did.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// How long it took.
+    pub(super) time: Duration,
+    /// The processor time of all daemons meanwhile; see [`ticks`].
+    pub(super) ticks: u64,
+    /// Of each write, in milliseconds.
+    pub(super) latencies: Vec<f64>,
+}
+
+/// The daemons of all managers.
+pub(super) fn managers(subject: &dyn Subject) -> Result<Vec<Process>> {
+    let names = subject.names().into_iter().filter(|name| name.is_manager());
+    let daemons = names.map(|name| subject.daemons(name)).collect::<Result<Vec<_>>>()?;
+    Ok(daemons.into_iter().flatten().collect())
+}
+
+/// The processor time of processes so far; a tick is a hundredth of a second.
+pub(super) fn ticks(daemons: &[Process]) -> u64 {
+    daemons.iter().filter_map(|process| Stat::of(process.pid)).map(|stat| stat.cpu_ticks).sum()
+}
+
+/// Adds what some clients did.
+pub(super) fn add(report: &mut Report, clients: usize, target: f64, written: Written) {
+    let Written { time, ticks, mut latencies } = written;
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 writes")]
-    let rate = latencies.len() as f64 / time.as_secs_f64();
+    let (writes, ticks) = (latencies.len() as f64, ticks as f64);
     latencies.sort_by(f64::total_cmp);
     let wanted = (clients == 64).then_some(LATENCY);
-    report.add(&format!("writes, {clients} clients"), "1/s", target, rate);
+    report.add(&format!("writes, {clients} clients"), "1/s", target, writes / time.as_secs_f64());
+    // Tells of the product also where the machine has other things to do.
+    let name = format!("processor time of all managers per write, {clients} clients");
+    report.add(&name, "ms", None, ticks * 10.0 / writes);
     for (part, name, target) in
         [(0.5, "p50", wanted.map(|both| both.0)), (0.99, "p99", wanted.map(|both| both.1))]
     {

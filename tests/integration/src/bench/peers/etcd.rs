@@ -9,13 +9,14 @@ use tonic::transport::{Channel, Endpoint};
 use super::etcd_wire::{PutRequest, put, status};
 use super::machines::Machines;
 use crate::bench::group::{self, Group};
-use crate::bench::load::{self, CLIENTS, LENGTH};
+use crate::bench::load::{self, CLIENTS, LENGTH, Written};
 use crate::bench::report::Report;
 use crate::bench::subject::until;
 use crate::bench::system::System;
 use crate::bench::{Options, interrupt};
 use crate::harness;
 use crate::name::Name;
+use crate::process::Process;
 
 /// Bytes of a value.
 const VALUE: usize = 256;
@@ -119,12 +120,16 @@ impl Etcd {
         for _ in 0..repetitions {
             for (clients, target) in CLIENTS {
                 interrupt::check()?;
+                let daemons: Vec<Process> =
+                    self.0.names().into_iter().filter_map(|name| self.0.daemon(name)).collect();
+                let before = load::ticks(&daemons);
                 let (time, latencies) = self.on_host(leader, |runtime| {
                     let start = Instant::now();
                     let latencies = runtime.block_on(all(leader, clients))?;
                     Ok((start.elapsed(), latencies))
                 })?;
-                load::add(report, clients, target, time, latencies);
+                let ticks = load::ticks(&daemons) - before;
+                load::add(report, clients, target, Written { time, ticks, latencies });
             }
         }
         Ok(())

@@ -18,6 +18,7 @@ use super::engine::{Engine, quoted};
 use super::machines::Machines;
 use super::swarm_load;
 use super::swarm_request::specification;
+use crate::bench::load;
 use crate::bench::report::Report;
 use crate::bench::subject::{Rollout, Running, SERVICE, Service, Subject, until, wait_whole};
 use crate::bench::system::System;
@@ -391,6 +392,7 @@ impl Subject for Swarm {
 
     fn load(&mut self, repetitions: u32, report: &mut Report) -> Result<()> {
         let leader = self.leader()?;
-        swarm_load::measure(self.engine(leader)?.socket(), repetitions, report)
+        let daemons = load::managers(self)?;
+        swarm_load::measure(self.engine(leader)?.socket(), &daemons, repetitions, report)
     }
 }

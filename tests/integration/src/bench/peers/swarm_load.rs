@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 
 use super::engine::Connection;
 use crate::bench::interrupt;
-use crate::bench::load::{self, CLIENTS, LENGTH};
+use crate::bench::load::{self, CLIENTS, LENGTH, Written};
 use crate::bench::report::Report;
+use crate::process::Process;
 
 /// How long to try to write after a fault.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -23,12 +24,17 @@ const TRY: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// When a write fails.
-pub(super) fn measure(socket: &Path, repetitions: u32, report: &mut Report) -> Result<()> {
+pub(super) fn measure(
+    socket: &Path,
+    daemons: &[Process],
+    repetitions: u32,
+    report: &mut Report,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for _ in 0..repetitions {
         for (clients, target) in CLIENTS {
             interrupt::check()?;
-            let start = Instant::now();
+            let (before, start) = (load::ticks(daemons), Instant::now());
             let handles = (0..clients).map(|_| runtime.spawn(one(socket.to_owned())));
             // Collected first: an iterator alone would start one after the other.
             let handles: Vec<_> = handles.collect();
@@ -36,7 +42,8 @@ pub(super) fn measure(socket: &Path, repetitions: u32, report: &mut Report) -> R
             for handle in handles {
                 latencies.extend(runtime.block_on(handle).context("a client panicked")??);
             }
-            load::add(report, clients, target, start.elapsed(), latencies);
+            let (time, ticks) = (start.elapsed(), load::ticks(daemons) - before);
+            load::add(report, clients, target, Written { time, ticks, latencies });
         }
     }
     Ok(())

@@ -56,7 +56,7 @@ pub struct SlotProgress {
     pub node: Option<NodeId>,
     /// How far its task is.
     pub state: TaskState,
-    /// What went wrong with it, or with the one before while it does not run; empty when nothing did.
+    /// What went wrong with it, or while it does not run with those before it of the present specification; empty when nothing did.
     pub error: String,
 }
 
@@ -95,7 +95,9 @@ pub fn progress(state: &State, id: ServiceId) -> Progress {
             settled += 1;
         }
         let error = if task.status.error.is_empty() && !slot.is_running(state) {
-            slot.tasks.iter().rev().map(|task| &task.status.error).find(|error| !error.is_empty())
+            // What a former specification failed with says nothing of the present one.
+            let present = slot.tasks.iter().rev().filter(|task| is_up_to_date(state, service, task));
+            present.map(|task| &task.status.error).find(|error| !error.is_empty())
         } else {
             Some(&task.status.error)
         };

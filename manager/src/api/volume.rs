@@ -37,6 +37,8 @@ const QUICK: Duration = Duration::from_secs(25);
 const SLOW: Duration = Duration::from_secs(600);
 /// Nodes that are asked at a time.
 const AT_A_TIME: usize = 32;
+/// Bytes of a volume's labels: they go to its node and back in one message.
+const LABELS: usize = 64 << 10;
 /// Nodes that one request may name.
 const NODES: usize = 1000;
 
@@ -112,8 +114,13 @@ fn named(text: &str) -> Result<String, ApiError> {
 }
 
 fn labels(labels: std::collections::HashMap<String, String>) -> Result<BTreeMap<String, String>, ApiError> {
-    let labels = labels.into_iter().collect();
+    let labels: BTreeMap<String, String> = labels.into_iter().collect();
     validate::labels("label", &labels)?;
+    let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > LABELS {
+        let message = format!("label: the labels of a volume are {bytes} bytes, {LABELS} at most");
+        return Err(ApiError::new(Reason::TooLarge, message));
+    }
     Ok(labels)
 }
 

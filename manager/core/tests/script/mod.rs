@@ -116,6 +116,8 @@ fn progress(world: &World, service: &str) -> Vec<String> {
         lines.push(format!("{} remaining", progress.remaining));
     }
     lines.extend(progress.waiting);
+    let failures = progress.slots.iter().filter(|slot| !slot.error.is_empty());
+    lines.extend(failures.map(|slot| format!("{service}.{} failed: {}", slot.slot, slot.error)));
     lines
 }
 

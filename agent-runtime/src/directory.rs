@@ -7,7 +7,7 @@
 
 use crate::error::{IoContext, RuntimeError};
 use crate::id::ContainerId;
-use crate::spec::{ContainerSpec, Network, Rootfs};
+use crate::spec::{ContainerSpec, Mount, Network, Rootfs};
 use coracle_runtime_protocol::{
     CONTROL_SOCKET, EXIT_FILE, EXIT_FILE_PREPARED, ExitRecord, LOCK_FILE, RunState, STATE_FILE,
 };
@@ -69,6 +69,7 @@ impl ContainerDirectory {
             let link = self.state.join(format!("l/{index}"));
             symlink(layer, &link).doing("linking", &link)?;
         }
+        self.link_layers(spec)?;
         self.place_files(spec)?;
         if let Some(directory) = &spec.log.directory {
             DirBuilder::new().recursive(true).mode(0o700).create(directory).doing("creating", directory)?;
@@ -83,6 +84,27 @@ impl ContainerDirectory {
         File::create_new(&lock).doing("creating", &lock)?;
         coracle_crash_point::crash_point!("container.after-folders");
         Ok(())
+    }
+
+    /// Short names of the layers that mounts are made of, as of those of the root, and an empty folder under them.
+    fn link_layers(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+        for (index, mount) in spec.mounts.iter().enumerate() {
+            let Mount::Layers { lower, .. } = mount else { continue };
+            let place = self.state.join(format!("m/{index}"));
+            for path in [place.join("mount"), place.join(lower.len().to_string())] {
+                DirBuilder::new().recursive(true).mode(0o755).create(&path).doing("creating", &path)?;
+            }
+            for (layer, path) in lower.iter().enumerate() {
+                let link = place.join(layer.to_string());
+                symlink(path, &link).doing("linking", &link)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the layers of a mount are put together, in the container's mount namespace only.
+    pub(crate) fn mounted_layers(&self, index: usize) -> PathBuf {
+        self.state.join(format!("m/{index}/mount"))
     }
 
     fn place_files(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {

@@ -211,6 +211,15 @@ pub enum Mount {
         /// Permission bits of its root; `None` is 1777.
         mode: Option<u32>,
     },
+    /// Read-only directories over each other, as an image has them.
+    Layers {
+        /// Absolute paths of unpacked layers, topmost first.
+        lower: Vec<PathBuf>,
+        /// Absolute path in the container.
+        target: String,
+        /// Path below their root that is mounted, which no link in them leads out of; empty is the root.
+        subpath: String,
+    },
 }
 
 impl Mount {
@@ -218,13 +227,13 @@ impl Mount {
     #[must_use]
     pub fn target(&self) -> &str {
         match self {
-            Self::Bind { target, .. } | Self::Tmpfs { target, .. } => target,
+            Self::Bind { target, .. } | Self::Tmpfs { target, .. } | Self::Layers { target, .. } => target,
         }
     }
 }
 
 /// What is rarely asked of a bind mount.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BindOptions {
     /// How mounts below it are seen on either side.
     pub propagation: Propagation,
@@ -232,6 +241,9 @@ pub struct BindOptions {
     pub writable_below: bool,
     /// A directory is made, with its parents, where the source is missing.
     pub create_source: bool,
+    /// Path below the source that is mounted instead, which no link in the source leads out of; empty is the source. Not
+    /// with a propagation other than private.
+    pub subpath: String,
 }
 
 /// How mounts below a bind mount are seen on either side (mount_namespaces(7)), recursively.

@@ -2,7 +2,7 @@
 
 use crate::error::RuntimeError;
 use crate::exec::ExecSpec;
-use crate::spec::{ContainerSpec, Device, Mount, Network, ResourceLimit, Rootfs, User};
+use crate::spec::{ContainerSpec, Device, Mount, Network, Propagation, ResourceLimit, Rootfs, User};
 use coracle_runtime_protocol::REQUEST_BYTES;
 use std::path::Path;
 
@@ -152,6 +152,10 @@ fn check_device(device: &Device) -> Result<(), RuntimeError> {
 
 fn rootfs(rootfs: &Rootfs) -> Result<(), RuntimeError> {
     let Rootfs::Overlay { lower } = rootfs;
+    layers(lower)
+}
+
+fn layers(lower: &[std::path::PathBuf]) -> Result<(), RuntimeError> {
     if lower.is_empty() || lower.len() > MOST_LAYERS {
         return Err(refused("layers", lower.len(), format!("between 1 and {MOST_LAYERS} layers are needed")));
     }
@@ -250,6 +254,18 @@ fn check_mount(mount: &Mount) -> Result<(), RuntimeError> {
         _ => {}
     }
     match mount {
+        Mount::Bind { options, .. } if options.subpath.starts_with('/') => {
+            Err(refused("mount subpath", &options.subpath, "it must be a path below the source"))
+        }
+        Mount::Bind { options, .. }
+            if !options.subpath.is_empty() && options.propagation != Propagation::Private =>
+        {
+            Err(refused("mount subpath", &options.subpath, "it goes with private propagation only"))
+        }
+        Mount::Layers { subpath, .. } if subpath.starts_with('/') => {
+            Err(refused("mount subpath", subpath, "it must be a path below the root of the layers"))
+        }
+        Mount::Layers { lower, .. } => layers(lower),
         Mount::Bind { source, .. } if !source.is_absolute() => {
             Err(refused("bind source", source.display(), "it must be an absolute path"))
         }

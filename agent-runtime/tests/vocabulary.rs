@@ -293,20 +293,20 @@ fn binds() {
     let Some(lab) = Lab::new() else { return };
     let tree = Tree::new(&lab);
     let script = "ls /bound/below; touch /bound/new && echo top; touch /bound/below/new && echo below; rm -f /bound/new /bound/below/new; true";
-    let with = |options, read_only, recursive| {
+    let with = |options: BindOptions, read_only, recursive| {
         let mut spec = lab.shell(script);
         spec.mounts = vec![bind(&tree.0, options, read_only, recursive)];
         lab.stdout(&spec)
     };
     let plain = BindOptions::default();
-    assert_eq!(with(plain, false, true), "file\ntop\nbelow\n");
-    assert_eq!(with(plain, true, true), "file\n");
-    assert_eq!(with(BindOptions { writable_below: true, ..plain }, true, true), "file\nbelow\n");
-    assert_eq!(with(plain, false, false), "top\nbelow\n");
+    assert_eq!(with(plain.clone(), false, true), "file\ntop\nbelow\n");
+    assert_eq!(with(plain.clone(), true, true), "file\n");
+    assert_eq!(with(BindOptions { writable_below: true, ..plain.clone() }, true, true), "file\nbelow\n");
+    assert_eq!(with(plain.clone(), false, false), "top\nbelow\n");
     // A source that is made, and one that is not.
     let made = lab.host("made/deep");
     let mut spec = lab.shell("ls /bound");
-    spec.mounts = vec![bind(&made, plain, false, true)];
+    spec.mounts = vec![bind(&made, plain.clone(), false, true)];
     assert!(refusal(&lab, &spec).contains("made/deep"));
     spec.mounts = vec![bind(&made, BindOptions { create_source: true, ..plain }, false, true)];
     assert_eq!(lab.stdout(&spec), "");

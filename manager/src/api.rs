@@ -3,6 +3,7 @@
 pub mod file;
 mod file_use;
 pub mod image;
+mod image_mount;
 pub mod logs;
 pub mod node;
 pub mod progress;

@@ -31,6 +31,7 @@ use crate::session::{Links, keep_session};
 use crate::task::runner::Workshop;
 use crate::transfer::fetch::Fetcher;
 use crate::transfer::serve::ImageTransferService;
+use crate::volume::mounted::WithVolumes;
 use crate::volume::{VolumeError, VolumeStore};
 
 /// Events between runners, session and desk.
@@ -151,10 +152,12 @@ impl Agent {
         let folder = config.data_dir.join("agent");
         let (journal, contents) = Journal::open(&folder.join("journal"), config.keyring)?;
         let journal = Arc::new(journal);
-        let containers: Arc<dyn Containers> =
-            Arc::new(WithFiles::new(config.containers, config.run_dir.join("files")));
         let volumes = VolumeStore::open(config.data_dir.join("volumes"), Arc::clone(&config.clock))
             .map_err(AgentError::Volumes)?;
+        let containers: Arc<dyn Containers> =
+            Arc::new(WithVolumes::new(config.containers, volumes.clone(), config.run_dir.join("views")));
+        let containers: Arc<dyn Containers> =
+            Arc::new(WithFiles::new(containers, config.run_dir.join("files")));
         let files = Shelf::default();
         let found = containers.recover().map_err(AgentError::Containers)?;
         info!(tasks = contents.tasks.len(), containers = found.len(), "agent begins");

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use coracle_image::ImageConfig;
 use coracle_image::document::config::StopSignal;
 use coracle_model::id::TaskId;
-use coracle_model::mount::Mount;
+use coracle_model::mount::{Mount, MountKind};
 use coracle_model::resources::Limits;
 use coracle_model::security::NamespaceMode;
 use coracle_model::service::{ContainerSpec, NetworkMode, TaskSpec};
@@ -39,6 +39,17 @@ pub const LABEL_SERVICE_NAME: &str = "coracle.service.name";
 pub const LABEL_STOP_SIGNAL: &str = "coracle.stop-signal";
 /// Label of a container with the milliseconds between its stop signal and the kill.
 pub const LABEL_STOP_GRACE: &str = "coracle.stop-grace-milliseconds";
+/// Label of a container with the names of the volumes that it mounts, with commas between.
+pub const LABEL_VOLUMES: &str = "coracle.volumes";
+
+/// Where on this node that is which a container mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The folder of a volume.
+    Folder(PathBuf),
+    /// The unpacked layers of an image, the top one first.
+    Layers(Vec<PathBuf>),
+}
 
 /// A container to be made: everything decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +72,8 @@ pub struct Launch {
     pub read_only: bool,
     /// Mounts besides the root.
     pub mounts: Vec<Mount>,
+    /// Where volumes and mounted images are, by target; whoever has them adds them.
+    pub places: BTreeMap<String, Place>,
     /// Secrets and configs.
     pub files: Vec<LaunchFile>,
     /// Secrets and configs that are variables; no other variable has their names.
@@ -120,7 +133,8 @@ pub(crate) fn launch(
         hostname,
         layers,
         read_only: container.read_only,
-        mounts: container.mounts.clone(),
+        mounts: mounts(container, image),
+        places: BTreeMap::new(),
         // Whoever has them adds them.
         files: Vec::new(),
         variables: Vec::new(),
@@ -139,6 +153,27 @@ fn first_of(service: &str, image: Option<&str>, default: &str) -> String {
         ("", Some(image)) => image.to_owned(),
         (service, _) => service.to_owned(),
     }
+}
+
+/// Those of the service, and a volume of the task's own for each folder that the image wants kept apart, unless something is
+/// mounted there.
+fn mounts(container: &ContainerSpec, image: &ImageConfig) -> Vec<Mount> {
+    let plain = |path: &str| -> Vec<String> {
+        path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect()
+    };
+    let taken: Vec<_> = container.mounts.iter().map(|mount| plain(&mount.target)).collect();
+    let wanted = image.volumes.iter().filter(|path| !taken.contains(&plain(path)));
+    let own = |path: &String| Mount {
+        target: path.clone(),
+        read_only: false,
+        kind: MountKind::Volume {
+            name: String::new(),
+            labels: BTreeMap::new(),
+            no_copy: false,
+            subpath: String::new(),
+        },
+    };
+    container.mounts.iter().cloned().chain(wanted.map(own)).collect()
 }
 
 fn hostname(task: TaskId, wanted: &str) -> String {
@@ -198,6 +233,8 @@ fn environment(image: &[String], service: &[String], hostname: Option<&str>) -> 
 
 fn labels(assignment: &Assignment, container: &ContainerSpec, stop_signal: i32) -> BTreeMap<String, String> {
     let mut labels = container.labels.clone();
+    // Whoever has the volumes adds it.
+    labels.remove(LABEL_VOLUMES);
     let own = [
         (LABEL_TASK, assignment.id.to_string()),
         (LABEL_SERVICE, assignment.service.to_string()),

@@ -110,6 +110,15 @@ pub enum Step {
         /// Where, relative to `directory`.
         target: PathBuf,
     },
+    /// Mount the layers of another image for a later [`Step::Bind`] of a part of it. As [`Step::MountOverlay`], but no root.
+    MountLayers {
+        /// Working directory during the mount.
+        directory: PathBuf,
+        /// Mount options, `lowerdir=m/0/0:m/0/1`.
+        options: String,
+        /// Where, relative to `directory`.
+        target: PathBuf,
+    },
     /// Look up user and groups in the mounted image.
     ResolveUser {
         /// Name or number; empty means 0.
@@ -150,6 +159,9 @@ pub enum Step {
         /// Mounts below the source stay writable when the bind is read-only.
         #[serde(default)]
         writable_below: bool,
+        /// Path below the source that is attached instead; no link in the source leads out of it. Empty is the source.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        subpath: String,
     },
     /// Make a character device in the container's /dev.
     Device(DeviceNode),
@@ -308,6 +320,9 @@ impl fmt::Display for Step {
             Self::MountOverlay { options, target, .. } => {
                 write!(f, "mounting the root file system at {} ({options})", target.display())
             }
+            Self::MountLayers { options, target, .. } => {
+                write!(f, "mounting the layers of an image at {} ({options})", target.display())
+            }
             Self::ResolveUser { user, group, additional_groups } => {
                 write!(f, "looking up user {user:?} group {group:?} with groups {additional_groups:?}")
             }
@@ -321,14 +336,15 @@ impl fmt::Display for Step {
                 }
                 f.write_str(")")
             }
-            Self::Bind { source, target, recursive, attributes, propagation, .. } => {
+            Self::Bind { source, target, recursive, attributes, propagation, subpath, .. } => {
                 let verb = if *recursive { "binding the tree" } else { "binding" };
                 let propagation = match propagation {
                     Propagation::Private => "",
                     Propagation::Slave => ",slave",
                     Propagation::Shared => ",shared",
                 };
-                write!(f, "{verb} {} to {target} ({attributes}{propagation})", source.display())
+                let below = if subpath.is_empty() { String::new() } else { format!(" below {subpath:?}") };
+                write!(f, "{verb} {}{below} to {target} ({attributes}{propagation})", source.display())
             }
             Self::HostDevice(device) => {
                 let kind = if device.block { "block" } else { "character" };

@@ -103,6 +103,7 @@ fn steps(input: &Input<'_>) -> Vec<Step> {
     let mut steps = Vec::with_capacity(96);
     isolation(input, &mut steps);
     root(input, &mut steps);
+    layers(input, &mut steps);
     kernel_filesystems(input, &mut steps);
     placed_files(input, &mut steps);
     user_mounts(input, &mut steps);
@@ -217,6 +218,7 @@ fn shared_memory(spec: &ContainerSpec) -> Step {
             optional: false,
             propagation: protocol::Propagation::Private,
             writable_below: false,
+            subpath: String::new(),
         };
     }
     let size = spec.shm_size.map_or_else(|| defaults::SHARED_MEMORY.to_owned(), |size| size.to_string());
@@ -283,19 +285,34 @@ fn placed_files(input: &Input<'_>, steps: &mut Vec<Step>) {
             optional,
             propagation: protocol::Propagation::Private,
             writable_below: false,
+            subpath: String::new(),
+        });
+    }
+}
+
+/// Before anything of the host is out of sight, and before user mounts, which are parts of them.
+fn layers(input: &Input<'_>, steps: &mut Vec<Step>) {
+    for (index, mount) in input.spec.mounts.iter().enumerate() {
+        let Mount::Layers { lower, .. } = mount else { continue };
+        // The last one is empty: with only one the kernel would refuse the mount.
+        let names: Vec<String> = (0..=lower.len()).map(|layer| format!("m/{index}/{layer}")).collect();
+        steps.push(Step::MountLayers {
+            directory: input.directory.state.clone(),
+            options: format!("lowerdir={}", names.join(":")),
+            target: format!("m/{index}/mount").into(),
         });
     }
 }
 
 /// Parents before children; otherwise as given.
 fn user_mounts(input: &Input<'_>, steps: &mut Vec<Step>) {
-    let depth = |mount: &&Mount| mount.target().split('/').filter(|part| !part.is_empty()).count();
-    let mut mounts: Vec<&Mount> = input.spec.mounts.iter().collect();
-    mounts.sort_by_key(depth);
-    steps.extend(mounts.into_iter().map(user_mount));
+    let depth = |mount: &Mount| mount.target().split('/').filter(|part| !part.is_empty()).count();
+    let mut mounts: Vec<(usize, &Mount)> = input.spec.mounts.iter().enumerate().collect();
+    mounts.sort_by_key(|(_, mount)| depth(mount));
+    steps.extend(mounts.into_iter().map(|(index, mount)| user_mount(input, index, mount)));
 }
 
-fn user_mount(mount: &Mount) -> Step {
+fn user_mount(input: &Input<'_>, index: usize, mount: &Mount) -> Step {
     match mount {
         Mount::Bind { source, target, read_only, recursive, options } => Step::Bind {
             source: source.clone(),
@@ -314,6 +331,22 @@ fn user_mount(mount: &Mount) -> Step {
                 Propagation::Shared => protocol::Propagation::Shared,
             },
             writable_below: options.writable_below,
+            subpath: options.subpath.clone(),
+        },
+        Mount::Layers { target, subpath, .. } => Step::Bind {
+            source: input.directory.mounted_layers(index),
+            target: target.clone(),
+            recursive: false,
+            attributes: MountAttributes {
+                read_only: true,
+                no_set_user_id: true,
+                no_devices: true,
+                no_execute: false,
+            },
+            optional: false,
+            propagation: protocol::Propagation::Private,
+            writable_below: false,
+            subpath: subpath.clone(),
         },
         Mount::Tmpfs { target, size, mode } => {
             let mode = ("mode".to_owned(), Some(format!("{:o}", mode.unwrap_or(0o1777))));

@@ -61,6 +61,18 @@ fn everything_on_version_2() {
             recursive: true,
             options: BindOptions::default(),
         },
+        Mount::Bind {
+            source: "/volumes/data".into(),
+            target: "/part".into(),
+            read_only: false,
+            recursive: false,
+            options: BindOptions { subpath: "a/b".into(), ..BindOptions::default() },
+        },
+        Mount::Layers {
+            lower: vec!["/layers/d".into(), "/layers/c".into()],
+            target: "/other".into(),
+            subpath: String::new(),
+        },
     ];
     spec.resource_limits = vec![crate::spec::ResourceLimit { name: "nofile".into(), soft: 10, hard: 20 }];
     spec.sysctls.insert("kernel.shmmax".into(), "1".into());

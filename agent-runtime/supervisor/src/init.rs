@@ -2,7 +2,7 @@
 
 use crate::error::{CallError, During, InCall};
 use crate::identity::{self, Identity};
-use crate::mount::{Bind, Mounts};
+use crate::mount::{self, Bind, Mounts};
 use crate::{reaper, restrict, sys};
 use coracle_runtime_protocol::{Failure, FailureKind, Plan, Program, ResourceLimit, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -124,6 +124,7 @@ impl Setup {
             Step::MountOverlay { directory, options, target } => {
                 self.mounts.overlay(directory, options, target)
             }
+            Step::MountLayers { directory, options, target } => mount::layers(directory, options, target),
             Step::ResolveUser { user, group, additional_groups } => {
                 let root = self.mounts.root()?;
                 self.identity = Some(identity::resolve(root, user, group.as_deref(), additional_groups)?);
@@ -132,17 +133,25 @@ impl Setup {
             Step::MountFilesystem { filesystem, options, attributes, target, plain_directory } => {
                 self.mounts.filesystem(filesystem, options, *attributes, target, *plain_directory)
             }
-            Step::Bind { source, target, recursive, attributes, optional, propagation, writable_below } => {
-                self.mounts.bind(Bind {
-                    source,
-                    target,
-                    recursive: *recursive,
-                    attributes: *attributes,
-                    optional: *optional,
-                    propagation: *propagation,
-                    writable_below: *writable_below,
-                })
-            }
+            Step::Bind {
+                source,
+                target,
+                recursive,
+                attributes,
+                optional,
+                propagation,
+                writable_below,
+                subpath,
+            } => self.mounts.bind(Bind {
+                source,
+                target,
+                recursive: *recursive,
+                attributes: *attributes,
+                optional: *optional,
+                propagation: *propagation,
+                writable_below: *writable_below,
+                subpath,
+            }),
             Step::Device(node) => self.mounts.device(node),
             Step::HostDevice(device) => self.mounts.host_device(device),
             Step::Directory { path } => self.mounts.directory(path),

@@ -39,6 +39,17 @@ pub(crate) struct Bind<'a> {
     pub(crate) optional: bool,
     pub(crate) propagation: Propagation,
     pub(crate) writable_below: bool,
+    pub(crate) subpath: &'a str,
+}
+
+/// Mounts directories over each other; names in `options` are relative to `directory`.
+pub(crate) fn layers(directory: &Path, options: &str, target: &Path) -> Result<(), CallError> {
+    rustix::process::chdir(directory).in_call(|| format!("chdir({directory:?})"))?;
+    let data = std::ffi::CString::new(options)
+        .map_err(|_| CallError::refused(FailureKind::Other, "the overlay options contain a NUL byte"))?;
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("overlay", target, "overlay", flags, Some(data.as_c_str()))
+        .in_call(|| format!("mount({target:?}, overlay, {options:?})"))
 }
 
 fn out_of_order(what: &str) -> CallError {
@@ -68,18 +79,8 @@ impl Mounts {
         options: &str,
         target: &Path,
     ) -> Result<(), CallError> {
-        rustix::process::chdir(directory).in_call(|| format!("chdir({directory:?})"))?;
-        let data = std::ffi::CString::new(options)
-            .map_err(|_| CallError::refused(FailureKind::Other, "the overlay options contain a NUL byte"))?;
         coracle_crash_point::crash_point!("init.before-overlay");
-        rustix::mount::mount(
-            "overlay",
-            target,
-            "overlay",
-            rustix::mount::MountFlags::empty(),
-            Some(data.as_c_str()),
-        )
-        .in_call(|| format!("mount({target:?}, overlay, {options:?})"))?;
+        layers(directory, options, target)?;
         coracle_crash_point::crash_point!("init.after-overlay");
         self.root = Some(resolve::open_root(target).in_call(|| format!("open({target:?})"))?);
         Ok(())
@@ -110,9 +111,11 @@ impl Mounts {
 
     pub(crate) fn bind(&mut self, bind: Bind<'_>) -> Result<(), CallError> {
         let Bind { source, target, recursive, .. } = bind;
-        let taken = self.trees.iter().position(|(taken, _)| taken == source);
+        let is_taken = |taken: &(PathBuf, OwnedFd)| bind.subpath.is_empty() && taken.0 == source;
+        let taken = self.trees.iter().position(is_taken);
         let tree = match taken.map(|taken| self.trees.swap_remove(taken).1) {
             Some(tree) => tree,
+            None if !bind.subpath.is_empty() => take_below(source, bind.subpath, recursive)?,
             None => match take_tree(source, recursive)? {
                 None if bind.optional => return Ok(()),
                 None => return Err(missing_source(source)),
@@ -401,6 +404,25 @@ fn take_tree(source: &Path, recursive: bool) -> Result<Option<OwnedFd>, CallErro
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         result => result.map(Some).in_call(|| format!("open_tree({source:?})")),
     }
+}
+
+/// A part of a tree whose content others may have made: no link in it leads out.
+fn take_below(source: &Path, subpath: &str, recursive: bool) -> Result<OwnedFd, CallError> {
+    let root = match resolve::open_root(source) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Err(missing_source(source)),
+        result => result.in_call(|| format!("open({source:?})"))?,
+    };
+    let resolve = rustix::fs::ResolveFlags::IN_ROOT;
+    let place = match resolve::open_in_root(root.as_fd(), subpath, OFlags::PATH, resolve) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+            let why = format!(
+                "subpath {subpath:?} does not exist in what is mounted; links in it do not lead out of it"
+            );
+            return Err(CallError::refused(FailureKind::MissingBindSource, why));
+        }
+        result => result.in_call(|| format!("openat2({source:?}, {subpath:?})"))?,
+    };
+    clone_mount(place.as_fd(), recursive).in_call(|| format!("open_tree({source:?}, {subpath:?})"))
 }
 
 fn missing_source(source: &Path) -> CallError {

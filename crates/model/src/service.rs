@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::health::HealthConfig;
 use crate::id::ServiceId;
 use crate::job::{JobConfig, JobStatus};
-use crate::mount::Mount;
+use crate::mount::{Mount, MountKind};
 use crate::name::ServiceName;
 use crate::rebalance::{RebalanceConfig, RebalanceProgress};
 use crate::resources::{Limits, Resources};
@@ -234,6 +234,15 @@ pub struct ContainerSpec {
 }
 
 impl ContainerSpec {
+    /// The images that a node needs for it: its own first, then those that it mounts.
+    pub fn images(&self) -> impl Iterator<Item = &PinnedImage> {
+        let mounted = self.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Image { image, .. } => Some(image),
+            _ => None,
+        });
+        std::iter::once(&self.image).chain(mounted)
+    }
+
     /// A container of this image with nothing else said.
     #[must_use]
     pub fn of(image: PinnedImage) -> Self {

@@ -8,7 +8,6 @@ mod policy;
 mod rebalance;
 mod rollout;
 mod security;
-mod unsupported;
 
 pub use placeholders::filled;
 pub use policy::policy;
@@ -71,7 +70,6 @@ fn invalid<T>(
 pub fn service(spec: &ServiceSpec) -> Result<(), Invalid> {
     labels("label", &spec.labels)?;
     mode(spec.mode)?;
-    unsupported::check(spec)?;
     rollout::check(spec)?;
     rebalance::check(spec)?;
     if spec.mode.is_per_node() && spec.task.placement.max_replicas_per_node > 0 {

@@ -180,7 +180,8 @@ fn take(
 
 /// Who uses an image, for a message.
 fn users(state: &State, digest: Digest) -> String {
-    let uses = |service: &&Arc<Service>| service.spec.task.container.image.digest == digest;
+    let uses =
+        |service: &&Arc<Service>| service.spec.task.container.images().any(|image| image.digest == digest);
     let names: Vec<&str> = state.services().filter(uses).map(|service| service.spec.name.as_str()).collect();
     match names.as_slice() {
         [] => "tasks of a service that is being removed or updated".to_owned(),

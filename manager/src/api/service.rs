@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{actor, file_use, idempotency, logs, progress, rebalance, resolve};
+use super::{actor, file_use, idempotency, image_mount, logs, progress, rebalance, resolve};
 use crate::dispatcher::{Dispatcher, Term};
 use crate::store::{Decision, Store, Write, now};
 
@@ -63,7 +63,11 @@ impl ServicesApi {
 }
 
 /// Reads a specification as an operator sends it: the image is a name that the image table resolves.
-fn specification(view: &View, spec: Option<v1::ServiceSpec>) -> Result<ServiceSpec, ApiError> {
+fn specification(
+    view: &View,
+    present: Option<&ServiceSpec>,
+    spec: Option<v1::ServiceSpec>,
+) -> Result<ServiceSpec, ApiError> {
     let spec =
         spec.ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
     let mut draft = draft(spec)?;
@@ -72,6 +76,7 @@ fn specification(view: &View, spec: Option<v1::ServiceSpec>) -> Result<ServiceSp
     }
     let digest = resolve_image(view, draft.image_reference())?;
     let mut spec = draft.pin(digest)?;
+    image_mount::resolve(view, present, &mut spec)?;
     file_use::resolve(view, &mut spec)?;
     check(view, &spec)?;
     Ok(spec)
@@ -121,7 +126,7 @@ fn updated(
 }
 
 /// The digest that an image name stands for at present.
-fn resolve_image(view: &State, text: &str) -> Result<Digest, ApiError> {
+pub(super) fn resolve_image(view: &State, text: &str) -> Result<Digest, ApiError> {
     let reference: ImageReference =
         text.parse().map_err(|error| ApiError::new(Reason::Invalid, format!("image: {error}")))?;
     let unknown = || {
@@ -178,7 +183,7 @@ impl Services for ServicesApi {
             if let Some(version) = key.and_then(|key| view.applied_at(key)) {
                 return Ok(Decision::Stands(Version::new(version), None));
             }
-            let service = new_service(id, specification(view, request.spec.clone())?);
+            let service = new_service(id, specification(view, None, request.spec.clone())?);
             let write = Write {
                 changes: vec![Change::CreateService(Box::new(service.clone()))],
                 actor: actor.clone(),
@@ -380,9 +385,10 @@ fn keep_pin(view: &View, service: &Service, spec: Option<v1::ServiceSpec>) -> Re
         let spec = spec
             .ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
         let mut spec = draft(spec)?.pin(present.digest)?;
+        image_mount::resolve(view, Some(&service.spec), &mut spec)?;
         file_use::resolve(view, &mut spec)?;
         check(view, &spec)?;
         return Ok(spec);
     }
-    specification(view, spec)
+    specification(view, Some(&service.spec), spec)
 }

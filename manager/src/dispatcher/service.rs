@@ -53,7 +53,7 @@ impl DispatcherApi {
             .tasks_on_node(node)
             .filter(|task| !task.status.state.is_terminal())
             .filter_map(|task| view.task_spec(task.service, task.spec_version))
-            .any(|spec| spec.container.image.digest == digest);
+            .any(|spec| spec.container.images().any(|image| image.digest == digest));
         if !needed {
             return Err(ApiError::new(
                 Reason::Forbidden,

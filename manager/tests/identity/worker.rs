@@ -142,6 +142,14 @@ async fn create_service(world: &World, name: &str, host: &str, secret: &str) {
     let container = v1::ContainerSpec {
         image: Some(v1::PinnedImage { reference: format!("{name}:1"), digest: String::new() }),
         env: vec![format!("PASSWORD={secret}")],
+        mounts: vec![v1::Mount {
+            target: "/files".into(),
+            kind: Some(v1::mount::Kind::Image(v1::ImageMount {
+                image: Some(v1::PinnedImage { reference: format!("{name}-files:1"), digest: String::new() }),
+                subpath: String::new(),
+            })),
+            ..v1::Mount::default()
+        }],
         ..v1::ContainerSpec::default()
     };
     let placement =
@@ -176,6 +184,8 @@ async fn put_image(world: &World, name: &str, digest: Digest) {
 async fn two_workers(world: &World) -> (Agent, Agent) {
     put_image(world, "red", image(1)).await;
     put_image(world, "blue", image(2)).await;
+    put_image(world, "red-files", image(3)).await;
+    put_image(world, "blue-files", image(4)).await;
     let (mut one, mut two) = (Agent::join(world, "w1").await, Agent::join(world, "w2").await);
     one.until("it is welcome", |agent| agent.received.contains("Welcome")).await;
     two.until("it is welcome", |agent| agent.received.contains("Welcome")).await;
@@ -207,7 +217,12 @@ async fn a_worker_receives_what_its_own_tasks_need() {
     assert!(ticket.sources.iter().all(|source| source.node_id == two.node.to_string()));
     assert_eq!(one.ask_for_image(image(2)).await.unwrap_err(), Code::PermissionDenied);
     assert_eq!(two.ask_for_image(image(1)).await.unwrap_err(), Code::PermissionDenied);
-    assert_eq!(one.ask_for_image(image(3)).await.unwrap_err(), Code::PermissionDenied, "of nobody's");
+    assert_eq!(one.ask_for_image(image(5)).await.unwrap_err(), Code::PermissionDenied, "of nobody's");
+    // So it is with what their tasks mount.
+    one.ask_for_image(image(3)).await.unwrap();
+    assert_eq!(two.ask_for_image(image(3)).await.unwrap_err(), Code::PermissionDenied);
+    two.ask_for_image(image(4)).await.unwrap();
+    assert!(view.is_image_used(image(4)) && !view.is_image_used(image(5)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

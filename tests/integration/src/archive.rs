@@ -46,6 +46,12 @@ impl<W: Write> Tar<W> {
         self.output.write_all(&[0; BLOCK][..padding])
     }
 
+    /// Gives the output back without an end mark, so that another writer can go on with it.
+    #[must_use]
+    pub fn into_entries(self) -> W {
+        self.output
+    }
+
     /// Writes the end mark and gives the output back.
     ///
     /// # Errors

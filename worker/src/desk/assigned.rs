@@ -100,9 +100,12 @@ impl Desk {
                 let _ = events.send(Event::Panicked(task)).await;
             }
         });
-        let image = assignment.spec.as_ref().ok().map(|spec| spec.container.image.digest);
-        let image = self.workshop.uses.hold(image);
-        self.tasks.insert(assignment.id, Entry { assignment, record, wish, ended, _image: image });
+        let uses = &self.workshop.uses;
+        let images = match &assignment.spec {
+            Ok(spec) => spec.container.images().map(|image| uses.hold(Some(image.digest))).collect(),
+            Err(_) => vec![uses.hold(None)],
+        };
+        self.tasks.insert(assignment.id, Entry { assignment, record, wish, ended, _images: images });
     }
 
     /// A runner panicked: another one goes on, so that the task is neither forgotten nor in the way of others.

@@ -94,7 +94,7 @@ struct Entry {
     /// Cancelled when it has ended.
     ended: CancellationToken,
     /// Until its container is deleted.
-    _image: ImageUse,
+    _images: Vec<ImageUse>,
 }
 
 /// See the module.

@@ -4,6 +4,7 @@
 //! under way, by the end of the container and by its timer; publishes statuses to the desk. When the desk is gone the
 //! daemon ends: the runner ends too, and the container goes on.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +13,13 @@ use coracle_daemon::{Backoff, BackoffPolicy, Clock, ErrorChain};
 use coracle_image::ImageStore;
 use coracle_model::health::{HealthCheck, HealthResult};
 use coracle_model::id::TaskId;
+use coracle_model::mount::{Mount, MountKind};
 use coracle_model::service::TaskSpec;
 use coracle_model::task::DesiredState;
 use coracle_model::template::NodeFacts;
 use coracle_model::time::Timestamp;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join, try_join_all};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -30,7 +32,7 @@ use crate::desk::{Event, StatusEvent};
 use crate::files::Shelf;
 use crate::health::effective;
 use crate::image_use::ImageUses;
-use crate::launch::{launch, values};
+use crate::launch::{Place, launch, values};
 use crate::transfer::fetch::Fetcher;
 
 /// Waits before a container that could not be deleted is tried again.
@@ -275,6 +277,12 @@ impl Runner {
             }
         };
         let fetch = self.workshop.fetcher.ensure(spec.container.image.digest);
+        let mounted: Vec<_> = spec
+            .container
+            .images()
+            .skip(1)
+            .map(|image| self.workshop.fetcher.ensure(image.digest).done)
+            .collect();
         let files = self.workshop.files.arrived(&spec.container.files);
         let here = self.workshop.files.has(&spec.container.files);
         let (told, waiting) = watch::channel(String::new());
@@ -285,7 +293,8 @@ impl Runner {
                     told.send_replace("waiting for a manager to send its secrets and configs".to_owned());
                     files.await;
                 }
-                Input::Fetched(fetch.done.await)
+                let fetched = join(fetch.done, try_join_all(mounted)).await;
+                Input::Fetched(fetched.0.and(fetched.1.map(drop)))
             }
             .boxed(),
         );
@@ -431,8 +440,21 @@ fn make(
         .map_err(|error| error.to_string())?;
     let given = workshop.files.given(&launch.container, &values)?;
     (launch.files, launch.variables) = (given.files, given.variables);
+    launch.places = mounted_images(workshop, &launch.mounts)?;
     workshop.containers.create(&launch).map_err(|error| error.to_string())?;
     Ok(effective(&spec.container.health, prepared.config.health_check.as_ref()))
+}
+
+/// The layers of the images that a container mounts, which are this node's by now, too.
+fn mounted_images(workshop: &Workshop, mounts: &[Mount]) -> Result<BTreeMap<String, Place>, String> {
+    let mut places = BTreeMap::new();
+    for mount in mounts {
+        let MountKind::Image { image, .. } = &mount.kind else { continue };
+        let prepared =
+            workshop.images.prepare(image.digest).map_err(|error| ErrorChain(&error).to_string())?;
+        places.insert(mount.target.clone(), Place::Layers(prepared.lower_dirs));
+    }
+    Ok(places)
 }
 
 /// Runs what may block on a thread for that; nothing if it panicked.

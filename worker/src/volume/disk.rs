@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! volumes/                 0700
-//!   .tmp/                  under construction, and what is being removed; emptied at open
+//!   .tmp/                  under construction, and what is being removed
+//!   .old-N/                what was there when a daemon started; it goes meanwhile
 //!   NAME/                  0700
 //!     volume.json          labels and origin; written once, before the folder has its name
 //!     _data/               what containers see
@@ -91,12 +92,8 @@ impl Disk {
     pub(super) fn open(root: PathBuf) -> Result<Self, VolumeError> {
         private_directory(&root)?;
         let temporary = root.join(".tmp");
-        match fs::remove_dir_all(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io("removing leftovers in", &temporary, error));
-            }
-            _ => private_directory(&temporary)?,
-        }
+        set_aside(&root, &temporary)?;
+        private_directory(&temporary)?;
         Ok(Self { root, next: AtomicU64::new(0) })
     }
 
@@ -145,10 +142,8 @@ impl Disk {
     /// Puts this one in place of the one that has the name, in one step; that one is removed.
     pub(super) fn replace(&self, mut scratch: Scratch, name: &str) -> Result<(), VolumeError> {
         let path = self.root.join(name);
-        crash_point!("volume.replace.before-exchange");
         renameat_with(CWD, &scratch.path, CWD, &path, RenameFlags::EXCHANGE)
             .map_err(|error| io("replacing", &path, error))?;
-        crash_point!("volume.replace.after-exchange");
         // What was replaced now is where the new one was, and goes as leftovers go.
         let synced = sync_directory(&self.root);
         scratch.installed = false;
@@ -240,6 +235,34 @@ impl Drop for Scratch {
             warn!(path = %self.path.display(), %error, "part of a volume stays until the daemon starts again");
         }
     }
+}
+
+/// Gives what a crash has left another name, and removes all of these meanwhile: it may be a whole volume, for which nobody
+/// is to wait.
+fn set_aside(root: &Path, temporary: &Path) -> Result<(), VolumeError> {
+    let mut aside = (0_u64..).map(|number| root.join(format!(".old-{number}")));
+    let free = aside.find(|path| !path.exists()).unwrap_or_else(|| root.join(".old"));
+    match fs::rename(temporary, &free) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io("renaming", temporary, error));
+        }
+        _ => {}
+    }
+    let listed = fs::read_dir(root).map_err(|error| io("listing", root, error))?;
+    let is_old =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".old"));
+    let old: Vec<PathBuf> = listed.flatten().map(|entry| entry.path()).filter(is_old).collect();
+    let removing = move || {
+        for path in old {
+            if let Err(error) = fs::remove_dir_all(&path) {
+                warn!(path = %path.display(), %error, "what is left of volumes was not removed");
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("old-volumes".to_owned()).spawn(removing) {
+        warn!(%error, "what is left of volumes stays until the daemon starts again");
+    }
+    Ok(())
 }
 
 /// A record that is damaged takes its labels along, but not the data.

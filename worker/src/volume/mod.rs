@@ -2,6 +2,8 @@
 //!
 //! - [`VolumeStore`]: what there is, who uses it, and making, removing, saving and restoring.
 //! - `disk`: how a volume lies on disk, and the order in which it becomes durable.
+//! - `mounted`: stands before the container runtime and gives containers their volumes.
+//! - `image_view`: what an image has at a path, for filling new volumes.
 //!
 //! The truth is on this node's disk alone: no manager decides which volumes there are.
 //!
@@ -10,6 +12,8 @@
 
 mod disk;
 mod error;
+mod image_view;
+pub(crate) mod mounted;
 mod store;
 mod transfer;
 

@@ -76,8 +76,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) is_own: bool,
 }
 
-/// Puts into an empty folder what a new volume is to begin with; tells whether there was anything.
-pub(crate) type Fill<'a> = &'a dyn Fn(&Path) -> Result<bool, String>;
+/// Puts into an empty folder what a new volume is to begin with; tells how many entries that was, with the folder itself.
+pub(crate) type Fill<'a> = &'a dyn Fn(&Path) -> Result<u64, String>;
 
 #[derive(Debug)]
 pub(super) struct Known {
@@ -372,10 +372,11 @@ impl VolumeStore {
         let scratch = disk.scratch()?;
         let filled = match fill {
             Some(fill) => fill(&scratch.data()).map_err(|why| filling(name, why))?,
-            None => false,
+            None => 0,
         };
         scratch.describe(&record, durable)?;
-        if filled && durable {
+        // The folder itself is on disk by now.
+        if filled > 1 && durable {
             scratch.sync()?;
         }
         // A folder that somebody put there by hand is not ours to remove: renaming over it fails.
@@ -394,7 +395,7 @@ impl VolumeStore {
             return Ok(());
         }
         let scratch = disk.scratch()?;
-        if fill(&scratch.data()).map_err(|why| filling(name, why))? {
+        if fill(&scratch.data()).map_err(|why| filling(name, why))? > 0 {
             scratch.sync()?;
             disk.fill(&scratch, name)?;
         }

@@ -73,6 +73,11 @@ fn what_a_crash_left_is_cleaned_and_what_was_damaged_keeps_its_data() {
     fs::write(root.join("stray"), "a file is no volume").unwrap();
     let store = open(folder.path());
     assert_eq!(fs::read_dir(root.join(".tmp")).unwrap().count(), 0);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while fs::read_dir(&root).unwrap().any(|entry| entry.unwrap().path().join("7").exists()) {
+        assert!(std::time::Instant::now() < deadline, "what a crash left is not removed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     let names: Vec<String> = store.list().into_iter().map(|volume| volume.name).collect();
     assert_eq!(names, ["damaged", "newer"]);
     let data = take(&store, &user(1), "damaged", None);
@@ -140,7 +145,7 @@ fn of_two_tasks_one_fills_and_the_other_waits() {
         // Long enough for the others to come too early, if they did not wait.
         std::thread::sleep(std::time::Duration::from_millis(50));
         fs::write(data.join("whole"), "").unwrap();
-        Ok(true)
+        Ok(3)
     };
     std::thread::scope(|scope| {
         for bits in 1..=4 {
@@ -159,8 +164,7 @@ fn of_two_tasks_one_fills_and_the_other_waits() {
 fn only_an_empty_volume_is_filled_and_a_failure_leaves_none() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    let fill =
-        |data: &Path| fs::write(data.join("new"), "").map(|()| true).map_err(|error| error.to_string());
+    let fill = |data: &Path| fs::write(data.join("new"), "").map(|()| 2).map_err(|error| error.to_string());
     store.create("empty", &labels("x")).unwrap();
     assert!(take(&store, &user(1), "empty", Some(&fill)).join("new").exists());
     let full = take(&store, &user(1), "full", None);

@@ -206,10 +206,10 @@ impl State {
         self.images.values()
     }
 
-    /// Whether a service, or a task that is still kept, is made of this image.
+    /// Whether a service, or a task that is still kept, is made of this image or mounts it.
     #[must_use]
     pub fn is_image_used(&self, digest: Digest) -> bool {
-        self.task_specs.values().any(|row| row.spec.container.image.digest == digest)
+        self.task_specs.values().any(|row| row.spec.container.images().any(|image| image.digest == digest))
     }
 
     /// The marks of writes that were applied.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -57,6 +58,7 @@ fn leftovers(lab: &Lab, name: Name) -> Result<()> {
         let there = names(&folder);
         ensure!(there == running, "{}: {there:?}, and tasks run: {running:?}\n{view}", folder.display());
     }
+    volumes_are_whole(&node.folders().data().join("volumes"))?;
     // One more for the supervisors themselves.
     let cgroups = cgroup::containers(node.cgroup_parent());
     ensure!(cgroups <= running.len() + 1, "{cgroups} cgroups for {} containers", running.len());
@@ -66,6 +68,22 @@ fn leftovers(lab: &Lab, name: Name) -> Result<()> {
     let own = node.folders().data().display().to_string();
     let left = mounts.lines().find(|line| line.contains(&own));
     ensure!(left.is_none(), "a mount is left: {left:?}");
+    Ok(())
+}
+
+/// Each volume has its record and what the image has at its target, none is half made, and those of containers that are gone
+/// are gone.
+fn volumes_are_whole(folder: &Path) -> Result<()> {
+    let left = names(&folder.join(".tmp"));
+    ensure!(left.is_empty(), "left of volumes: {left:?}");
+    for name in names(folder).iter().filter(|name| !name.starts_with('.')) {
+        let record = fs::read_to_string(folder.join(name).join("volume.json"))
+            .with_context(|| format!("the record of volume {name}"))?;
+        let data = fs::metadata(folder.join(name).join("_data"))?;
+        // The mode that the image has for /tmp shows that it was filled.
+        let is_filled = data.permissions().mode() & 0o7777 == 0o1777;
+        ensure!(is_filled || record.contains("owner"), "volume {name} is not filled: {data:?}");
+    }
     Ok(())
 }
 

@@ -90,7 +90,10 @@ impl Work {
     pub(crate) fn create(&mut self, lab: &Lab, name: &str, on: Name) -> Result<()> {
         begin(&mut self.services, name, true);
         let flags = format!("--constraint node.hostname=={on} --restart-delay 50ms --stop-grace-period 2s");
-        lab.cli(M1, &format!("service create --detach --name {name} {flags} {}", image::RESPONDER)).ok()?;
+        // A volume that stays, and one that goes with the container.
+        let volumes = format!("--mount source={name},target=/tmp --mount target=/home");
+        lab.cli(M1, &format!("service create --detach --name {name} {flags} {volumes} {}", image::RESPONDER))
+            .ok()?;
         acknowledge(&mut self.services, name);
         Ok(())
     }

@@ -14,7 +14,7 @@ use coracle_model::security::{AppArmor, Device as DeviceSpec, NamespaceMode, Pri
 use coracle_model::service::{ContainerSpec as Wishes, Dns, LogConfig as Logging, NetworkMode};
 
 use crate::adapters::containers::ContainerError;
-use crate::launch::Launch;
+use crate::launch::{Launch, Place};
 
 /// What a container without network of its own is told of its own name, as Debian has it.
 const OWN_ADDRESS: &str = "127.0.1.1";
@@ -50,7 +50,7 @@ pub(super) fn specification(launch: &Launch, node: &NodeFiles) -> Result<Contain
     spec.user = user(&launch.user, &wishes.groups);
     spec.hostname = (!host(wishes.uts)).then(|| launch.hostname.clone());
     spec.read_only_rootfs = launch.read_only;
-    spec.mounts = launch.mounts.iter().map(mount).collect::<Result<_, _>>()?;
+    spec.mounts = launch.mounts.iter().map(|mount| self::mount(mount, launch)).collect::<Result<_, _>>()?;
     spec.network = match launch.network {
         NetworkMode::None => Network::None,
         NetworkMode::Host => Network::Host,
@@ -144,7 +144,7 @@ fn devices(spec: &mut ContainerSpec, devices: &[DeviceSpec]) {
     }
 }
 
-fn mount(mount: &MountSpec) -> Result<Mount, ContainerError> {
+fn mount(mount: &MountSpec, launch: &Launch) -> Result<Mount, ContainerError> {
     let target = mount.target.clone();
     match &mount.kind {
         MountKind::Bind { source, propagation, recursive, create_source } => {
@@ -171,17 +171,31 @@ fn mount(mount: &MountSpec) -> Result<Mount, ContainerError> {
                     // The kernels that we need can make all of them read-only, so the two other words mean the same.
                     writable_below: *recursive == Recursive::Writable,
                     create_source: *create_source,
+                    subpath: String::new(),
                 },
             })
         }
         MountKind::Tmpfs { size, mode } => {
             Ok(Mount::Tmpfs { target, size: (*size > 0).then_some(*size), mode: Some(*mode) })
         }
-        MountKind::Volume { .. } | MountKind::Image { .. } => Err(refused(
-            "mount",
-            format!("type {} at {target}", mount.type_word()),
-            "not supported by this node",
-        )),
+        MountKind::Volume { subpath, .. } | MountKind::Image { subpath, .. } => {
+            let subpath = subpath.clone();
+            match launch.places.get(&mount.target).cloned() {
+                Some(Place::Folder(source)) => Ok(Mount::Bind {
+                    source,
+                    target,
+                    read_only: mount.read_only,
+                    recursive: false,
+                    options: BindOptions { subpath, ..BindOptions::default() },
+                }),
+                Some(Place::Layers(lower)) => Ok(Mount::Layers { lower, target, subpath }),
+                None => Err(refused(
+                    "mount",
+                    format!("type {} at {target}", mount.type_word()),
+                    "nothing is there",
+                )),
+            }
+        }
     }
 }
 

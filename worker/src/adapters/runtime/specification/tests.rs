@@ -19,6 +19,7 @@ fn launch() -> Launch {
         layers: vec!["/layer".into()],
         read_only: false,
         mounts: Vec::new(),
+        places: BTreeMap::new(),
         files: Vec::new(),
         variables: Vec::new(),
         network: NetworkMode::None,
@@ -194,7 +195,7 @@ fn names_and_servers() {
 fn binds() {
     let bind = |propagation, recursive, read_only| {
         let kind = MountKind::Bind { source: "/srv".into(), propagation, recursive, create_source: true };
-        mount(&MountSpec { target: "/data".into(), read_only, kind })
+        mount(&MountSpec { target: "/data".into(), read_only, kind }, &launch())
     };
     let Mount::Bind { recursive, options, .. } =
         bind(Propagate::RecursiveSlave, Recursive::Writable, true).unwrap()
@@ -209,21 +210,38 @@ fn binds() {
     assert!(!recursive);
     let error = bind(Propagate::Shared, Recursive::Enabled, false).unwrap_err().to_string();
     assert!(error.starts_with("bind-propagation: shared:"), "{error}");
+}
+
+#[test]
+fn volumes_and_images_are_where_the_launch_says() {
     let kind = MountKind::Volume {
         name: "v".into(),
         labels: BTreeMap::new(),
         no_copy: false,
-        subpath: String::new(),
+        subpath: "a/b".into(),
     };
-    let error = mount(&MountSpec { target: "/data".into(), read_only: false, kind }).unwrap_err().to_string();
-    assert!(error.starts_with("mount: type volume at /data:"), "{error}");
+    let volume = MountSpec { target: "/data".into(), read_only: true, kind };
+    let error = mount(&volume, &launch()).unwrap_err().to_string();
+    assert_eq!(error, "mount: type volume at /data: nothing is there");
+    let mut launch = launch();
+    launch.places.insert("/data".into(), Place::Folder("/volumes/v/_data".into()));
+    let options = BindOptions { subpath: "a/b".into(), ..BindOptions::default() };
+    let source = "/volumes/v/_data".into();
+    let expected = Mount::Bind { source, target: "/data".into(), read_only: true, recursive: false, options };
+    assert_eq!(mount(&volume, &launch).unwrap(), expected);
+    launch.places.insert("/data".into(), Place::Layers(vec!["/b".into(), "/a".into()]));
+    let expected = Mount::Layers {
+        lower: vec!["/b".into(), "/a".into()],
+        target: "/data".into(),
+        subpath: "a/b".into(),
+    };
+    assert_eq!(mount(&volume, &launch).unwrap(), expected);
 }
 
 /// What managers accept and what the runtime carries out, neither of which may know of the other.
 #[test]
 fn limits_and_kernel_settings_have_the_same_names_at_both_ends() {
-    let names =
-        |names: &mut dyn Iterator<Item = &'static str>| -> BTreeSet<_> { names.collect() };
+    let names = |names: &mut dyn Iterator<Item = &'static str>| -> BTreeSet<_> { names.collect() };
     assert_eq!(
         names(&mut coracle_agent_runtime::resource_limit_names()),
         names(&mut coracle_model::validate::ULIMITS.into_iter())

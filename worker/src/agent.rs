@@ -277,9 +277,10 @@ fn facts(identity: &SwappableIdentity, description: &NodeDescription) -> NodeFac
     }
 }
 
-/// Containers made at a time: making one is mostly the kernel's work, and more than a few only queue there.
+/// Containers made or started at a time. About half of making one is waiting, for the kernel's grace periods and for
+/// processes to begin; but more than a few only queue for the kernel's lock of all cgroups, which costs processor time.
 fn creations() -> usize {
-    std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8))
+    std::thread::available_parallelism().map_or(4, |count| count.get().saturating_mul(2).clamp(4, 8))
 }
 
 fn merged(first: &[String], second: &[String]) -> Vec<String> {

@@ -27,10 +27,9 @@ const GOLDEN: [&str; 4] = [
     "crates/model/src/template/tests.rs",
 ];
 /// Literals that are no part of a refusal, with the reason.
-const OTHERS: [(&str, &str); 4] = [
+const OTHERS: [(&str, &str); 3] = [
     ("{field}: invalid value {value:?}: {problem}", "the form of all of them"),
     ("cannot read the file: {error}", "what follows is the system's"),
-    ("not supported by this version yet; leave it out", "goes when what it stands for comes"),
     ("it asks for what only secrets and configs are given", "no text in these fields can ask for it"),
 ];
 

@@ -14,6 +14,9 @@ use crate::rpc::peers::Peers;
 
 /// Wait before asking another manager for a place again.
 const JOIN_RETRY: Duration = Duration::from_millis(500);
+/// How often a manager makes sure that it still has its place: one that was demoted and promoted again in quick succession keeps
+/// its certificate and hears nothing of having been taken out.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 impl Manager {
     /// Asks for a place in Raft until this manager has a vote, and again whenever it has moved. Its own log does not tell: it may have
@@ -26,10 +29,25 @@ impl Manager {
                 () = self.take_place_at(&own) => {}
                 changed = address.changed() => if changed.is_err() { return } else { continue },
             }
-            if address.changed().await.is_err() {
-                return;
+            loop {
+                tokio::select! {
+                    changed = address.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    () = tokio::time::sleep(LOOK_AGAIN) => self.look_again(&own).await,
+                }
             }
         }
+    }
+
+    /// Asks for the place that this manager has; only what is wrong with it is acted on.
+    async fn look_again(&self, own: &str) {
+        let status = self.status();
+        if status.is_leader() {
+            return;
+        }
+        self.ask_all_for_place(&status, own, true).await;
     }
 
     async fn take_place_at(&self, own: &str) {
@@ -43,15 +61,15 @@ impl Manager {
                         info!(%error, address = own, "this manager's address is not written down yet")
                     }
                 }
-            } else if self.ask_all_for_place(&status, own).await {
+            } else if self.ask_all_for_place(&status, own, false).await {
                 return;
             }
             tokio::time::sleep(JOIN_RETRY).await;
         }
     }
 
-    /// Whether one of the others gave it, or said that it never will.
-    async fn ask_all_for_place(&self, status: &RaftStatus, own: &str) -> bool {
+    /// Whether one of the others gave it, or said that it never will. With `again` it is no news when nobody does.
+    async fn ask_all_for_place(&self, status: &RaftStatus, own: &str, again: bool) -> bool {
         let view = self.store.view();
         let book = self.peers.book();
         let members = status.members.voters.iter().chain(&status.members.learners);
@@ -77,6 +95,7 @@ impl Manager {
                     self.retired.notify_one();
                     return true;
                 }
+                Err(error) if again => debug!(manager = address, %error, "no word on this manager's place"),
                 Err(error) => warn!(manager = address, %error, "no place in raft yet; asking again"),
             }
         }

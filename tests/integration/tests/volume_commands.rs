@@ -25,6 +25,7 @@ fn volumes_are_made_moved_and_never_half() {
         made_and_listed(lab)?;
         moved(lab)?;
         hostile_archives(lab)?;
+        used(lab)?;
         a_node_is_lost(lab)?;
         the_leader_is_lost(lab)
     });
@@ -186,6 +187,28 @@ fn is_nowhere(lab: &Lab, volume: &str) -> Result<()> {
     let listed = lab.cli(M2, &format!("volume ls -q --filter name={volume}")).ok()?;
     ensure!(listed.is_empty(), "{listed} is listed");
     Ok(())
+}
+
+fn used(lab: &mut Lab) -> Result<()> {
+    let place = "--constraint node.hostname==w1 --mount type=volume,source=data,target=/data";
+    lab.cli(M1, &format!("service create --name app {place} responder:1 sleep")).ok()?;
+    lab.until("the volume is in use", |lab| {
+        Ok(lab.cli(M2, "volume ls --filter name=data --format '{{.InUse}}'").ok()? == "1 task")
+    })?;
+    lab.cli(M1, "volume rm --force data").refused(&["w1", "in use", "app.1"])?;
+    ensure!(
+        !lab.cli(M1, "volume prune --all --force --node w1").ok()?.contains("data"),
+        "pruned while in use"
+    );
+    let file = lab.folder().join("data.tar");
+    let line = format!("volume restore data --node w1 --replace -i {}", file.display());
+    lab.cli(M1, &line).refused(&["in use", "app.1"])?;
+    let user = lab.cli(M1, "volume inspect data --format '{{json .Tasks}}'").ok()?;
+    ensure!(user.contains("\"app.1\""), "{user}");
+    lab.cli(M1, "service rm app").ok()?;
+    lab.until("the volume is free", |lab| {
+        Ok(lab.cli(M2, "volume ls -q --filter name=data --filter dangling=true").ok()? == "data")
+    })
 }
 
 /// An archive of one large file.

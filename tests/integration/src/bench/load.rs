@@ -22,12 +22,7 @@ pub(super) const LENGTH: Duration = Duration::from_secs(5);
 const LATENCY: (f64, f64) = (5.0, 15.0);
 
 /// `daemons` are all that take part in a write.
-pub(super) fn measure(
-    lab: &Lab,
-    daemons: &[Process],
-    repetitions: u32,
-    report: &mut Report,
-) -> Result<()> {
+pub(super) fn measure(lab: &Lab, daemons: &[Process], repetitions: u32, report: &mut Report) -> Result<()> {
     let leader = lab.leader()?;
     let socket = lab.get(leader)?.folders().socket();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -122,6 +122,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
     fn skipped() -> bool {
         let skipped = !rustix::process::geteuid().is_root();
         if skipped {

@@ -391,8 +391,11 @@ fn pieces(file: &File, size: u64) -> io::Result<Option<Map>> {
     Ok(Some(map))
 }
 
+/// Names and values.
+type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Extended attributes that belong into an archive.
-fn attributes(file: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, PackError> {
+fn attributes(file: BorrowedFd<'_>, path: &[u8]) -> Result<Attributes, PackError> {
     let failed = |error| failed("reading the extended attributes of", path, error);
     // As large as the kernel lets them be (xattr(7)).
     let mut names = vec![0; 64 << 10];

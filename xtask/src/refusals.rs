@@ -131,10 +131,8 @@ fn skip_line(characters: &mut Characters<'_>) {
 
 fn skip_character(characters: &mut Characters<'_>) {
     let mut ahead = characters.clone();
-    if ahead.next() == Some('\\') {
-        characters.next();
-        characters.next();
-    } else if ahead.next() == Some('\'') {
+    let (first, second) = (ahead.next(), ahead.next());
+    if first == Some('\\') || second == Some('\'') {
         characters.next();
         characters.next();
     }

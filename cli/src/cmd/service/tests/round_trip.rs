@@ -63,8 +63,10 @@ fn single() -> Vec<BoxedStrategy<Vec<String>>> {
     ]
 }
 
+type List = (&'static str, &'static [&'static str], fn(&str) -> String);
+
 /// Flags of lists: that of `create`, whose name with `-add` is that of `update`; values; and what `-rm` takes for each.
-const LISTS: [(&str, &[&str], fn(&str) -> String); 20] = [
+const LISTS: [List; 20] = [
     ("--env", &["A=1", "B=", "C={{.Task.ID}}"], before_equals),
     ("--label", &["a=b", "c"], before_equals),
     ("--container-label", &["a=b", "c"], before_equals),

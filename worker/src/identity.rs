@@ -3,7 +3,7 @@
 //! Joining shows the token's secret only to a server that the root in the token has signed: the root is fetched over
 //! a connection that proves nothing, compared with the digest in the token, and every later connection is verified
 //! with it. Renewing goes over mutual TLS and takes whatever role the managers want the node to have by then. A node
-//! that was off until its certificate was over comes back by [`recover`]; [`keep`] does each when it is due.
+//! that was off until its certificate was over comes back by [`recover()`]; [`keep`] does each when it is due.
 
 mod keep;
 mod recover;

@@ -50,10 +50,10 @@ pub(super) fn leave(
     context: &mut PlanContext<'_>,
     plan: &mut Plan,
 ) {
-    let timeout = config(service).timeout;
-    let too_late = tried_since(state, service, slot, holder)
-        .is_some_and(|since| !timeout.is_zero() && context.present(state).since(since) > timeout);
-    match delay(state, service, slot, context.present(state)) {
+    let (now, timeout) = (context.present(state), config(service).timeout);
+    let too_late = !timeout.is_zero()
+        && tried_since(state, service, slot, holder, now).is_some_and(|since| now.since(since) > timeout);
+    match delay(state, service, slot, now) {
         Err(_) => give_up(holder, plan),
         Ok(delay) if too_late => slot.refill(state, service, Some(holder), delay, context, plan),
         Ok(delay) => slot.fill_beside(state, service, holder, delay, context, plan),
@@ -77,10 +77,24 @@ fn give_up_attempt(state: &State, service: &Service, slot: &SlotTasks, plan: &mu
     }
 }
 
-/// When the first of the successors was made that the store still holds.
-fn tried_since(state: &State, service: &Service, slot: &SlotTasks, holder: &Task) -> Option<Timestamp> {
-    let successors = slot.tasks.iter().filter(|task| task.created_at > holder.created_at);
-    successors.filter(|task| restart::is_up_to_date(state, service, task)).map(|task| task.created_at).min()
+/// When the first of the successors was made that have been tried one after the other until now. What failed longer ago than the
+/// time-out belongs to something else.
+fn tried_since(
+    state: &State,
+    service: &Service,
+    slot: &SlotTasks,
+    holder: &Task,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let successors = slot.tasks.iter().rev().filter(|task| task.created_at > holder.created_at);
+    let (mut since, mut next) = (None, now);
+    for task in successors.filter(|task| restart::is_up_to_date(state, service, task)) {
+        if next.since(task.status.since) > config(service).timeout {
+            break;
+        }
+        (since, next) = (Some(task.created_at), task.created_at);
+    }
+    since
 }
 
 /// Tasks that ended and are still said to be wanted, without the one whose end is yet to be judged.

@@ -3,6 +3,7 @@
 //! Images come from `coracle_image::ImageStore` and time from `coracle_daemon::Clock` as they are.
 
 pub mod containers;
+pub(crate) mod in_front;
 pub mod runtime;
 
 #[cfg(test)]

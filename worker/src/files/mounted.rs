@@ -10,20 +10,17 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use coracle_model::id::TaskId;
 use coracle_model::mount::{Mount, MountKind, Propagation, Recursive};
-use coracle_model::task::Exit;
-use futures::future::BoxFuture;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use tracing::warn;
 
 use super::LaunchFile;
-use crate::adapters::containers::{ContainerError, Containers, Executed, Found, LogSource, Reality};
+use crate::adapters::containers::{ContainerError, Containers, Found};
+use crate::adapters::in_front::InFront;
 use crate::launch::Launch;
-use crate::logs::LogQuery;
 
 /// Room of the file system beyond what the files contain: the kernel counts whole pages, and inodes.
 const ROOM: usize = 1 << 20;
@@ -134,8 +131,12 @@ fn clear(folder: &Path) -> io::Result<()> {
     fs::remove_dir(folder)
 }
 
-impl Containers for WithFiles {
-    fn create(&self, launch: &Launch) -> Result<(), ContainerError> {
+impl InFront for WithFiles {
+    fn behind(&self) -> &dyn Containers {
+        self.containers.as_ref()
+    }
+
+    fn make(&self, launch: &Launch) -> Result<(), ContainerError> {
         if launch.files.is_empty() {
             return self.containers.create(launch);
         }
@@ -152,47 +153,14 @@ impl Containers for WithFiles {
         created
     }
 
-    fn delete(&self, task: TaskId) -> Result<(), ContainerError> {
+    fn unmake(&self, task: TaskId) -> Result<(), ContainerError> {
         self.containers.delete(task)?;
         self.remove(task)
     }
 
-    fn recover(&self) -> Result<Vec<Found>, ContainerError> {
+    fn find(&self) -> Result<Vec<Found>, ContainerError> {
         let found = self.containers.recover()?;
         self.sweep(&found);
         Ok(found)
-    }
-
-    fn start(&self, task: TaskId) -> Result<u32, ContainerError> {
-        self.containers.start(task)
-    }
-
-    fn inspect(&self, task: TaskId) -> Reality {
-        self.containers.inspect(task)
-    }
-
-    fn ask_to_stop(&self, task: TaskId) -> Result<(), ContainerError> {
-        self.containers.ask_to_stop(task)
-    }
-
-    fn kill(&self, task: TaskId) -> Result<(), ContainerError> {
-        self.containers.kill(task)
-    }
-
-    fn execute(
-        &self,
-        task: TaskId,
-        command: &[String],
-        timeout: Duration,
-    ) -> Result<Executed, ContainerError> {
-        self.containers.execute(task, command, timeout)
-    }
-
-    fn wait(&self, task: TaskId) -> BoxFuture<'static, Exit> {
-        self.containers.wait(task)
-    }
-
-    fn open_log(&self, query: &LogQuery) -> Result<Box<dyn LogSource>, ContainerError> {
-        self.containers.open_log(query)
     }
 }

@@ -7,20 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use coracle_daemon::ErrorChain;
 use coracle_model::id::TaskId;
 use coracle_model::mount::MountKind;
-use coracle_model::task::Exit;
-use futures::future::BoxFuture;
 
 use super::image_view::copy_from;
 use super::store::{Fill, Wanted};
 use super::{VolumeStore, VolumeUser};
-use crate::adapters::containers::{ContainerError, Containers, Executed, Found, LogSource, Reality};
+use crate::adapters::containers::{ContainerError, Containers, Found, Reality};
+use crate::adapters::in_front::InFront;
 use crate::launch::{LABEL_SERVICE_NAME, LABEL_VOLUMES, Launch, Place};
-use crate::logs::LogQuery;
 
 /// Containers with volumes.
 pub(crate) struct WithVolumes {
@@ -67,8 +64,12 @@ impl WithVolumes {
     }
 }
 
-impl Containers for WithVolumes {
-    fn create(&self, launch: &Launch) -> Result<(), ContainerError> {
+impl InFront for WithVolumes {
+    fn behind(&self) -> &dyn Containers {
+        self.containers.as_ref()
+    }
+
+    fn make(&self, launch: &Launch) -> Result<(), ContainerError> {
         if !launch.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Volume { .. })) {
             return self.containers.create(launch);
         }
@@ -86,13 +87,13 @@ impl Containers for WithVolumes {
         created
     }
 
-    fn delete(&self, task: TaskId) -> Result<(), ContainerError> {
+    fn unmake(&self, task: TaskId) -> Result<(), ContainerError> {
         self.containers.delete(task)?;
         self.volumes.release(task);
         Ok(())
     }
 
-    fn recover(&self) -> Result<Vec<Found>, ContainerError> {
+    fn find(&self) -> Result<Vec<Found>, ContainerError> {
         let found = self.containers.recover()?;
         let user = |found: &Found| {
             let names = found.labels.get(LABEL_VOLUMES)?.split(',').map(str::to_owned).collect();
@@ -102,39 +103,6 @@ impl Containers for WithVolumes {
         let users: Vec<(VolumeUser, Vec<String>)> = found.iter().filter_map(user).collect();
         self.volumes.recover(&users);
         Ok(found)
-    }
-
-    fn start(&self, task: TaskId) -> Result<u32, ContainerError> {
-        self.containers.start(task)
-    }
-
-    fn inspect(&self, task: TaskId) -> Reality {
-        self.containers.inspect(task)
-    }
-
-    fn ask_to_stop(&self, task: TaskId) -> Result<(), ContainerError> {
-        self.containers.ask_to_stop(task)
-    }
-
-    fn kill(&self, task: TaskId) -> Result<(), ContainerError> {
-        self.containers.kill(task)
-    }
-
-    fn execute(
-        &self,
-        task: TaskId,
-        command: &[String],
-        timeout: Duration,
-    ) -> Result<Executed, ContainerError> {
-        self.containers.execute(task, command, timeout)
-    }
-
-    fn wait(&self, task: TaskId) -> BoxFuture<'static, Exit> {
-        self.containers.wait(task)
-    }
-
-    fn open_log(&self, query: &LogQuery) -> Result<Box<dyn LogSource>, ContainerError> {
-        self.containers.open_log(query)
     }
 }
 

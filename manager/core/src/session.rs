@@ -13,7 +13,7 @@
 //!
 //! - A closed stream: the node is down after the grace. Silence for three heartbeat periods: the same end.
 //! - A new leader gives nodes that were not down twice that silence to appear.
-//! - If more than half of the nodes are missed at once, nobody is declared down until more than half are
+//! - If more than half of the nodes are missed at once (silent for half of that counts, as heartbeats are spread), nobody is declared down until more than half are
 //!   back or five minutes pass: it is more likely that this manager is the one cut off. While most managers and
 //!   a worker are here it is not, and half a minute is enough.
 
@@ -240,8 +240,7 @@ impl Liveness {
         let horizon = now.after(self.settings.grace);
         let counted = || self.nodes.values().filter(|entry| entry.stored == NodeState::Ready);
         let over = |entry: &&Entry| match entry.contact {
-            // A node that is heard now and then is not missed before its silence is complete.
-            Contact::Open { .. } => entry.contact.deadline(silence).is_some_and(|deadline| deadline <= now),
+            Contact::Open { .. } => entry.contact.is_late(now, silence),
             _ => entry.contact.deadline(silence).is_none_or(|deadline| deadline <= horizon),
         };
         storm::Missed {
@@ -257,9 +256,7 @@ impl Liveness {
     /// Whether most of the managers hold sessions that are in step, and a worker is heard, so that this leader is not cut off. Where
     /// there are no workers the managers are enough.
     fn is_grounded(&self, now: Timestamp, silence: Duration) -> bool {
-        let here = |entry: &&Entry| {
-            entry.is_in_step() && entry.contact.deadline(silence).is_some_and(|deadline| deadline > now)
-        };
+        let here = |entry: &&Entry| entry.is_in_step() && !entry.contact.is_late(now, silence);
         let managers = || self.nodes.values().filter(|entry| entry.manager);
         let workers =
             || self.nodes.values().filter(|entry| !entry.manager && entry.stored == NodeState::Ready);

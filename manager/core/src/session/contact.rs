@@ -37,6 +37,14 @@ impl Contact {
         }
     }
 
+    /// Whether a node that holds a session has not been heard for half of the silence that ends it: since one heartbeat and a half.
+    ///
+    /// Heartbeats of different nodes are spread over a period. When the first of those that a cut link took is over, each of the others
+    /// has been silent for at least two periods, and a node that is well for at most one.
+    pub(super) fn is_late(&self, now: Timestamp, silence: Duration) -> bool {
+        matches!(self, Self::Open { heard, .. } if heard.after(silence / 2) <= now)
+    }
+
     /// Gives up a session that was silent for too long.
     pub(super) fn age(&mut self, now: Timestamp, silence: Duration) {
         if let Self::Open { heard, .. } = self {

@@ -19,7 +19,7 @@ pub(super) const LEAST: usize = 3;
 pub(super) struct Missed {
     /// Nodes that the store calls ready.
     pub(super) nodes: usize,
-    /// Those that will be over within one grace unless they come back.
+    /// Those that will be over soon unless they come back.
     pub(super) missed: usize,
     /// Those that are over already.
     pub(super) overdue: usize,

@@ -50,6 +50,7 @@ fn a_closed_session_ends_in_down_after_the_grace() {
     let mut liveness = leader(5);
     liveness.closed(id(1), session(1), at(100));
     assert_eq!(liveness.next_deadline(), Some(at(3100)));
+    heard_but(&mut liveness, 5, &[1], at(2500));
     assert!(liveness.tick(at(3099)).is_empty());
     let verdicts = liveness.tick(at(3100));
     assert_eq!(down(&verdicts), [id(1)]);
@@ -69,6 +70,7 @@ fn silence_of_three_periods_has_the_same_end() {
 fn a_verdict_is_repeated_until_it_is_stored() {
     let mut liveness = leader(5);
     liveness.closed(id(1), session(1), at(0));
+    heard_but(&mut liveness, 5, &[1], at(2500));
     assert_eq!(down(&liveness.tick(at(3000))), [id(1)]);
     assert_eq!(down(&liveness.tick(at(3001))), [id(1)]);
     let stored = (1..=5).map(|n| known(n, if n == 1 { NodeState::Down } else { NodeState::Ready }));
@@ -133,6 +135,39 @@ fn when_most_vanish_at_once_nobody_is_declared_down() {
     liveness.synced(id(1), session(11), at(4000));
     heard_but(&mut liveness, 5, &[1, 2, 3], at(4000));
     assert_eq!(down(&liveness.tick(at(4001))), [id(2), id(3)]);
+}
+
+/// A cut link closes no connection, and heartbeats do not come all at the same moment: the first node's silence is complete up to a
+/// period before the last one's.
+#[test]
+fn a_cut_link_is_a_storm_although_heartbeats_are_spread() {
+    for spread in [[0, 0, 0], [0, 700, 1499], [1400, 20, 0], [0, 1, 1499]] {
+        let mut liveness = leader(5);
+        for (number, last) in (1..=3).zip(spread) {
+            liveness.heard(id(number), session(number), at(last));
+        }
+        for time in (1500..20_000).step_by(100) {
+            heard_but(&mut liveness, 5, &[1, 2, 3], at(time));
+            assert_eq!(down(&liveness.tick(at(time))), [], "{spread:?} at {time}");
+        }
+        assert!(liveness.held(at(20_000)).is_some(), "{spread:?}");
+    }
+}
+
+#[test]
+fn two_of_five_whose_link_is_cut_are_down() {
+    let mut liveness = leader(5);
+    liveness.heard(id(2), session(2), at(1000));
+    let mut lost = Vec::new();
+    for time in (1500..7000).step_by(100) {
+        // The others' heartbeats come once a period, not at every look.
+        if time % 1500 == 0 {
+            heard_but(&mut liveness, 5, &[1, 2], at(time));
+        }
+        lost.extend(down(&liveness.tick(at(time))).into_iter().map(|node| (node, time)));
+    }
+    assert_eq!(lost.iter().find(|(node, _)| *node == id(1)), Some(&(id(1), 4500)));
+    assert_eq!(lost.iter().find(|(node, _)| *node == id(2)), Some(&(id(2), 5500)));
 }
 
 #[test]

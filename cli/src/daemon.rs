@@ -86,6 +86,9 @@ pub(crate) struct DaemonArgs {
     /// Bytes kept back on a manager's disk for the cluster's own writes: for tests
     #[arg(long, hide = true, env = "CORACLE_DISK_RESERVE")]
     pub(crate) disk_reserve: Option<u64>,
+    /// Seconds for which evictions are held back when most nodes vanish and this leader is not cut off: for tests
+    #[arg(long, hide = true, env = "CORACLE_HOLD_SECONDS")]
+    pub(crate) hold_seconds: Option<u64>,
 }
 
 /// A disk with fewer bytes than this is full: files grow by a block at least, and some by several at once.

@@ -18,6 +18,7 @@ pub mod volumes;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use coracle_manager_core::session::Holds;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,14 +53,15 @@ pub struct Term {
 #[derive(Debug)]
 pub struct Dispatcher {
     store: Store,
+    holds: Holds,
     term: Mutex<Option<Term>>,
 }
 
 impl Dispatcher {
-    /// A dispatcher over this state.
+    /// A dispatcher over this state; evictions are held back for so long when most nodes vanish at once.
     #[must_use]
-    pub const fn new(store: Store) -> Self {
-        Self { store, term: Mutex::new(None) }
+    pub const fn new(store: Store, holds: Holds) -> Self {
+        Self { store, holds, term: Mutex::new(None) }
     }
 
     /// The replicated state.
@@ -78,7 +80,7 @@ impl Dispatcher {
     /// Begins a term of leadership.
     pub fn lead(&self, number: u64, stop: &CancellationToken, tracker: &TaskTracker) {
         let registry = Arc::new(Registry::default());
-        let (liveness, run_liveness) = liveness::start(self.store.clone(), number, stop.clone());
+        let (liveness, run_liveness) = liveness::start(self.store.clone(), number, self.holds, stop.clone());
         let (statuses, run_statuses) = statuses::start(self.store.clone(), number, stop.clone());
         let logs = Arc::new(LogBroker::new(self.store.clone(), Arc::clone(&registry)));
         let volumes = Arc::new(VolumeBroker::new(Arc::clone(&registry), stop.clone()));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use coracle_image::ImageStore;
 use coracle_manager_core::Change;
+use coracle_manager_core::session::Holds;
 use coracle_model::cluster::Cluster;
 use coracle_model::id::NodeId;
 use coracle_model::node::Node;
@@ -92,6 +93,8 @@ pub struct ManagerConfig {
     pub small_log: bool,
     /// Bytes of the disk kept back for the cluster's own writes; nothing for what suits the disk.
     pub disk_reserve: Option<u64>,
+    /// How long evictions are held back when most nodes vanish and this leader is not cut off; nothing for the usual time.
+    pub hold: Option<Duration>,
 }
 
 /// How a manager begins.
@@ -173,7 +176,8 @@ impl Manager {
             let address = config.address.borrow().clone();
             bootstrap(&store, *cluster, *node, &address).await?;
         }
-        let dispatcher = Arc::new(Dispatcher::new(store.clone()));
+        let holds = config.hold.map(Holds::with_short).unwrap_or_default();
+        let dispatcher = Arc::new(Dispatcher::new(store.clone(), holds));
         let loops = LoopTable::default();
         let membership = MembershipApi::new(store.clone(), Arc::clone(&dispatcher), peers.book().clone());
         let routes = routes(&config, own, &store, &dispatcher, &loops, &peers, membership.clone());

@@ -279,6 +279,7 @@ impl Active {
             timing: Timing::default(),
             small_log: node.args().small_log,
             disk_reserve: node.args().disk_reserve,
+            hold: node.args().hold_seconds.map(Duration::from_secs),
         };
         let manager = Arc::new(Manager::start(config, start).await.context("starting the manager")?);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

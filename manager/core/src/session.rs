@@ -13,9 +13,11 @@
 //!
 //! - A closed stream: the node is down after the grace. Silence for three heartbeat periods: the same end.
 //! - A new leader gives nodes that were not down twice that silence to appear.
-//! - If more than half of the nodes are missed at once (silent for half of that counts, as heartbeats are spread), nobody is declared down until more than half are
-//!   back or five minutes pass: it is more likely that this manager is the one cut off. While most managers and
-//!   a worker are here it is not, and half a minute is enough.
+//! - If more than half of the nodes are missed at once (silent for half of that counts, as heartbeats are spread), nobody is
+//!   declared down until more than half are back or five minutes pass: it is more likely that this manager is the one cut off. While most managers and
+//!   a worker are here it is not, and half a minute is enough. When more than half are back, the others have twice that silence to
+//!   follow.
+//! - A node that an operator drains is never held back: its tasks are to leave it in any case.
 
 mod contact;
 mod storm;
@@ -27,14 +29,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coracle_model::id::{NodeId, SessionId};
-use coracle_model::node::{Node, NodeState};
+use coracle_model::node::{Availability, Node, NodeState};
 use coracle_model::role::Role;
 use coracle_model::time::Timestamp;
 
 use contact::Contact;
 use storm::Storm;
 
-pub use storm::{LONGEST_HOLD, SHORT_HOLD};
+pub use storm::{Holds, LONGEST_HOLD, SHORT_HOLD};
 
 /// Heartbeat periods without a sign of life before a node is missed.
 pub const PERIODS_OF_SILENCE: u32 = 3;
@@ -62,22 +64,27 @@ pub struct Known {
     pub state: NodeState,
     /// Whether it takes part in Raft or is to do so.
     pub manager: bool,
+    /// Whether an operator wants nothing on it.
+    pub drained: bool,
 }
 
 impl From<&Node> for Known {
     fn from(node: &Node) -> Self {
         let manager = node.manager.is_some() || node.spec.role == Role::Manager;
-        Self { id: node.id, state: node.status.state, manager }
+        let drained = node.spec.availability == Availability::Drain;
+        Self { id: node.id, state: node.status.state, manager, drained }
     }
 }
 
 /// That nobody is declared down at the moment, because most nodes vanished at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// Until when at most.
     pub until: Timestamp,
+    /// How long it may last in all.
+    pub longest: Duration,
     /// Nodes that are missed.
-    pub missed: usize,
+    pub missed: Vec<NodeId>,
     /// Of how many that were ready.
     pub nodes: usize,
     /// Most managers and a worker are here, so that the hold is a short one.
@@ -99,6 +106,7 @@ pub struct Verdict {
 #[derive(Debug, Clone)]
 pub struct Liveness {
     settings: Settings,
+    holds: Holds,
     nodes: BTreeMap<NodeId, Entry>,
     storm: Storm,
 }
@@ -108,6 +116,7 @@ struct Entry {
     /// What the store says.
     stored: NodeState,
     manager: bool,
+    drained: bool,
     contact: Contact,
 }
 
@@ -121,9 +130,16 @@ impl Liveness {
     /// What a new leader knows: the states of nodes in the store, and nothing of their sessions.
     #[must_use]
     pub fn new_leader(now: Timestamp, nodes: impl IntoIterator<Item = Known>, settings: Settings) -> Self {
-        let mut liveness = Self { settings, nodes: BTreeMap::new(), storm: Storm::default() };
+        let (holds, storm) = (Holds::default(), Storm::default());
+        let mut liveness = Self { settings, holds, nodes: BTreeMap::new(), storm };
         liveness.reconcile(nodes, now);
         liveness
+    }
+
+    /// With other times for which evictions are held back.
+    #[must_use]
+    pub fn with_holds(self, holds: Holds) -> Self {
+        Self { holds, ..self }
     }
 
     /// Takes over which nodes there are and what the store says of them.
@@ -131,16 +147,17 @@ impl Liveness {
         let stored: BTreeMap<NodeId, Known> = nodes.into_iter().map(|known| (known.id, known)).collect();
         let silence = self.silence_of(stored.len());
         self.nodes.retain(|node, _| stored.contains_key(node));
-        for (node, Known { state, manager, .. }) in stored {
+        for (node, Known { state, manager, drained, .. }) in stored {
             let entry = self.nodes.entry(node).or_insert_with(|| Entry {
                 stored: state,
                 manager,
+                drained,
                 contact: match state {
                     NodeState::Down => Contact::Absent,
                     NodeState::Ready | NodeState::Unknown => Contact::expected(now, silence),
                 },
             });
-            (entry.stored, entry.manager) = (state, manager);
+            (entry.stored, entry.manager, entry.drained) = (state, manager, drained);
         }
     }
 
@@ -154,7 +171,12 @@ impl Liveness {
         let contact = Contact::Open { session, heard: now, synced: false };
         self.nodes
             .entry(node)
-            .or_insert(Entry { stored: NodeState::Unknown, manager: false, contact: Contact::Absent })
+            .or_insert(Entry {
+                stored: NodeState::Unknown,
+                manager: false,
+                drained: false,
+                contact: Contact::Absent,
+            })
             .contact = contact;
     }
 
@@ -200,16 +222,23 @@ impl Liveness {
     /// The states that are to be written now.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Verdict> {
         let silence = self.silence_of(self.nodes.len());
-        let held = self.storm.holds(now, self.missed(now));
+        let missed = self.count(now);
+        let was_held = self.storm.held_until(&self.holds).is_some();
+        let held = self.storm.holds(now, missed, &self.holds);
+        // Not that time is over, nor that an operator knows better.
+        let is_eased = was_held && self.storm == Storm::Calm && missed.enough_are_back();
         let judge = |(node, entry): (&NodeId, &mut Entry)| {
             entry.contact.age(now, silence);
+            if is_eased && !entry.drained && entry.stored == NodeState::Ready && entry.contact.is_over(now) {
+                entry.contact = Contact::late(now, silence);
+            }
             let verdict = |state, message| Some(Verdict { node: *node, state, message });
             match (&entry.contact, entry.stored) {
                 (Contact::Open { synced: true, .. }, NodeState::Unknown | NodeState::Down) => {
                     verdict(NodeState::Ready, String::new())
                 }
                 (contact, stored @ (NodeState::Unknown | NodeState::Ready))
-                    if !held && contact.is_over(now) =>
+                    if (!held || entry.drained) && contact.is_over(now) =>
                 {
                     let never = stored == NodeState::Unknown && matches!(contact, Contact::Expected { .. });
                     verdict(NodeState::Down, if never { NEVER_HEARD.to_owned() } else { contact.reason() })
@@ -224,33 +253,47 @@ impl Liveness {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let silence = self.silence_of(self.nodes.len());
-        let held_until = self.storm.held_until();
-        self.nodes
-            .values()
-            .filter(|entry| entry.stored != NodeState::Down)
-            .filter_map(|entry| entry.contact.deadline(silence))
-            // While nobody is declared down, deadlines that are over wait for the end of that.
-            .map(|deadline| held_until.map_or(deadline, |until| deadline.max(until)))
-            .min()
+        let held_until = self.storm.held_until(&self.holds);
+        // While nobody is declared down, deadlines that are over wait for the end of that.
+        let waits = |entry: &Entry, deadline: Timestamp| {
+            held_until.filter(|_| !entry.drained).map_or(deadline, |until| deadline.max(until))
+        };
+        let expected = self.nodes.values().filter(|entry| entry.stored != NodeState::Down);
+        expected.filter_map(|entry| Some(waits(entry, entry.contact.deadline(silence)?))).min()
     }
 
     /// How many nodes count, and how many of them will be over within one grace unless they come back.
-    fn missed(&self, now: Timestamp) -> storm::Missed {
+    fn count(&self, now: Timestamp) -> storm::Missed {
+        let silence = self.silence_of(self.nodes.len());
+        let is_overdue =
+            |entry: &Entry| entry.contact.deadline(silence).is_none_or(|deadline| deadline <= now);
+        storm::Missed {
+            nodes: self.counted().count(),
+            missed: self.missed(now).count(),
+            gone: self.gone(now).count(),
+            overdue: self.missed(now).filter(|(_, entry)| is_overdue(entry)).count(),
+            grounded: self.is_grounded(now, silence),
+        }
+    }
+
+    fn counted(&self) -> impl Iterator<Item = (NodeId, &Entry)> {
+        let counts = |(_, entry): &(&NodeId, &Entry)| entry.stored == NodeState::Ready;
+        self.nodes.iter().filter(counts).map(|(node, entry)| (*node, entry))
+    }
+
+    /// Nodes that will be over within one grace unless they come back, without those that are drained: that is known of them.
+    fn missed(&self, now: Timestamp) -> impl Iterator<Item = (NodeId, &Entry)> {
+        self.gone(now).filter(|(_, entry)| !entry.drained)
+    }
+
+    fn gone(&self, now: Timestamp) -> impl Iterator<Item = (NodeId, &Entry)> {
         let silence = self.silence_of(self.nodes.len());
         let horizon = now.after(self.settings.grace);
-        let counted = || self.nodes.values().filter(|entry| entry.stored == NodeState::Ready);
-        let over = |entry: &&Entry| match entry.contact {
+        let over = move |entry: &Entry| match entry.contact {
             Contact::Open { .. } => entry.contact.is_late(now, silence),
             _ => entry.contact.deadline(silence).is_none_or(|deadline| deadline <= horizon),
         };
-        storm::Missed {
-            nodes: counted().count(),
-            missed: counted().filter(over).count(),
-            overdue: counted()
-                .filter(|entry| entry.contact.deadline(silence).is_none_or(|deadline| deadline <= now))
-                .count(),
-            grounded: self.is_grounded(now, silence),
-        }
+        self.counted().filter(move |(_, entry)| over(entry))
     }
 
     /// Whether most of the managers hold sessions that are in step, and a worker is heard, so that this leader is not cut off. Where
@@ -267,9 +310,10 @@ impl Liveness {
     /// Whether evictions are held back at `now`, and why.
     #[must_use]
     pub fn held(&self, now: Timestamp) -> Option<Held> {
-        let until = self.storm.held_until()?;
-        let storm::Missed { nodes, missed, .. } = self.missed(now);
-        Some(Held { until, missed, nodes, grounded: self.storm.is_grounded() })
+        let until = self.storm.held_until(&self.holds)?;
+        let missed = self.missed(now).map(|(node, _)| node).collect();
+        let (nodes, longest) = (self.counted().count(), self.holds.longest);
+        Some(Held { until, longest, missed, nodes, grounded: self.storm.is_grounded() })
     }
 
     fn session(&mut self, node: NodeId, session: SessionId) -> Option<&mut Contact> {

@@ -65,7 +65,8 @@ impl Nodes for NodesApi {
         let view = self.store.barrier().await?;
         let raft = self.store.raft().status().borrow().clone();
         let nodes = view.nodes().map(|node| self.item(node, &raft, asked)).collect();
-        let notice = self.dispatcher.term().and_then(|term| term.liveness.notice()).unwrap_or_default();
+        let term = self.dispatcher.term();
+        let notice = term.and_then(|term| term.liveness.notice(&view)).unwrap_or_default();
         Ok(Response::new(v1::ListNodesResponse { nodes, index: view.index(), notice }))
     }
 

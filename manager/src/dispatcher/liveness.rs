@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coracle_manager_core::change::Change;
-use coracle_manager_core::session::{Held, Known, LONGEST_HOLD, Liveness, NEVER_HEARD, Settings, Verdict};
+use coracle_manager_core::session::{Held, Holds, Known, Liveness, NEVER_HEARD, Settings, Verdict};
 use coracle_manager_core::state::State;
 use coracle_model::cluster::ClusterSpec;
 use coracle_model::id::{NodeId, SessionId};
@@ -73,8 +73,8 @@ impl LivenessHandle {
 
     /// What an operator should know: that nobody is declared down at the moment, and why.
     #[must_use]
-    pub fn notice(&self) -> Option<String> {
-        self.with(|machine, now| machine.held(now).map(|held| notice(held, now)))
+    pub fn notice(&self, state: &State) -> Option<String> {
+        self.with(|machine, now| machine.held(now).map(|held| notice(state, &held, now)))
     }
 
     /// The period that agents are told.
@@ -90,31 +90,52 @@ impl LivenessHandle {
     }
 }
 
-fn notice(held: Held, now: Timestamp) -> String {
-    let Held { until, missed, nodes, grounded } = held;
-    let left = until.since(now).as_secs();
-    let why = if grounded {
+fn notice(state: &State, held: &Held, now: Timestamp) -> String {
+    let Held { until, longest, missed, nodes, grounded } = held;
+    let (left, gone) = (until.since(now).as_secs(), missed.len());
+    let why = if *grounded {
         "most managers and a worker are here, so that it is soon believed".to_owned()
     } else {
         format!(
             "it may be this leader that is cut off, which is believed for up to {} s unless most managers and a worker are here",
-            LONGEST_HOLD.as_secs()
+            longest.as_secs()
         )
     };
     format!(
-        "{missed} of {nodes} nodes vanished at once: none is declared down, and none of their tasks is replaced, for another {left} s \
-         unless most come back; {why}"
+        "{gone} of {nodes} nodes vanished at once ({}): none is declared down, and none of their tasks is replaced, for another \
+         {left} s unless most come back; {why}; for one that you know to be lost, do not wait: `coracle node update --availability \
+         drain NODE`, or `coracle node rm --force NODE` if it never comes back",
+        named(state, missed)
     )
 }
 
+/// The host names of the first few.
+fn named(state: &State, nodes: &[NodeId]) -> String {
+    const SHOWN: usize = 5;
+    let name = |node: &NodeId| {
+        let known = state.node(*node).map(|node| node.description.hostname.clone());
+        known.filter(|name| !name.is_empty()).unwrap_or_else(|| node.to_string())
+    };
+    let mut names: Vec<String> = nodes.iter().map(name).collect();
+    names.sort();
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    if more > 0 { format!("{}, and {more} more", names.join(", ")) } else { names.join(", ") }
+}
+
 /// The handle and the task behind it.
-pub fn start(store: Store, term: u64, stop: CancellationToken) -> (LivenessHandle, impl Future<Output = ()>) {
+pub fn start(
+    store: Store,
+    term: u64,
+    holds: Holds,
+    stop: CancellationToken,
+) -> (LivenessHandle, impl Future<Output = ()>) {
     let view = store.view();
     let spec = view.cluster().map_or_else(ClusterSpec::default, |cluster| cluster.spec.clone());
     let settings = Settings { heartbeat_period: spec.heartbeat_period, grace: spec.node_grace };
     let nodes = view.nodes().map(|node| Known::from(&**node));
     let began = (now(), Instant::now());
-    let machine = Mutex::new(Liveness::new_leader(began.0, nodes, settings));
+    let machine = Mutex::new(Liveness::new_leader(began.0, nodes, settings).with_holds(holds));
     let handle = LivenessHandle(Arc::new(Shared { machine, began, changed: Notify::new() }));
     (handle.clone(), run(store, term, handle, stop))
 }
@@ -126,7 +147,7 @@ async fn run(store: Store, term: u64, handle: LivenessHandle, stop: Cancellation
         let (verdicts, holding) = handle.with(|machine, now| {
             let view = store.view();
             machine.reconcile(view.nodes().map(|node| Known::from(&**node)), now);
-            (machine.tick(now), machine.held(now).map(|held| notice(held, now)))
+            (machine.tick(now), machine.held(now).map(|held| notice(&view, &held, now)))
         });
         match (&held, &holding) {
             (None, Some(notice)) => warn!("{notice}"),

@@ -131,6 +131,7 @@ impl World {
             timing: Timing::default(),
             small_log: false,
             disk_reserve: Some(0),
+            hold: None,
         };
         let start = Start::Bootstrap {
             cluster: Box::new(cluster_object(cluster, &authority)),

@@ -18,6 +18,8 @@ pub(super) enum Contact {
     Closed { deadline: Timestamp, grace: Duration },
     /// It held a session and was silent for too long.
     Silent { since: Timestamp, silence: Duration },
+    /// It vanished with most of the others, and enough of them are back: it may be about to follow.
+    Late { deadline: Timestamp, after: Duration },
 }
 
 impl Contact {
@@ -27,11 +29,19 @@ impl Contact {
         Self::Expected { deadline: now.after(silence), silence }
     }
 
+    /// As long as a new leader waits for somebody: whoever finds the way back at the same moment is not there at the same moment.
+    pub(super) fn late(now: Timestamp, silence: Duration) -> Self {
+        let after = silence * 2;
+        Self::Late { deadline: now.after(after), after }
+    }
+
     /// When the node is over; none if it is already.
     pub(super) fn deadline(&self, silence: Duration) -> Option<Timestamp> {
         match self {
             Self::Absent => None,
-            Self::Expected { deadline, .. } | Self::Closed { deadline, .. } => Some(*deadline),
+            Self::Expected { deadline, .. } | Self::Closed { deadline, .. } | Self::Late { deadline, .. } => {
+                Some(*deadline)
+            }
             Self::Open { heard, .. } => Some(heard.after(silence)),
             Self::Silent { since, .. } => Some(*since),
         }
@@ -59,7 +69,9 @@ impl Contact {
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
         match self {
             Self::Absent | Self::Silent { .. } => true,
-            Self::Expected { deadline, .. } | Self::Closed { deadline, .. } => *deadline <= now,
+            Self::Expected { deadline, .. } | Self::Closed { deadline, .. } | Self::Late { deadline, .. } => {
+                *deadline <= now
+            }
             Self::Open { .. } => false,
         }
     }
@@ -72,6 +84,7 @@ impl Contact {
             }
             Self::Expected { silence, .. } => format!("it did not report within {silence:?} to a new leader"),
             Self::Silent { silence, .. } => format!("no heartbeat for {silence:?}"),
+            Self::Late { after, .. } => format!("it did not come back within {after:?} after the others"),
             Self::Absent | Self::Open { .. } => "it is not connected".to_owned(),
         }
     }

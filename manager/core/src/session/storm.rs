@@ -11,6 +11,36 @@ use coracle_model::time::Timestamp;
 pub const LONGEST_HOLD: Duration = Duration::from_secs(5 * 60);
 /// The same while most managers and a worker are here.
 pub const SHORT_HOLD: Duration = Duration::from_secs(30);
+
+/// How long nobody is declared down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holds {
+    /// At most.
+    pub longest: Duration,
+    /// While most managers and a worker are here.
+    pub short: Duration,
+}
+
+impl Default for Holds {
+    fn default() -> Self {
+        Self { longest: LONGEST_HOLD, short: SHORT_HOLD }
+    }
+}
+
+impl Holds {
+    /// Others, in the usual proportion: for tests.
+    #[must_use]
+    pub fn with_short(short: Duration) -> Self {
+        const PROPORTION: u32 = (LONGEST_HOLD.as_secs() / SHORT_HOLD.as_secs()) as u32;
+        Self { longest: short.saturating_mul(PROPORTION), short }
+    }
+
+    fn until(&self, since: Timestamp, grounded: Option<Timestamp>) -> Timestamp {
+        let longest = since.after(self.longest);
+        grounded.map_or(longest, |grounded| grounded.after(self.short).min(longest))
+    }
+}
+
 /// Fewer missed nodes than this are no storm.
 pub(super) const LEAST: usize = 3;
 
@@ -19,9 +49,11 @@ pub(super) const LEAST: usize = 3;
 pub(super) struct Missed {
     /// Nodes that the store calls ready.
     pub(super) nodes: usize,
-    /// Those that will be over soon unless they come back.
+    /// Those that will be over within one grace unless they come back, and that are not drained.
     pub(super) missed: usize,
-    /// Those that are over already.
+    /// The same with those that are drained.
+    pub(super) gone: usize,
+    /// Those of the missed that are over already.
     pub(super) overdue: usize,
     /// Most of the managers hold sessions that are in step, and a worker is heard: this leader is not cut off.
     pub(super) grounded: bool,
@@ -29,7 +61,16 @@ pub(super) struct Missed {
 
 impl Missed {
     fn is_storm(self) -> bool {
-        self.missed >= LEAST && self.missed * 2 > self.nodes
+        self.are_most(self.missed)
+    }
+
+    /// Whether what ends a storm is that nodes came back, and not that an operator knows of some that they are lost.
+    pub(super) fn enough_are_back(self) -> bool {
+        !self.are_most(self.gone)
+    }
+
+    fn are_most(self, count: usize) -> bool {
+        count >= LEAST && count * 2 > self.nodes
     }
 }
 
@@ -52,7 +93,7 @@ pub(super) enum Storm {
 
 impl Storm {
     /// Whether nobody may be declared down now.
-    pub(super) fn holds(&mut self, now: Timestamp, missed: Missed) -> bool {
+    pub(super) fn holds(&mut self, now: Timestamp, missed: Missed, holds: &Holds) -> bool {
         *self = match *self {
             _ if !missed.is_storm() => Self::Calm,
             // It begins when the first would be declared down.
@@ -61,16 +102,20 @@ impl Storm {
             }
             Self::Holding { since, grounded } => {
                 let grounded = missed.grounded.then(|| grounded.unwrap_or(now));
-                if until(since, grounded) <= now { Self::Spent } else { Self::Holding { since, grounded } }
+                if holds.until(since, grounded) <= now {
+                    Self::Spent
+                } else {
+                    Self::Holding { since, grounded }
+                }
             }
             other => other,
         };
         matches!(self, Self::Holding { .. })
     }
 
-    pub(super) fn held_until(&self) -> Option<Timestamp> {
+    pub(super) fn held_until(&self, holds: &Holds) -> Option<Timestamp> {
         match self {
-            Self::Holding { since, grounded } => Some(until(*since, *grounded)),
+            Self::Holding { since, grounded } => Some(holds.until(*since, *grounded)),
             Self::Calm | Self::Spent => None,
         }
     }
@@ -78,9 +123,4 @@ impl Storm {
     pub(super) fn is_grounded(&self) -> bool {
         matches!(self, Self::Holding { grounded: Some(_), .. })
     }
-}
-
-fn until(since: Timestamp, grounded: Option<Timestamp>) -> Timestamp {
-    let longest = since.after(LONGEST_HOLD);
-    grounded.map_or(longest, |grounded| grounded.after(SHORT_HOLD).min(longest))
 }

@@ -20,7 +20,7 @@ fn session(number: u128) -> SessionId {
 }
 
 fn known(number: u128, state: NodeState) -> Known {
-    Known { id: id(number), state, manager: false }
+    Known { id: id(number), state, manager: false, drained: false }
 }
 
 /// A leader of long standing with this many ready nodes, all with a session of their own number.
@@ -122,6 +122,12 @@ fn a_node_that_joined_and_is_never_heard_goes_down() {
     assert_eq!(verdicts[0].message, NEVER_HEARD);
 }
 
+/// Opens another session, which is in step.
+fn comes_back(liveness: &mut Liveness, number: u128, time: u64) {
+    liveness.opened(id(number), session(100 + number), at(time));
+    liveness.synced(id(number), session(100 + number), at(time));
+}
+
 #[test]
 fn when_most_vanish_at_once_nobody_is_declared_down() {
     let mut liveness = leader(5);
@@ -130,11 +136,24 @@ fn when_most_vanish_at_once_nobody_is_declared_down() {
     }
     heard_but(&mut liveness, 5, &[1, 2, 3], at(2900));
     assert!(liveness.tick(at(3000)).is_empty());
-    // One comes back: two of five are no storm, and they are down.
-    liveness.opened(id(1), session(11), at(4000));
-    liveness.synced(id(1), session(11), at(4000));
-    heard_but(&mut liveness, 5, &[1, 2, 3], at(4000));
-    assert_eq!(down(&liveness.tick(at(4001))), [id(2), id(3)]);
+    // One comes back: two of five are no storm. One of them follows, the other does not.
+    comes_back(&mut liveness, 1, 4000);
+    assert_eq!(down(&liveness.tick(at(4000))), []);
+    assert_eq!(liveness.held(at(4000)), None);
+    comes_back(&mut liveness, 2, 12_000);
+    let rest = |liveness: &mut Liveness, time| {
+        liveness.heard(id(1), session(101), at(time));
+        liveness.heard(id(2), session(102), at(time));
+        heard_but(liveness, 5, &[1, 2, 3], at(time));
+        liveness.tick(at(time))
+    };
+    for time in (5000..13_000).step_by(1000) {
+        assert_eq!(down(&rest(&mut liveness, time)), [], "at {time}");
+    }
+    assert_eq!(liveness.next_deadline(), Some(at(13_000)));
+    let verdicts = rest(&mut liveness, 13_000);
+    assert_eq!(down(&verdicts), [id(3)]);
+    assert!(verdicts[0].message.contains("after the others"), "{}", verdicts[0].message);
 }
 
 /// A cut link closes no connection, and heartbeats do not come all at the same moment: the first node's silence is complete up to a
@@ -231,7 +250,8 @@ fn while_most_managers_and_a_worker_are_here_a_storm_is_soon_believed() {
     assert_eq!(liveness.held(at(2999)), None, "nobody would be declared down yet");
     let end = 3000 + milliseconds(SHORT_HOLD);
     hold_until(&mut liveness, 7, &dead, 3000, end);
-    let held = Held { until: at(end), missed: 4, nodes: 7, grounded: true };
+    let missed = dead.map(id).to_vec();
+    let held = Held { until: at(end), longest: LONGEST_HOLD, missed, nodes: 7, grounded: true };
     assert_eq!(liveness.held(at(end - 1)), Some(held));
     assert_eq!(liveness.next_deadline(), Some(at(end)));
     assert_eq!(down(&liveness.tick(at(end))).len(), 4);
@@ -270,4 +290,45 @@ fn who_is_here_must_be_here_all_the_time() {
     let end = 25_000 + milliseconds(SHORT_HOLD);
     hold_until(&mut liveness, 7, &[3, 4, 5, 6], 25_000, end);
     assert_eq!(down(&liveness.tick(at(end))).len(), 4);
+}
+
+/// Drains a node in the store of [`leader_of_managers`].
+fn drain(liveness: &mut Liveness, nodes: u128, drained: &[u128], down: &[u128], now: Timestamp) {
+    let state = |n| if down.contains(&n) { NodeState::Down } else { NodeState::Ready };
+    let known = |n| Known { manager: n <= 3, drained: drained.contains(&n), ..known(n, state(n)) };
+    liveness.reconcile((1..=nodes).map(known), now);
+}
+
+#[test]
+fn an_operator_who_drains_a_node_knows_that_it_is_gone() {
+    let (mut liveness, dead) = (leader_of_managers(7), [3, 4, 5, 6, 7]);
+    for number in dead {
+        liveness.closed(id(number), session(number), at(0));
+    }
+    hold_until(&mut liveness, 7, &dead, 1000, 4000);
+    drain(&mut liveness, 7, &[4], &[], at(4000));
+    assert_eq!(liveness.next_deadline(), Some(at(3000)), "there is something to do at once");
+    assert_eq!(down(&liveness.tick(at(4000))), [id(4)], "the others are held back");
+    // Three of six are no storm any more: what the operator knows of two is believed of the rest.
+    drain(&mut liveness, 7, &[4, 5], &[4], at(5000));
+    heard_but(&mut liveness, 7, &dead, at(5000));
+    assert_eq!(down(&liveness.tick(at(5000))).len(), 4);
+}
+
+#[test]
+fn nodes_that_are_drained_and_switched_off_are_no_storm() {
+    let (mut liveness, dead) = (leader_of_managers(7), [4, 5, 6, 7]);
+    drain(&mut liveness, 7, &dead, &[], at(0));
+    for number in dead {
+        liveness.closed(id(number), session(number), at(0));
+    }
+    heard_but(&mut liveness, 7, &dead, at(3000));
+    assert_eq!(down(&liveness.tick(at(3000))).len(), 4);
+    assert_eq!(liveness.held(at(3000)), None);
+}
+
+#[test]
+fn holds_keep_their_proportion() {
+    assert_eq!(Holds::with_short(SHORT_HOLD), Holds::default());
+    assert_eq!(Holds::with_short(Duration::from_secs(3)).longest, Duration::from_secs(30));
 }

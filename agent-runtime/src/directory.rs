@@ -8,6 +8,7 @@
 use crate::error::{IoContext, RuntimeError};
 use crate::id::ContainerId;
 use crate::spec::{ContainerSpec, Mount, Network, Rootfs};
+use coracle_remove_tree::remove_tree;
 use coracle_runtime_protocol::{
     CONTROL_SOCKET, EXIT_FILE, EXIT_FILE_PREPARED, ExitRecord, LOCK_FILE, RunState, STATE_FILE,
 };
@@ -180,7 +181,8 @@ impl ContainerDirectory {
     /// Removes both; what is not there is fine.
     pub(crate) fn remove(&self, errors: &mut Vec<RuntimeError>) {
         for directory in [&self.run, &self.state] {
-            match fs::remove_dir_all(directory) {
+            // What a program has made in its writable layer may be deeper than the standard library can remove.
+            match remove_tree(directory) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => {
                     errors.push(RuntimeError::Io { doing: "removing", path: directory.clone(), source });

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use coracle_model::digest::Digest;
+use coracle_remove_tree::remove_tree;
 
 use crate::error::{ImageError, LimitKind};
 use crate::hash::Hasher;
@@ -26,7 +27,7 @@ pub(crate) struct TemporaryDirectory {
 impl TemporaryDirectory {
     /// Everything already in `path` is a leftover of a crash: nothing there was ever installed.
     pub(crate) fn open(path: PathBuf, reserve: u64) -> Result<Self, ImageError> {
-        match fs::remove_dir_all(&path) {
+        match remove_tree(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(ImageError::io("removing leftovers in", &path, error));
             }
@@ -94,7 +95,7 @@ impl ScratchDirectory {
 impl Drop for ScratchDirectory {
     fn drop(&mut self) {
         if !self.installed
-            && let Err(error) = fs::remove_dir_all(&self.path)
+            && let Err(error) = remove_tree(&self.path)
         {
             tracing::debug!(path = %self.path.display(), %error, "leftover stays until the store is opened again");
         }

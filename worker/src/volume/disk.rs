@@ -23,6 +23,7 @@ use coracle_crash_point::crash_point;
 use coracle_model::id::TaskId;
 use coracle_model::time::Timestamp;
 use coracle_model::volume::{LOCAL_DRIVER, is_volume_name};
+use coracle_remove_tree::remove_tree;
 use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -230,7 +231,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if !self.installed
-            && let Err(error) = fs::remove_dir_all(&self.path)
+            && let Err(error) = remove_tree(&self.path)
         {
             warn!(path = %self.path.display(), %error, "part of a volume stays until the daemon starts again");
         }
@@ -254,7 +255,7 @@ fn set_aside(root: &Path, temporary: &Path) -> Result<(), VolumeError> {
     let old: Vec<PathBuf> = listed.flatten().map(|entry| entry.path()).filter(is_old).collect();
     let removing = move || {
         for path in old {
-            if let Err(error) = fs::remove_dir_all(&path) {
+            if let Err(error) = remove_tree(&path) {
                 warn!(path = %path.display(), %error, "what is left of volumes was not removed");
             }
         }

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use coracle_model::digest::Digest;
+use coracle_remove_tree::remove_tree;
 use serde::{Deserialize, Serialize};
 
 use crate::decompress::Decompressed;
@@ -138,7 +139,7 @@ impl ImageStore {
         match fs::rename(path, &grave) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(ImageError::io("removing", path, error)),
-            Ok(()) => fs::remove_dir_all(&grave).map_err(|error| ImageError::io("removing", &grave, error)),
+            Ok(()) => remove_tree(&grave).map_err(|error| ImageError::io("removing", &grave, error)),
         }
     }
 

@@ -29,6 +29,7 @@ mod json;
 mod spool;
 mod tar;
 pub mod tree;
+mod walk;
 
 pub use archive::import::{ChangeError, ImportChange};
 pub use document::config::ImageConfig;

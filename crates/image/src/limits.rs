@@ -3,7 +3,7 @@
 /// Bounds on untrusted input, all inclusive. The defaults admit every real image known to us with room to spare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Entries of one layer; each costs an inode.
+    /// Entries of one layer, and directories that their paths imply; each costs an inode.
     pub layer_entries: u64,
     /// Bytes of one layer, or of a whole image archive, after decompression.
     pub uncompressed_bytes: u64,
@@ -32,7 +32,7 @@ pub struct Limits {
     pub blob_bytes: u64,
     /// Base-two logarithm of the zstd window, which is memory of ours.
     pub zstd_window_log: u32,
-    /// Bytes to leave free on the store's file system; writing stops before.
+    /// Bytes to leave free on the store's file system, and as many inodes as ext4 makes for them; writing stops before.
     pub disk_reserve_bytes: u64,
 }
 
@@ -46,6 +46,9 @@ impl Limits {
             uncompressed_bytes: u64::MAX,
             compression_ratio: u64::MAX,
             path_depth: 2048,
+            // Some file systems keep 64 KiB for each attribute.
+            entry_attribute_bytes: 16 << 20,
+            extended_header_bytes: 17 << 20,
             layer_attribute_bytes: u64::MAX,
             ..Self::default()
         }

@@ -191,11 +191,16 @@ impl Drop for TemporaryFile {
     }
 }
 
-/// Refuses to go on when less than `reserve` bytes are free on the file system of `file`.
+/// Bytes for which ext4 makes an inode, mke2fs.conf(5).
+const BYTES_PER_INODE: u64 = 16 << 10;
+
+/// Refuses to go on when less than `reserve` bytes are free on the file system of `file`, or less inodes than belong to them.
 pub(crate) fn check_space(file: impl AsFd, path: &Path, reserve: u64) -> Result<(), ImageError> {
     let state = rustix::fs::fstatvfs(file)
         .map_err(|error| ImageError::io("reading the free space for", path, error))?;
-    if state.f_bavail.saturating_mul(state.f_frsize) < reserve {
+    // Some file systems make inodes as they need them, and say that they have none.
+    let has_inodes = state.f_files == 0 || state.f_favail >= reserve / BYTES_PER_INODE;
+    if state.f_bavail.saturating_mul(state.f_frsize) < reserve || !has_inodes {
         return Err(ImageError::NoSpace { path: path.to_owned(), source: None });
     }
     Ok(())

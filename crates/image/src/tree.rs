@@ -5,9 +5,9 @@
 //! symbolic links, pipes, and sparse files as such. It is what `tar` reads and writes (POSIX pax; GNU's sparse format 1.0).
 //! Device nodes and sockets are left out, as is what is mounted below the tree.
 
+mod content;
 mod measure;
 mod pack;
-mod walk;
 
 use std::io::{self, BufWriter, Read};
 use std::os::fd::BorrowedFd;

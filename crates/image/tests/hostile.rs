@@ -139,6 +139,11 @@ fn refused_entries() {
         ),
         // Quantity.
         ("limit of 50 entries", (0..60).map(|number| file(&format!("f{number}"))).collect()),
+        // Each costs some inodes that no entry describes.
+        (
+            "limit of 50 entries",
+            (0..4).map(|number| file(&format!("{number}/{}f", "a/".repeat(15)))).collect(),
+        ),
         ("1048576 uncompressed bytes", vec![raw("big", b'0').data(vec![1; 2 << 20])]),
     ];
     assert!(cases.len() >= 60, "{} cases", cases.len());

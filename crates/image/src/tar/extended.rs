@@ -1,5 +1,7 @@
 //! Extended headers: PAX records and what they say about the next entry.
 
+use std::collections::BTreeSet;
+
 use super::header::Reason;
 
 /// What PAX records change about the entry that follows.
@@ -61,7 +63,11 @@ impl Extended {
     /// Reads the records of a header for one entry (`x`).
     pub(crate) fn parse(data: &[u8]) -> Result<Self, Reason> {
         let mut extended = Self::default();
+        let mut attributes = BTreeSet::new();
         for (key, value) in records(data)? {
+            if key.starts_with(ATTRIBUTE_PREFIX) && !attributes.insert(key) {
+                return Err(format!("extended header has {:?} twice", String::from_utf8_lossy(key)));
+            }
             extended.take(key, value)?;
         }
         Ok(extended)
@@ -69,7 +75,6 @@ impl Extended {
 
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), Reason> {
         // An empty value takes a record of a global header back; there are none that matter here.
-        let text = || String::from_utf8_lossy(key).into_owned();
         match key {
             b"path" => once(&mut self.path, value.to_vec(), "path"),
             b"linkpath" => once(&mut self.link, value.to_vec(), "linkpath"),
@@ -83,9 +88,6 @@ impl Extended {
             }
             _ if key.starts_with(ATTRIBUTE_PREFIX) => {
                 let name = &key[ATTRIBUTE_PREFIX.len()..];
-                if self.attributes.iter().any(|(known, _)| known == name) {
-                    return Err(format!("extended header has {:?} twice", text()));
-                }
                 self.attributes.push((name.to_vec(), value.to_vec()));
                 Ok(())
             }
@@ -196,6 +198,10 @@ mod tests {
             assert!(Extended::parse(data).is_err(), "{data:?}");
         }
         assert!(Extended::parse(b"12 path=abc\n12 path=abd\n").unwrap_err().contains("twice"));
+        let attribute = |name: &str| format!("{} SCHILY.xattr.{name}=x\n", 19 + name.len());
+        let both = |one, other| Extended::parse([attribute(one), attribute(other)].concat().as_bytes());
+        assert!(both("user.a", "user.a").unwrap_err().contains("twice"));
+        assert_eq!(both("user.a", "user.b").unwrap().attributes.len(), 2);
         assert!(check_global(b"12 path=abc\n").is_err());
         assert!(check_global(b"13 comment=x\n").is_ok());
     }

@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, FileType, fstat, statat};
 use rustix::io::Errno;
 
-use super::walk::{names, open_directory};
+use crate::walk::{Agenda, names, open_directory};
 
 /// What a tree takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +27,8 @@ pub fn measure(root: BorrowedFd<'_>, is_stopped: &dyn Fn() -> bool) -> io::Resul
     let device = fstat(root)?.st_dev;
     let mut size = TreeSize::default();
     let mut seen = HashSet::new();
-    let mut directories = vec![Vec::new()];
-    while let Some(path) = directories.pop() {
+    let mut agenda = Agenda::default();
+    while let Some(path) = agenda.next() {
         let directory = match open_directory(root, &path) {
             // It went, or something else took its place.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => continue,
@@ -40,6 +39,7 @@ pub fn measure(root: BorrowedFd<'_>, is_stopped: &dyn Fn() -> bool) -> io::Resul
             continue;
         }
         size.take(status.st_blocks);
+        let mut below = Vec::new();
         for name in names(&directory)? {
             if is_stopped() {
                 return Ok(None);
@@ -49,12 +49,12 @@ pub fn measure(root: BorrowedFd<'_>, is_stopped: &dyn Fn() -> bool) -> io::Resul
                 result => result?,
             };
             if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
-                let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
-                directories.push([&path, separator, name.as_bytes()].concat());
+                below.push(name);
             } else if status.st_nlink == 1 || seen.insert(status.st_ino) {
                 size.take(status.st_blocks);
             }
         }
+        agenda.found(below);
     }
     Ok(Some(size))
 }

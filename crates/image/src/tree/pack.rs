@@ -2,28 +2,29 @@
 //! following any, and each file in its directory without following it.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, fgetxattr, flistxattr, fstat, openat, readlinkat, seek,
-    statat,
+    AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
 
 use crate::error::printable;
-use crate::tar::{BLOCK, EntryKind, NewEntry, TarWriter};
+use crate::tar::{EntryKind, NewEntry, TarWriter};
 use crate::unpack::attributes::is_kept_in_trees;
-use crate::unpack::sparse::{Map, PIECES, write_map};
+use crate::unpack::sparse::{Map, write_map};
+use crate::walk::{Agenda, child, names, open_directory};
 
 use super::TreeReport;
-use super::walk::{names, open_directory};
+use super::content::{Pieces, Source, pieces};
 
-/// Bytes of a path at most (`PATH_MAX` with its NUL): longer ones could not be unpacked.
-const PATH_BYTES: usize = 4095;
+/// Bytes of a path at most (`PATH_MAX` with its NUL, and the slash of a directory): longer ones could not be unpacked.
+const PATH_BYTES: usize = 4094;
 
 /// Why a tree was not packed whole.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +69,10 @@ pub fn pack(
         report: TreeReport::default(),
         is_stopped,
     };
-    let mut directories = vec![Vec::new()];
-    while let Some(directory) = directories.pop() {
-        packer.directory(&directory, &mut directories)?;
+    let mut agenda = Agenda::default();
+    while let Some(directory) = agenda.next() {
+        let below = packer.directory(&directory.into())?;
+        agenda.found(below);
     }
     packer.archive.finish().map_err(PackError::Sink)?;
     Ok(packer.report)
@@ -80,8 +82,8 @@ struct Packer<'a, W> {
     root: BorrowedFd<'a>,
     device: u64,
     archive: TarWriter<W>,
-    /// The first name of each file that has several.
-    linked: HashMap<u64, Vec<u8>>,
+    /// The first name of each file that has several, and its directory.
+    linked: HashMap<u64, (Rc<[u8]>, OsString)>,
     report: TreeReport,
     is_stopped: &'a dyn Fn() -> bool,
 }
@@ -91,69 +93,66 @@ fn failed(action: &'static str, path: &[u8], error: impl Into<io::Error>) -> Pac
 }
 
 impl<W: Write> Packer<'_, W> {
-    /// One directory with everything in it; the directories in it are left to the caller.
-    fn directory(&mut self, path: &[u8], found: &mut Vec<Vec<u8>>) -> Result<(), PackError> {
+    /// One directory with everything in it but the directories, which are returned.
+    fn directory(&mut self, path: &Rc<[u8]>) -> Result<Vec<OsString>, PackError> {
         self.go_on()?;
         let directory = match open_directory(self.root, path) {
             // It went, or something else took its place.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
                 self.report.changed += 1;
-                return Ok(());
+                return Ok(Vec::new());
             }
             result => result.map_err(|error| failed("opening", path, error))?,
         };
         let status = fstat(&directory).map_err(|error| failed("reading the status of", path, error))?;
-        let name = [if path.is_empty() { b"." } else { path }, b"/"].concat();
+        let name = [if path.is_empty() { b"." } else { &**path }, b"/"].concat();
         let attributes = attributes(directory.as_fd(), path)?;
         self.append(&name, EntryKind::Directory, &status, &attributes)?;
         if status.st_dev != self.device {
             self.report.left_out += 1;
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut below = Vec::new();
         for name in names(&directory).map_err(|error| failed("listing", path, error))? {
-            let child = if path.is_empty() {
-                name.as_bytes().to_vec()
-            } else {
-                [path, b"/", name.as_bytes()].concat()
-            };
-            if child.len() > PATH_BYTES {
-                return Err(PackError::LongPath(printable(&child)));
-            }
             self.go_on()?;
-            self.child(directory.as_fd(), &name, child, &mut below)?;
+            if self.child(directory.as_fd(), path, &name)? == FileType::Directory {
+                below.push(name);
+            }
         }
-        // The first is to come first: the caller takes from the end.
-        found.extend(below.into_iter().rev());
-        Ok(())
+        Ok(below)
     }
 
     fn go_on(&self) -> Result<(), PackError> {
         if (self.is_stopped)() { Err(PackError::Stopped) } else { Ok(()) }
     }
 
+    /// Whatever has this name; a directory is left to the caller.
     fn child(
         &mut self,
         directory: BorrowedFd<'_>,
+        parent: &Rc<[u8]>,
         name: &OsStr,
-        path: Vec<u8>,
-        below: &mut Vec<Vec<u8>>,
-    ) -> Result<(), PackError> {
+    ) -> Result<FileType, PackError> {
+        let path = child(parent, name);
+        if path.len() > PATH_BYTES {
+            return Err(PackError::LongPath(printable(&path)));
+        }
         let status = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => {
                 self.report.changed += 1;
-                return Ok(());
+                return Ok(FileType::Unknown);
             }
             result => result.map_err(|error| failed("reading the status of", &path, error))?,
         };
-        match FileType::from_raw_mode(status.st_mode) {
-            FileType::Directory => below.push(path),
-            FileType::RegularFile => self.file(directory, name, &path)?,
+        let kind = FileType::from_raw_mode(status.st_mode);
+        match kind {
+            FileType::Directory => {}
+            FileType::RegularFile => self.file(directory, parent, name, &path)?,
             FileType::Symlink => {
                 let target = match readlinkat(directory, name, Vec::new()) {
                     Err(Errno::NOENT | Errno::INVAL) => {
                         self.report.changed += 1;
-                        return Ok(());
+                        return Ok(FileType::Unknown);
                     }
                     result => result.map_err(|error| failed("reading the link", &path, error))?,
                 };
@@ -162,10 +161,16 @@ impl<W: Write> Packer<'_, W> {
             FileType::Fifo => self.append(&path, EntryKind::Fifo, &status, &[])?,
             _ => self.report.left_out += 1,
         }
-        Ok(())
+        Ok(kind)
     }
 
-    fn file(&mut self, directory: BorrowedFd<'_>, name: &OsStr, path: &[u8]) -> Result<(), PackError> {
+    fn file(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        parent: &Rc<[u8]>,
+        name: &OsStr,
+        path: &[u8],
+    ) -> Result<(), PackError> {
         // Not blocking: it may have become a pipe since it was looked at.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = match openat(directory, name, flags, Mode::empty()) {
@@ -181,11 +186,11 @@ impl<W: Write> Packer<'_, W> {
             return Ok(());
         }
         if status.st_nlink > 1 {
-            if let Some(first) = self.linked.get(&status.st_ino) {
-                let kind = EntryKind::HardLink { target: first.clone() };
+            if let Some((first, its_name)) = self.linked.get(&status.st_ino) {
+                let kind = EntryKind::HardLink { target: child(first, its_name) };
                 return self.append(path, kind, &status, &[]);
             }
-            self.linked.insert(status.st_ino, path.to_vec());
+            self.linked.insert(status.st_ino, (Rc::clone(parent), name.to_owned()));
         }
         let attributes = attributes(file.as_fd(), path)?;
         let size = u64::try_from(status.st_size).unwrap_or(0);
@@ -264,60 +269,6 @@ impl<W: Write> Packer<'_, W> {
     }
 }
 
-/// Tells failures to read from failures to write, and when to stop.
-struct Source<'a> {
-    data: &'a mut dyn Read,
-    failure: Option<io::Error>,
-    given: u64,
-    is_stopped: &'a dyn Fn() -> bool,
-    stopped: bool,
-}
-
-impl Read for Source<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if (self.is_stopped)() {
-            self.stopped = true;
-            return Err(io::Error::other("stopped"));
-        }
-        match self.data.read(buffer) {
-            Ok(count) => {
-                self.given += count as u64;
-                Ok(count)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) => {
-                self.failure = Some(error);
-                Err(io::Error::other("reading failed"))
-            }
-        }
-    }
-}
-
-/// The data of a sparse file, piece after piece; a piece that is shorter by now is made up with zeros.
-struct Pieces<'a> {
-    file: &'a File,
-    map: std::vec::IntoIter<(u64, u64)>,
-    left: u64,
-}
-
-impl Read for Pieces<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.left == 0 {
-            let Some((offset, length)) = self.map.next() else { return Ok(0) };
-            seek(self.file, SeekFrom::Start(offset))?;
-            self.left = length;
-        }
-        let wanted = usize::try_from(self.left).unwrap_or(buffer.len()).min(buffer.len());
-        let mut count = self.file.read(&mut buffer[..wanted])?;
-        if count == 0 {
-            buffer[..wanted].fill(0);
-            count = wanted;
-        }
-        self.left -= count as u64;
-        Ok(count)
-    }
-}
-
 fn entry<'a>(
     path: &'a [u8],
     kind: EntryKind,
@@ -349,46 +300,6 @@ fn time(status: &Stat) -> (&'static str, Vec<u8>) {
         (true, _) => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds),
     };
     ("mtime", text.into_bytes())
-}
-
-/// Where data is in a file with holes; nothing for one without.
-fn pieces(file: &File, size: u64) -> io::Result<Option<Map>> {
-    let mut map = Map::new();
-    let mut at = 0;
-    let mut data = 0;
-    while at < size {
-        let start = match seek(file, SeekFrom::Data(at)) {
-            // No data until the end; or the file system knows of no holes.
-            Err(Errno::NXIO) => break,
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => {
-                map = vec![(0, size)];
-                data = size;
-                break;
-            }
-            result => result?.min(size),
-        };
-        let end = match seek(file, SeekFrom::Hole(start)) {
-            Err(Errno::NXIO) => break,
-            result => result?.min(size),
-        };
-        let end = if map.len() as u64 + 2 >= PIECES { size } else { end };
-        if end <= start {
-            break;
-        }
-        map.push((start, end - start));
-        data += end - start;
-        at = end;
-    }
-    seek(file, SeekFrom::Start(0))?;
-    // What is saved by less would be spent on the map.
-    if size - data.min(size) < 2 * BLOCK as u64 {
-        return Ok(None);
-    }
-    // Readers take the end of the file from its last piece.
-    if map.last().is_none_or(|(offset, length)| offset + length < size) {
-        map.push((size, 0));
-    }
-    Ok(Some(map))
 }
 
 /// Names and values.

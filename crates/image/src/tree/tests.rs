@@ -177,3 +177,48 @@ fn what_a_tree_takes_counts_links_once_and_holes_not() {
     assert!(((1 << 20)..(1 << 20) + (128 << 10)).contains(&size.bytes), "{}", size.bytes);
     assert_eq!(measure(root.as_fd(), &|| true).unwrap(), None);
 }
+
+/// What is made in a directory inherits its default list, but what an archive brings has only what it had.
+#[test]
+fn access_control_lists_come_back_and_are_not_inherited() {
+    const ACCESS: &str = "system.posix_acl_access";
+    const DEFAULT: &str = "system.posix_acl_default";
+    let Place { _folder, from, to } = place();
+    for name in ["dir", "dir/before"] {
+        fs::create_dir(from.join(name)).unwrap();
+    }
+    fs::write(from.join("dir/file"), "").unwrap();
+    // Version 2; then tag, permissions and id of each (linux/posix_acl_xattr.h): user 1000 may do everything.
+    let entries =
+        [(1_u16, 7_u16, u32::MAX), (2, 7, 1000), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 5, u32::MAX)];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        list.extend([&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    if setxattr(from.join("dir"), DEFAULT, &list, XattrFlags::empty()).is_err() {
+        return;
+    }
+    fs::write(from.join("dir/heir"), "").unwrap();
+    unpacked(&packed(&from), &to).unwrap();
+    let has = |name: &str, list: &str| rustix::fs::getxattr(to.join(name), list, &mut [0; 64][..]).is_ok();
+    assert!(has("dir", DEFAULT) && has("dir/heir", ACCESS));
+    assert!(!has("dir/file", ACCESS) && !has("dir/before", ACCESS) && !has("dir/before", DEFAULT));
+    assert_eq!(packed(&to), packed(&from));
+}
+
+#[test]
+fn large_attributes_come_back() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+    fs::create_dir(&from).unwrap();
+    fs::create_dir(&to).unwrap();
+    fs::write(from.join("file"), "").unwrap();
+    for name in ["user.one", "user.two"] {
+        if setxattr(from.join("file"), name, &vec![b'x'; 40 << 10], XattrFlags::empty()).is_err() {
+            return;
+        }
+    }
+    let limits = Limits { disk_reserve_bytes: 0, ..Limits::for_trees() };
+    unpack(&packed(&from)[..], &to, "test", &limits).unwrap();
+    assert_eq!(packed(&to), packed(&from));
+}

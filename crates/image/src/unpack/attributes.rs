@@ -13,6 +13,8 @@ use super::Rules;
 
 /// File capabilities; dropping them would break programs such as ping, and they mean nothing outside of the container's root.
 const CAPABILITY: &[u8] = b"security.capability";
+/// What files that are made in a directory inherit, acl(5).
+pub(crate) const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
 /// Bytes of a name at most (`XATTR_NAME_MAX`).
 const NAME_BYTES: usize = 255;
 
@@ -38,7 +40,7 @@ fn is_allowed(name: &[u8]) -> bool {
 
 /// Whether an attribute is part of a tree that an operator keeps: also who may do what with a file, acl(5).
 pub(crate) fn is_kept_in_trees(name: &[u8]) -> bool {
-    is_allowed(name) || matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default")
+    is_allowed(name) || matches!(name, b"system.posix_acl_access" | DEFAULT_LIST)
 }
 
 /// Sets one attribute of a file or directory, or leaves it out.

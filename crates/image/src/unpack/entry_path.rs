@@ -57,10 +57,6 @@ impl EntryPath {
     pub(crate) fn split(&self) -> Option<(&[OsString], &OsStr)> {
         self.components.split_last().map(|(name, parent)| (parent, name.as_os_str()))
     }
-
-    pub(crate) fn components(&self) -> &[OsString] {
-        &self.components
-    }
 }
 
 /// What paths and symbolic link targets have in common.

@@ -1,17 +1,24 @@
-//! Applies the entries of one layer, one after the other.
+//! Applies the entries of one archive, one after the other.
+//!
+//! - `content`: the data of files. `directories`: what is set on directories at the end.
+//! - `whiteout`: what hides things of lower layers. `failure`: why an entry was not applied.
 
-use std::collections::BTreeMap;
+mod content;
+mod directories;
+mod failure;
+mod whiteout;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Seek as _, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat,
-    chownat, fchmod, fchown, fsetxattr, fstat, futimens, linkat, makedev, mkdirat, mknodat, openat, statat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, chmodat, chownat,
+    fchmod, fchown, fstat, futimens, linkat, mkdirat, mknodat, openat, statat, symlinkat, unlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 
@@ -20,88 +27,16 @@ use crate::limits::Limits;
 use crate::spool::check_space;
 use crate::tar::{Entry, EntryKind};
 
+use self::directories::{Directories, is_left_to_the_end};
+use self::failure::{During as _, Failure};
+use self::whiteout::{WHITEOUT_PREFIX, is_whiteout, make_opaque};
 use super::attributes::{self, AttributeError, Kept};
 use super::entry_path::{EntryPath, PathError, check_text};
-use super::root::{ParentError, Root};
-use super::sparse;
+use super::root::Root;
 use super::{Rules, UnpackReport};
 
-/// What the archive convention puts before the name of something a layer removes (OCI image specification, "Whiteouts").
-const WHITEOUT_PREFIX: &[u8] = b".wh.";
-/// The marker that hides everything lower layers have in its directory.
-const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
-/// Other names aufs kept for itself; they describe nothing that overlayfs has.
-const RESERVED_PREFIX: &[u8] = b".wh..wh.";
-/// How overlayfs marks an opaque directory (kernel, Documentation/filesystems/overlayfs.rst).
-const OPAQUE_ATTRIBUTE: &str = "trusted.overlay.opaque";
-/// Bytes of file data, and entries, between two looks at the free space.
-const SPACE_CHECK_BYTES: u64 = 64 << 20;
-const SPACE_CHECK_ENTRIES: u64 = 4096;
-
-/// What is set on directories when everything else is done.
-struct PendingDirectory {
-    components: Vec<OsString>,
-    mode: u32,
-    modified: Timespec,
-}
-
-/// An entry is refused, or the kernel refused something for it.
-enum Failure {
-    Refused(Refusal),
-    Limit(LimitKind, u64),
-    Kernel(&'static str, Errno),
-    Image(ImageError),
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<PathError> for Failure {
-    fn from(error: PathError) -> Self {
-        match error {
-            PathError::Refused(refusal) => Self::Refused(refusal),
-            PathError::Limit(kind, allowed) => Self::Limit(kind, allowed),
-        }
-    }
-}
-
-impl From<ParentError> for Failure {
-    fn from(error: ParentError) -> Self {
-        match error {
-            ParentError::Refused(refusal) => Self::Refused(refusal),
-            ParentError::Kernel(errno) => Self::Kernel("opening the parent of", errno),
-        }
-    }
-}
-
-impl From<AttributeError> for Failure {
-    fn from(error: AttributeError) -> Self {
-        match error {
-            AttributeError::Refused(refusal) => Self::Refused(refusal),
-            AttributeError::Kernel(errno) => Self::Kernel("setting an extended attribute of", errno),
-        }
-    }
-}
-
-impl From<ImageError> for Failure {
-    fn from(error: ImageError) -> Self {
-        Self::Image(error)
-    }
-}
-
-/// Names a failed system call.
-trait During<T> {
-    fn during(self, action: &'static str) -> Result<T, Failure>;
-}
-
-impl<T> During<T> for Result<T, Errno> {
-    fn during(self, action: &'static str) -> Result<T, Failure> {
-        self.map_err(|errno| Failure::Kernel(action, errno))
-    }
-}
+/// Inodes between two looks at the free space.
+const SPACE_CHECK_INODES: u64 = 4096;
 
 /// Extracts into one directory.
 pub(crate) struct Extractor<'a> {
@@ -113,8 +48,9 @@ pub(crate) struct Extractor<'a> {
     report: UnpackReport,
     attribute_bytes: u64,
     unchecked_bytes: u64,
-    /// By inode, so that a directory reached by two names is finished once, with what came last.
-    directories: BTreeMap<u64, PendingDirectory>,
+    /// How many inodes there were at the last look at the free space.
+    checked_inodes: u64,
+    directories: Directories,
     buffer: Vec<u8>,
 }
 
@@ -135,7 +71,8 @@ impl<'a> Extractor<'a> {
             report: UnpackReport::default(),
             attribute_bytes: 0,
             unchecked_bytes: 0,
-            directories: BTreeMap::new(),
+            checked_inodes: 0,
+            directories: Directories::default(),
             buffer: vec![0; 128 << 10],
         };
         fchmod(extractor.root.as_fd(), Mode::from_raw_mode(0o755))
@@ -146,32 +83,41 @@ impl<'a> Extractor<'a> {
     /// Applies one entry; its data is read from `data`.
     pub(crate) fn apply(&mut self, entry: Entry, data: &mut impl Read) -> Result<(), ImageError> {
         self.report.entries += 1;
-        if self.report.entries > self.limits.layer_entries {
-            return Err(ImageError::limit(self.place, LimitKind::Entries, self.limits.layer_entries));
-        }
-        if self.report.entries.is_multiple_of(SPACE_CHECK_ENTRIES) {
-            check_space(self.root.as_fd(), &self.path, self.limits.disk_reserve_bytes)?;
-        }
-        self.apply_unnamed(&entry, data).map_err(|failure| self.name_failure(failure, &entry))
+        self.apply_unnamed(&entry, data).map_err(|failure| self.name_failure(failure, &entry))?;
+        self.check_quantity()
     }
 
-    /// Sets modes and times of directories.
-    pub(crate) fn finish(self) -> Result<UnpackReport, ImageError> {
-        let failed =
-            |error: Errno| ImageError::io("setting mode and time of a directory in", &self.path, error);
-        // The deepest first, so that a directory's own time is not touched after it was set.
-        let mut directories: Vec<_> = self.directories.iter().collect();
-        directories.sort_by_key(|(_, directory)| std::cmp::Reverse(directory.components.len()));
-        for (inode, pending) in directories {
-            let handle = self.root.open_directory_itself(&pending.components).map_err(failed)?;
-            // A link on the way was replaced meanwhile: leave what is now there alone.
-            if fstat(&handle).map_err(failed)?.st_ino != *inode {
-                continue;
+    /// Sets what is left to do on directories.
+    pub(crate) fn finish(mut self) -> Result<UnpackReport, ImageError> {
+        match self.directories.finish(self.root.as_fd()) {
+            Ok(left_out) => self.report.attributes_left_out += left_out,
+            Err(AttributeError::Refused(refusal)) => {
+                let (place, entry) = (self.place.to_owned(), "a directory".to_owned());
+                return Err(ImageError::Entry { place, entry, refusal });
             }
-            fchmod(&handle, Mode::from_raw_mode(pending.mode)).map_err(failed)?;
-            futimens(&handle, &times(pending.modified)).map_err(failed)?;
+            // Links have led deeper than any path does.
+            Err(AttributeError::Kernel(Errno::NAMETOOLONG)) => {
+                let most = self.limits.path_bytes as u64;
+                return Err(ImageError::limit(self.place, LimitKind::PathBytes, most));
+            }
+            Err(AttributeError::Kernel(errno)) => {
+                return Err(ImageError::io("finishing the directories in", &self.path, errno));
+            }
         }
         Ok(self.report)
+    }
+
+    /// Directories that no entry describes are made, too, where a path needs them: they count as the entries do.
+    fn check_quantity(&mut self) -> Result<(), ImageError> {
+        let inodes = self.report.entries.saturating_add(self.root.made());
+        if inodes > self.limits.layer_entries {
+            return Err(ImageError::limit(self.place, LimitKind::Entries, self.limits.layer_entries));
+        }
+        if inodes - self.checked_inodes >= SPACE_CHECK_INODES {
+            self.checked_inodes = inodes;
+            check_space(self.root.as_fd(), &self.path, self.limits.disk_reserve_bytes)?;
+        }
+        Ok(())
     }
 
     fn name_failure(&self, failure: Failure, entry: &Entry) -> ImageError {
@@ -191,7 +137,7 @@ impl<'a> Extractor<'a> {
     fn apply_unnamed(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), Failure> {
         self.count_attributes(entry)?;
         let path = EntryPath::parse(&entry.path, self.limits)?;
-        let Some((parent, name)) = path.split() else { return self.describe_root(entry, &path) };
+        let Some((parent, name)) = path.split() else { return self.describe_root(entry) };
         if self.rules == Rules::Layer {
             // As a directory on the way the name would collide with what whiteouts turn into.
             if parent.iter().any(|component| component.as_bytes().starts_with(WHITEOUT_PREFIX)) {
@@ -202,7 +148,7 @@ impl<'a> Extractor<'a> {
             }
         }
         match &entry.kind {
-            EntryKind::Directory => self.directory(entry, &path, parent, name),
+            EntryKind::Directory => self.directory(entry, parent, name),
             EntryKind::File => self.file(entry, parent, name, data),
             EntryKind::SymbolicLink { target } => self.symbolic_link(entry, parent, name, target),
             EntryKind::HardLink { target } => self.hard_link(parent, name, target),
@@ -229,21 +175,15 @@ impl<'a> Extractor<'a> {
         Ok(())
     }
 
-    fn describe_root(&mut self, entry: &Entry, path: &EntryPath) -> Result<(), Failure> {
+    fn describe_root(&mut self, entry: &Entry) -> Result<(), Failure> {
         if entry.kind != EntryKind::Directory {
             return Err(Refusal::RootNotDirectory.into());
         }
         let root = self.root.open_directory(&[]).during("opening")?;
-        self.describe_directory(entry, path, root)
+        self.describe_directory(entry, root)
     }
 
-    fn directory(
-        &mut self,
-        entry: &Entry,
-        path: &EntryPath,
-        parent: &[OsString],
-        name: &OsStr,
-    ) -> Result<(), Failure> {
+    fn directory(&mut self, entry: &Entry, parent: &[OsString], name: &OsStr) -> Result<(), Failure> {
         let holder = self.root.parent(parent)?;
         // A whiteout and a directory of one name: the directory, without what lower layers have in it.
         let mut is_opaque = false;
@@ -267,27 +207,16 @@ impl<'a> Extractor<'a> {
         if is_opaque {
             make_opaque(directory.as_fd())?;
         }
-        self.describe_directory(entry, path, directory)
+        self.describe_directory(entry, directory)
     }
 
-    /// Owner and attributes now, mode and times at the end.
-    fn describe_directory(
-        &mut self,
-        entry: &Entry,
-        path: &EntryPath,
-        directory: OwnedFd,
-    ) -> Result<(), Failure> {
+    /// Owner and attributes now, everything else at the end.
+    fn describe_directory(&mut self, entry: &Entry, directory: OwnedFd) -> Result<(), Failure> {
         let (user, group) = owner(entry)?;
         fchown(&directory, Some(user), Some(group)).during("setting the owner of")?;
         self.set_attributes(entry, directory.as_fd())?;
         let inode = fstat(&directory).during("reading the status of")?.st_ino;
-        let pending = PendingDirectory {
-            components: path.components().to_vec(),
-            mode: entry.mode,
-            modified: modified(entry),
-        };
-        self.directories.insert(inode, pending);
-        Ok(())
+        self.directories.describe(inode, entry, self.rules)
     }
 
     fn file(
@@ -311,53 +240,6 @@ impl<'a> Extractor<'a> {
         self.set_attributes(entry, file.as_fd())?;
         fchmod(&file, Mode::from_raw_mode(entry.mode)).during("setting the mode of")?;
         futimens(&file, &times(modified(entry))).during("setting the time of")
-    }
-
-    /// Writes what is between the holes of a sparse file of `size` bytes, of which `stored` are in the archive.
-    fn expand(
-        &mut self,
-        stored: u64,
-        size: u64,
-        data: &mut impl Read,
-        file: &mut File,
-    ) -> Result<(), Failure> {
-        let read = |error| {
-            let place = self.place.to_owned();
-            ImageError::from_read(error, |source| ImageError::Input { place, source })
-        };
-        let map = sparse::read_map(data, stored, size).map_err(read)??;
-        let failed = |error| ImageError::io("writing a file of", &self.path, error);
-        file.set_len(size).map_err(failed)?;
-        for (offset, length) in map {
-            let failed = |error| ImageError::io("writing a file of", &self.path, error);
-            file.seek(io::SeekFrom::Start(offset)).map_err(failed)?;
-            self.copy(&mut data.by_ref().take(length), file)?;
-        }
-        Ok(())
-    }
-
-    fn copy(&mut self, data: &mut dyn Read, file: &mut File) -> Result<(), Failure> {
-        loop {
-            let count = match data.read(&mut self.buffer) {
-                Ok(0) => return Ok(()),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    let place = self.place.to_owned();
-                    return Err(
-                        ImageError::from_read(error, |source| ImageError::Input { place, source }).into()
-                    );
-                }
-            };
-            self.unchecked_bytes += count as u64;
-            if self.unchecked_bytes >= SPACE_CHECK_BYTES {
-                self.unchecked_bytes = 0;
-                check_space(self.root.as_fd(), &self.path, self.limits.disk_reserve_bytes)?;
-            }
-            file.write_all(&self.buffer[..count])
-                .map_err(|error| ImageError::io("writing a file of", &self.path, error))?;
-            self.report.bytes += count as u64;
-        }
     }
 
     fn symbolic_link(
@@ -424,40 +306,6 @@ impl<'a> Extractor<'a> {
         linkat(&file, "", holder, name, AtFlags::EMPTY_PATH).during("linking")
     }
 
-    fn whiteout(&mut self, entry: &Entry, parent: &[OsString], marker: &OsStr) -> Result<(), Failure> {
-        let marker = marker.as_bytes();
-        if entry.kind != EntryKind::File || entry.size > 0 {
-            return Err(Refusal::Whiteout("it is not an empty regular file").into());
-        }
-        if marker == OPAQUE_MARKER {
-            return make_opaque(self.root.parent(parent)?);
-        }
-        if marker.starts_with(RESERVED_PREFIX) {
-            self.report.entries_left_out += 1;
-            return Ok(());
-        }
-        let name = &marker[WHITEOUT_PREFIX.len()..];
-        if matches!(name, b"" | b"." | b"..") {
-            return Err(Refusal::Whiteout("it hides no name").into());
-        }
-        let name = OsStr::from_bytes(name);
-        let holder = self.root.parent(parent)?;
-        match status(holder, name)? {
-            // A whiteout concerns lower layers only; what this layer brings itself stays.
-            Some(found) if is_type(&found, FileType::Directory) => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let directory = openat(holder, name, flags, Mode::empty()).during("opening")?;
-                make_opaque(directory.as_fd())
-            }
-            Some(_) => Ok(()),
-            None => {
-                let device = makedev(0, 0);
-                mknodat(holder, name, FileType::CharacterDevice, Mode::empty(), device)
-                    .during("hiding the name of")
-            }
-        }
-    }
-
     /// The parent of a new non-directory, with nothing under `name` any more.
     fn vacate(&mut self, parent: &[OsString], name: &OsStr) -> Result<BorrowedFd<'_>, Failure> {
         let present = status(self.root.parent(parent)?, name)?;
@@ -474,7 +322,11 @@ impl<'a> Extractor<'a> {
     }
 
     fn set_attributes(&mut self, entry: &Entry, object: BorrowedFd<'_>) -> Result<(), Failure> {
+        let is_directory = entry.kind == EntryKind::Directory;
         for (name, value) in &entry.attributes {
+            if is_directory && is_left_to_the_end(self.rules, name) {
+                continue;
+            }
             if attributes::set(object, self.rules, name, value)? == Kept::LeftOut {
                 self.report.attributes_left_out += 1;
             }
@@ -495,11 +347,6 @@ fn describe_unopened(
     utimensat(holder, name, &times(modified(entry)), itself).during("setting the time of")
 }
 
-fn make_opaque(directory: BorrowedFd<'_>) -> Result<(), Failure> {
-    fsetxattr(directory, OPAQUE_ATTRIBUTE, b"y", XattrFlags::empty())
-        .during("marking as opaque the directory of")
-}
-
 fn status(holder: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Stat>, Failure> {
     match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => Ok(Some(found)),
@@ -510,10 +357,6 @@ fn status(holder: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Stat>, Failure>
 
 fn is_type(found: &Stat, wanted: FileType) -> bool {
     FileType::from_raw_mode(found.st_mode) == wanted
-}
-
-fn is_whiteout(found: &Stat) -> bool {
-    is_type(found, FileType::CharacterDevice) && found.st_rdev == makedev(0, 0)
 }
 
 /// The last number means "leave as is" to chown(2).

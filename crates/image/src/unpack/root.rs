@@ -28,12 +28,14 @@ pub(crate) struct Root {
     directory: OwnedFd,
     /// The parent used last: archives list the entries of a directory together.
     last: Option<(Vec<OsString>, OwnedFd)>,
+    /// Directories made that no entry described by then.
+    made: u64,
 }
 
 impl Root {
     pub(crate) fn open(path: &Path) -> Result<Self, ImageError> {
         let directory = File::open(path).map_err(|error| ImageError::io("opening", path, error))?;
-        Ok(Self { directory: directory.into(), last: None })
+        Ok(Self { directory: directory.into(), last: None, made: 0 })
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -46,10 +48,9 @@ impl Root {
         retry(|| openat2(&self.directory, join(components), flags, Mode::empty(), in_root()))
     }
 
-    /// The directory `components` itself: its last component is not followed when it is a link.
-    pub(crate) fn open_directory_itself(&self, components: &[OsString]) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        retry(|| openat2(&self.directory, join(components), flags, Mode::empty(), in_root()))
+    /// How many directories were made because a path needed them.
+    pub(crate) fn made(&self) -> u64 {
+        self.made
     }
 
     /// The directory `components`, made where it is missing.
@@ -70,11 +71,15 @@ impl Root {
         self.last = None;
     }
 
-    fn create_parents(&self, components: &[OsString]) -> Result<OwnedFd, ParentError> {
+    fn create_parents(&mut self, components: &[OsString]) -> Result<OwnedFd, ParentError> {
         let mut directory = self.open_directory(&[]).map_err(ParentError::Kernel)?;
         for (index, name) in components.iter().enumerate() {
             directory = match self.open_directory(&components[..=index]) {
-                Err(Errno::NOENT) => create_directory(directory.as_fd(), name)?,
+                Err(Errno::NOENT) => {
+                    let made = create_directory(directory.as_fd(), name)?;
+                    self.made += 1;
+                    made
+                }
                 other => other.map_err(parent_error)?,
             };
         }

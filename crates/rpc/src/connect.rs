@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_pki::tls::PeerError;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -59,12 +60,19 @@ async fn dial(address: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<TokioIo
     let connect = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        TlsConnector::from(tls).connect(coracle_pki::tls::server_name(), stream).await
+        TlsConnector::from(tls).connect(coracle_pki::tls::server_name(), stream).await.map_err(plainly)
     };
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| {
         io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer in time"))
     })??;
     Ok(TokioIo::new(stream))
+}
+
+/// A refusal of the server's certificate in the words of who refused it: rustls shows only its debugging form.
+fn plainly(error: io::Error) -> io::Error {
+    let refused = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(why) = refused.and_then(PeerError::of) else { return error };
+    io::Error::new(io::ErrorKind::InvalidData, why.clone())
 }
 
 /// A channel that connects when it is first used, and again whenever its connection is lost.

@@ -13,7 +13,7 @@ use coracle_pki::key::PrivateKey;
 use coracle_pki::tls::{self, ExpectedServer, SwappableIdentity};
 use coracle_pki::{Authority, NodeIdentity, RootKey, Subject, UnixTime};
 use coracle_proto::status::{ApiError, Reason};
-use coracle_rpc::connect::channel_lazy;
+use coracle_rpc::connect::{channel, channel_lazy};
 use coracle_rpc::door::Limits;
 use coracle_rpc::limit::Rate;
 use coracle_rpc::serve::serve_tls_within;
@@ -266,4 +266,19 @@ async fn nonsense_ends_its_own_connection_only() {
         assert!(is_served(&member).await);
     }
     assert!(is_served(&world.member(3)).await);
+}
+
+#[tokio::test]
+async fn who_answers_in_anothers_place_is_named() {
+    let world = World::new(Limits::default()).await;
+    let identity = identity(&world.authority, Subject::Worker(NodeId::from_bits(5)));
+    let tls = tls::client_config(&identity, ExpectedServer::Manager(NodeId::from_bits(9))).unwrap();
+    let error = channel(&world.address.to_string(), Arc::new(tls)).await.unwrap_err();
+    let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+    let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let (actual, expected) = (NodeId::from_bits(1), NodeId::from_bits(9));
+    let said = format!(
+        "server is manager {actual}, expected manager {expected}: the address belongs to another node"
+    );
+    assert!(text.ends_with(&said), "{text}");
 }

@@ -190,18 +190,28 @@ async fn wait_for_nodes(feed: &mut crate::store::TouchedReceiver) {
 }
 
 async fn write(store: &Store, term: u64, verdicts: Vec<Verdict>) {
-    for verdict in &verdicts {
-        match verdict.state {
-            NodeState::Down => warn!(node = %verdict.node, reason = verdict.message, "node is down"),
-            _ => info!(node = %verdict.node, state = %verdict.state, "node"),
-        }
+    for Verdict { node, message, .. } in verdicts.iter().filter(|verdict| verdict.state == NodeState::Down) {
+        warn!(%node, reason = message, "node is down");
     }
+    let returning: Vec<NodeId> = verdicts
+        .iter()
+        .filter(|verdict| verdict.state == NodeState::Ready)
+        .map(|verdict| verdict.node)
+        .collect();
     let change = |v: Verdict| Change::SetNodeStatus { node: v.node, state: v.state, message: v.message };
     let changes = verdicts.into_iter().map(change).collect();
     if let Err(error) = store.propose(Write { term, ..Write::internal("node liveness", changes) }).await {
         // `reconcile` compares with the store, so that what was not written is judged again.
         warn!(%error, "the state of nodes could not be written; trying again");
         tokio::time::sleep(RETRY).await;
+        return;
+    }
+    let view = store.view();
+    for node in returning {
+        // A node on which tasks that were given up still stop is not ready before they have; it is judged again.
+        if view.node(node).is_some_and(|node| node.status.state == NodeState::Ready) {
+            info!(%node, "node is ready");
+        }
     }
 }
 

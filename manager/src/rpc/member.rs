@@ -72,7 +72,10 @@ fn vouched_for(state: &State, passed_on_by: Option<NodeId>) -> Result<(), ApiErr
     if by.is_some_and(|node| node.manager.is_some() || node.spec.role == Role::Manager) {
         return Ok(());
     }
-    Err(ApiError::new(Reason::Forbidden, "the node that passed this call on is not a manager (any more)"))
+    let who = passed_on_by.map_or_else(String::new, |node| format!(" {node}"));
+    let message = format!("the node{who} that passed this call on is not a manager (any more)");
+    Err(ApiError::new(Reason::Forbidden, message)
+        .with_hint("run the command on a manager: `coracle node ls` there lists them"))
 }
 
 /// Raft itself must not be kept from a manager whose promotion this one has yet to learn of: a node is turned away only when this

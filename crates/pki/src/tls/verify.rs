@@ -75,6 +75,17 @@ pub enum PeerError {
     },
 }
 
+impl PeerError {
+    /// The refusal that a handshake failed with, if it was one of ours.
+    #[must_use]
+    pub fn of(error: &Error) -> Option<&Self> {
+        match error {
+            Error::InvalidCertificate(CertificateError::Other(OtherError(why))) => why.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
 impl From<PeerError> for Error {
     fn from(error: PeerError) -> Self {
         Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))

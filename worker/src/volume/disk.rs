@@ -140,15 +140,17 @@ impl Disk {
         if durable { sync_directory(&self.root) } else { Ok(()) }
     }
 
-    /// Puts this one in place of the one that has the name, in one step; that one is removed.
-    pub(super) fn replace(&self, mut scratch: Scratch, name: &str) -> Result<(), VolumeError> {
+    /// Puts this one in place of the one that has the name, in one step. That one's content goes when the answer is dropped.
+    pub(super) fn replace(&self, mut scratch: Scratch, name: &str) -> Result<Scratch, VolumeError> {
         let path = self.root.join(name);
-        renameat_with(CWD, &scratch.path, CWD, &path, RenameFlags::EXCHANGE)
-            .map_err(|error| io("replacing", &path, error))?;
-        // What was replaced now is where the new one was, and goes as leftovers go.
-        let synced = sync_directory(&self.root);
-        scratch.installed = false;
-        synced
+        let exchange = |from: &Path| renameat_with(CWD, from, CWD, &path, RenameFlags::EXCHANGE);
+        exchange(&scratch.path).map_err(|error| io("replacing", &path, error))?;
+        // What was replaced now is where the new one was. It must not go before the exchange is on disk.
+        if let Err(error) = sync_directory(&self.root) {
+            scratch.installed = exchange(&scratch.path).is_err();
+            return Err(error);
+        }
+        Ok(scratch)
     }
 
     /// Puts the data of this one in place of the empty data of the one that has the name. Whether that was done: not if
@@ -266,14 +268,29 @@ fn set_aside(root: &Path, temporary: &Path) -> Result<(), VolumeError> {
     Ok(())
 }
 
-/// A record that is damaged takes its labels along, but not the data.
+/// The name of a task's own volume.
+pub(super) fn own_name(task: TaskId, index: usize) -> String {
+    format!("{task}-{index}")
+}
+
+/// Whose own volume has this name.
+fn owner_by_name(name: &str) -> Option<TaskId> {
+    let (task, index) = name.split_once('-')?;
+    let owner = task.parse().ok()?;
+    (index.parse().map(|index| own_name(owner, index)).ok()? == name).then_some(owner)
+}
+
+/// A record that is damaged takes its labels along, but not the data. Those of tasks' own volumes are not synced: a loss of power
+/// may take them, and the volumes go with their tasks all the same.
 fn stored(name: &str, path: &Path) -> Stored {
     let origin = || {
         let modified = fs::metadata(path).and_then(|meta| meta.modified()).ok();
         let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         Timestamp::from_nanos(since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0)))
     };
-    let bare = Record { labels: BTreeMap::new(), created_at: origin(), anonymous: false, owner: None };
+    let owner = owner_by_name(name);
+    let anonymous = owner.is_some();
+    let bare = Record { labels: BTreeMap::new(), created_at: origin(), anonymous, owner };
     let name = name.to_owned();
     match read_record(&path.join(RECORD)) {
         Ok(file) if file.format > FORMAT => {

@@ -1,6 +1,7 @@
 //! Named volumes of this node: folders that outlive the tasks that use them.
 //!
-//! - [`VolumeStore`]: what there is, who uses it, and making, removing, saving and restoring.
+//! - [`VolumeStore`]: what there is; making and removing it, and in `transfer` saving and restoring.
+//! - `usage`: which tasks use what. `hold`: nobody else works on what somebody works on.
 //! - `disk`: how a volume lies on disk, and the order in which it becomes durable.
 //! - `mounted`: stands before the container runtime and gives containers their volumes.
 //! - `image_view`: what an image has at a path, for filling new volumes.
@@ -12,10 +13,12 @@
 
 mod disk;
 mod error;
+mod hold;
 mod image_view;
 pub(crate) mod mounted;
 mod store;
 mod transfer;
+mod usage;
 
 pub use coracle_image::tree::{TreeReport, TreeSize};
 pub use error::VolumeError;

@@ -12,8 +12,9 @@ use coracle_daemon::ErrorChain;
 use coracle_model::id::TaskId;
 use coracle_model::mount::MountKind;
 
+use super::disk::own_name;
 use super::image_view::copy_from;
-use super::store::{Fill, Wanted};
+use super::usage::{Fill, Wanted};
 use super::{VolumeStore, VolumeUser};
 use crate::adapters::containers::{ContainerError, Containers, Found, Reality};
 use crate::adapters::in_front::InFront;
@@ -43,7 +44,7 @@ impl WithVolumes {
         for (index, mount) in launch.mounts.iter().enumerate() {
             let MountKind::Volume { name, labels, no_copy, subpath } = &mount.kind else { continue };
             let is_own = name.is_empty();
-            let name = if is_own { format!("{}-{index}", launch.task) } else { name.clone() };
+            let name = if is_own { own_name(launch.task, index) } else { name.clone() };
             let fill = |data: &Path| self.fill(launch, &mount.target, data);
             // Of a part of a volume the image can say nothing.
             let fill: Option<Fill<'_>> = (!no_copy && subpath.is_empty()).then_some(&fill);

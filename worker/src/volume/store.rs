@@ -1,23 +1,23 @@
-//! Which volumes there are and who uses them; making and removing them.
+//! Which volumes there are; making and removing them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use coracle_daemon::{Clock, ErrorChain};
+use coracle_daemon::Clock;
 use coracle_image::tree::{TreeSize, measure};
 use coracle_model::id::TaskId;
 use coracle_model::time::Timestamp;
 use coracle_model::volume::is_volume_name;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::VolumeError;
-use super::disk::{Disk, Record, io};
+use super::disk::{Disk, Record, Scratch, io};
+use super::usage::{Fill, filling};
 
 /// Volumes of a node at most: each is in memory, and managers are told of all.
 const VOLUMES: usize = 10_000;
@@ -66,68 +66,28 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
-/// What a task wants to mount.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
-    pub(crate) name: &'a str,
-    /// For a new one.
-    pub(crate) labels: &'a BTreeMap<String, String>,
-    /// A new one belongs to the task and goes with it.
-    pub(crate) is_own: bool,
-}
-
-/// Puts into an empty folder what a new volume is to begin with; tells how many entries that was, with the folder itself.
-pub(crate) type Fill<'a> = &'a dyn Fn(&Path) -> Result<u64, String>;
-
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) record: Record,
     unusable: Option<String>,
-    users: BTreeMap<TaskId, String>,
-    backups: usize,
+    pub(super) users: BTreeMap<TaskId, String>,
+    pub(super) backups: usize,
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     disk: Disk,
     clock: Arc<dyn Clock>,
     known: Mutex<BTreeMap<String, Known>>,
     /// Names that somebody works on.
-    busy: Mutex<BTreeSet<String>>,
-    freed: Condvar,
+    pub(super) busy: Mutex<BTreeSet<String>>,
+    pub(super) freed: Condvar,
     changes: watch::Sender<u64>,
 }
 
 /// The volumes of one node. Cheap to clone; all methods block, and may be called from several threads.
 #[derive(Debug, Clone)]
-pub struct VolumeStore(Arc<Inner>);
-
-/// Keeps everybody else from making, filling, replacing or removing the volume of this name.
-pub(super) struct NameLock<'a> {
-    inner: &'a Inner,
-    name: &'a str,
-}
-
-impl Drop for NameLock<'_> {
-    fn drop(&mut self) {
-        self.inner.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(self.name);
-        self.inner.freed.notify_all();
-    }
-}
-
-/// Keeps a volume from being removed or replaced while it is read.
-pub(super) struct Reading<'a> {
-    store: &'a VolumeStore,
-    name: &'a str,
-}
-
-impl Drop for Reading<'_> {
-    fn drop(&mut self) {
-        if let Some(known) = self.store.known().get_mut(self.name) {
-            known.backups = known.backups.saturating_sub(1);
-        }
-    }
-}
+pub struct VolumeStore(pub(super) Arc<Inner>);
 
 impl VolumeStore {
     /// Opens the volumes in `directory`, making it when it is missing. What a crash has left half made is removed.
@@ -230,6 +190,12 @@ impl VolumeStore {
     /// # Errors
     /// If there is none, it is in use or being backed up, or the disk refuses.
     pub fn remove(&self, name: &str) -> Result<(), VolumeError> {
+        self.bury(name).map(drop)
+    }
+
+    /// Takes its name from a volume that nobody uses. Its content may be much: it goes when the answer is dropped, and by then
+    /// nobody waits for it.
+    pub(super) fn bury(&self, name: &str) -> Result<Option<Scratch>, VolumeError> {
         let grave = {
             let _lock = self.lock(name);
             self.check_free(name)?;
@@ -238,9 +204,7 @@ impl VolumeStore {
             grave
         };
         self.changed();
-        // Its content may be much: by now nobody waits for it.
-        drop(grave);
-        Ok(())
+        Ok(grave)
     }
 
     /// Removes all volumes that nobody uses and that are chosen.
@@ -280,89 +244,8 @@ impl VolumeStore {
         Ok(pruned)
     }
 
-    /// Gives a task a volume, made and filled if it is new, and notes that the task uses it until it is released. Returns the
-    /// folder that its container is to see.
-    pub(crate) fn take(
-        &self,
-        user: &VolumeUser,
-        wanted: Wanted<'_>,
-        fill: Option<Fill<'_>>,
-    ) -> Result<PathBuf, VolumeError> {
-        let Wanted { name, labels, is_own } = wanted;
-        check_name(name)?;
-        let _lock = self.lock(name);
-        if self.check_usable(name)? {
-            if let Some(fill) = fill {
-                self.fill_if_empty(name, fill)?;
-            }
-        } else {
-            let owner = is_own.then_some(user.task);
-            let record = Record { labels: labels.clone(), created_at: self.now(), anonymous: is_own, owner };
-            self.make(name, record, fill)?;
-        }
-        let data = self.0.disk.data(name);
-        if !data.is_dir() {
-            let why = format!("{} is missing on the disk: remove the volume, or restore it", data.display());
-            return Err(VolumeError::Unusable { name: name.to_owned(), why });
-        }
-        if let Some(known) = self.known().get_mut(name) {
-            known.users.insert(user.task, user.service.clone());
-        }
-        self.changed();
-        Ok(data)
-    }
-
-    /// The container of a task is gone: it uses no volume, and those of its own go.
-    pub(crate) fn release(&self, task: TaskId) {
-        let mut own = Vec::new();
-        let mut any = false;
-        for (name, known) in self.known().iter_mut() {
-            any |= known.users.remove(&task).is_some();
-            if known.record.owner == Some(task) && known.users.is_empty() {
-                own.push(name.clone());
-            }
-        }
-        if any {
-            self.changed();
-        }
-        self.remove_own(own);
-    }
-
-    /// Notes who uses what after a restart of the daemon, and removes what belonged to containers that are gone.
-    pub(crate) fn recover(&self, users: &[(VolumeUser, Vec<String>)]) {
-        let mut orphans = Vec::new();
-        {
-            let mut known = self.known();
-            for (user, names) in users {
-                for name in names {
-                    if let Some(volume) = known.get_mut(name) {
-                        volume.users.insert(user.task, user.service.clone());
-                    }
-                }
-            }
-            for (name, volume) in known.iter() {
-                if volume.record.owner.is_some() && volume.users.is_empty() {
-                    orphans.push(name.clone());
-                }
-            }
-        }
-        self.changed();
-        self.remove_own(orphans);
-    }
-
-    fn remove_own(&self, names: Vec<String>) {
-        for name in names {
-            match self.remove(&name) {
-                Ok(()) | Err(VolumeError::NotFound(_)) => {}
-                Err(error) => {
-                    warn!(volume = name, error = %ErrorChain(&error), "a volume of a task that is gone was not removed");
-                }
-            }
-        }
-    }
-
     /// Makes a volume that is not there; its name is locked.
-    fn make(&self, name: &str, record: Record, fill: Option<Fill<'_>>) -> Result<(), VolumeError> {
+    pub(super) fn make(&self, name: &str, record: Record, fill: Option<Fill<'_>>) -> Result<(), VolumeError> {
         if self.known().len() >= VOLUMES {
             return Err(VolumeError::TooMany(VOLUMES));
         }
@@ -384,21 +267,6 @@ impl VolumeStore {
         let known = Known { record, unusable: None, users: BTreeMap::new(), backups: 0 };
         self.known().insert(name.to_owned(), known);
         self.changed();
-        Ok(())
-    }
-
-    /// Fills a volume that is there, if nothing is in it and nobody sees it.
-    fn fill_if_empty(&self, name: &str, fill: Fill<'_>) -> Result<(), VolumeError> {
-        let is_seen = |known: &Known| !known.users.is_empty() || known.backups > 0;
-        let disk = &self.0.disk;
-        if self.known().get(name).is_none_or(is_seen) || !disk.is_empty(name)? {
-            return Ok(());
-        }
-        let scratch = disk.scratch()?;
-        if fill(&scratch.data()).map_err(|why| filling(name, why))? > 0 {
-            scratch.sync()?;
-            disk.fill(&scratch, name)?;
-        }
         Ok(())
     }
 
@@ -428,18 +296,6 @@ impl VolumeStore {
         }
     }
 
-    /// Reads a volume until the answer is dropped.
-    pub(super) fn reading<'a>(&'a self, name: &'a str) -> Result<Reading<'a>, VolumeError> {
-        let _lock = self.lock(name);
-        if !self.check_usable(name)? {
-            return Err(VolumeError::NotFound(name.to_owned()));
-        }
-        if let Some(known) = self.known().get_mut(name) {
-            known.backups += 1;
-        }
-        Ok(Reading { store: self, name })
-    }
-
     /// Notes a volume that was put into its place; its name is locked.
     pub(super) fn note(&self, name: &str, record: Record) {
         let known = Known { record, unusable: None, users: BTreeMap::new(), backups: 0 };
@@ -449,15 +305,6 @@ impl VolumeStore {
 
     pub(super) fn check_room(&self) -> Result<(), VolumeError> {
         if self.known().len() >= VOLUMES { Err(VolumeError::TooMany(VOLUMES)) } else { Ok(()) }
-    }
-
-    /// Waits until nobody works on the name.
-    pub(super) fn lock<'a>(&'a self, name: &'a str) -> NameLock<'a> {
-        let inner = &*self.0;
-        let busy = inner.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = inner.freed.wait_while(busy, |busy| busy.contains(name));
-        waited.unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
-        NameLock { inner, name }
     }
 
     pub(super) fn disk(&self) -> &Disk {
@@ -472,17 +319,13 @@ impl VolumeStore {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.0.changes.send_modify(|count| *count += 1);
     }
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), VolumeError> {
     if is_volume_name(name) { Ok(()) } else { Err(VolumeError::Name(name.to_owned())) }
-}
-
-fn filling(name: &str, why: String) -> VolumeError {
-    VolumeError::Filling { name: name.to_owned(), why }
 }
 
 fn info(name: &str, known: &Known) -> VolumeInfo {

@@ -8,7 +8,8 @@ use coracle_daemon::SystemClock;
 use coracle_model::id::TaskId;
 use tokio_util::sync::CancellationToken;
 
-use super::store::{Fill, Wanted};
+use super::disk::own_name;
+use super::usage::{Fill, Wanted};
 use super::*;
 
 fn open(folder: &Path) -> VolumeStore {
@@ -132,6 +133,28 @@ fn users_are_known_again_and_what_belonged_to_gone_containers_goes() {
     again.release(TaskId::from_bits(1));
     let names: Vec<String> = again.list().into_iter().map(|volume| volume.name).collect();
     assert_eq!(names, ["named"], "the task's own one goes with its container");
+}
+
+#[test]
+fn a_task_s_own_volume_goes_also_when_its_record_was_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let own = own_name(TaskId::from_bits(7), 0);
+    let wanted = Wanted { name: &own, labels: &BTreeMap::new(), is_own: true };
+    store.take(&user(7), wanted, None).unwrap();
+    // Beginning like a task's own one is not enough.
+    let names = [own.clone(), format!("{own}x"), format!("{own}-1"), "7-0".to_owned()];
+    for name in &names {
+        store.create(name, &labels("x")).unwrap();
+        // As a loss of power leaves a file that was not synced.
+        fs::write(folder.path().join("volumes").join(name).join("volume.json"), "").unwrap();
+    }
+    let again = open(folder.path());
+    again.recover(&[]);
+    assert!(matches!(again.get(&own), Err(VolumeError::NotFound(_))));
+    for name in &names[1..] {
+        assert!(!again.get(name).unwrap().anonymous, "{name}");
+    }
 }
 
 #[test]

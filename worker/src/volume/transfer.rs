@@ -59,13 +59,19 @@ impl VolumeStore {
         let record = Record { labels: labels.clone(), created_at: self.now(), anonymous: false, owner: None };
         scratch.describe(&record, true)?;
         scratch.sync()?;
-        let _lock = self.lock(name);
-        if self.check_replaceable(name, replace)? {
-            self.disk().replace(scratch, name)?;
-        } else {
-            self.disk().install(scratch, name, true)?;
-        }
-        self.note(name, record);
+        let replaced = {
+            let _lock = self.lock(name);
+            let replaced = if self.check_replaceable(name, replace)? {
+                Some(self.disk().replace(scratch, name)?)
+            } else {
+                self.disk().install(scratch, name, true)?;
+                None
+            };
+            self.note(name, record);
+            replaced
+        };
+        // Its content may be much: by now nobody waits for it.
+        drop(replaced);
         Ok(report)
     }
 

@@ -30,7 +30,7 @@ const ALWAYS_ARRAY: [c_long; COMMON.len() + LEGACY.len() + RECENT.len()] = {
 };
 
 /// Missing in the C library's bindings.
-const IO_PGETEVENTS: c_long = if cfg!(target_arch = "x86_64") { 333 } else { 292 };
+pub(super) const IO_PGETEVENTS: c_long = if cfg!(target_arch = "x86_64") { 333 } else { 292 };
 
 const COMMON: &[c_long] = &[
     libc::SYS_accept,

@@ -233,11 +233,11 @@ impl Machine {
             (Input::Fetched(Err(error)), Phase::Fetching) | (Input::Created(Err(error)), Phase::Creating) => {
                 let started_before = self.status.state >= TaskState::Starting;
                 let state = if started_before { TaskState::Failed } else { TaskState::Rejected };
-                self.finish(now, state, None, error);
+                self.fail(now, state, None, error);
             }
             (Input::Started(Ok(pid)), Phase::Starting) => return self.started(now, pid),
             (Input::Started(Err(error)), Phase::Starting) => {
-                self.finish(now, TaskState::Failed, None, error);
+                self.fail(now, TaskState::Failed, None, error);
                 // It may run all the same: the answer can be lost after the start.
                 return vec![Action::Kill];
             }
@@ -292,12 +292,12 @@ impl Machine {
             }
             // Starting it failed, and nobody was there to hear why.
             Reality::Broken { why } if self.status.state >= TaskState::Starting && !why.is_empty() => {
-                self.finish_unseen(now, None, why);
+                self.fail(now, TaskState::Failed, None, why);
                 Vec::new()
             }
             // It was started once, and is not there: nobody saw the end.
             _ if self.status.state >= TaskState::Starting => {
-                self.finish_unseen(now, Some(Exit::Unknown), Exit::Unknown.to_string());
+                self.fail(now, TaskState::Failed, Some(Exit::Unknown), Exit::Unknown.to_string());
                 Vec::new()
             }
             Reality::Broken { .. } | Reality::Created => self.fetch(now, vec![Action::Delete]),
@@ -461,11 +461,11 @@ impl Machine {
     }
 
     /// The end of what was being stopped is not a failure, however it came.
-    fn finish_unseen(&mut self, now: Timestamp, exit: Option<Exit>, error: String) {
+    fn fail(&mut self, now: Timestamp, state: TaskState, exit: Option<Exit>, error: String) {
         if self.desired > DesiredState::Running {
             self.finish(now, TaskState::Shutdown, exit, String::new());
         } else {
-            self.finish(now, TaskState::Failed, exit, error);
+            self.finish(now, state, exit, error);
         }
     }
 

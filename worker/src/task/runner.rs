@@ -4,35 +4,33 @@
 //! under way, by the end of the container and by its timer; publishes statuses to the desk. When the desk is gone the
 //! daemon ends: the runner ends too, and the container goes on.
 
-use std::collections::BTreeMap;
+mod container;
+mod jobs;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_daemon::{Backoff, BackoffPolicy, Clock, ErrorChain};
 use coracle_image::ImageStore;
-use coracle_model::health::{HealthCheck, HealthResult};
 use coracle_model::id::TaskId;
-use coracle_model::mount::{Mount, MountKind};
-use coracle_model::service::TaskSpec;
 use coracle_model::task::DesiredState;
 use coracle_model::template::NodeFacts;
 use coracle_model::time::Timestamp;
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, join, try_join_all};
+use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument as _, debug, info, warn};
 
-use super::fsm::{Action, Input, Machine, Reality};
-use crate::adapters::containers::{Containers, Executed};
+use self::container::look;
+use super::fsm::{Action, Input, Machine};
+use crate::adapters::containers::Containers;
 use crate::assignments::Assignment;
 use crate::desk::{Event, StatusEvent};
 use crate::files::Shelf;
-use crate::health::effective;
 use crate::image_use::ImageUses;
-use crate::launch::{Place, launch, values};
 use crate::transfer::fetch::Fetcher;
 
 /// Waits before a container that could not be deleted is tried again.
@@ -267,89 +265,6 @@ impl Runner {
         let _ = self.workshop.events.send(event).await;
     }
 
-    fn fetch(&mut self) {
-        let spec = match &self.assignment.spec {
-            Ok(spec) => spec,
-            Err(problem) => {
-                let problem = problem.clone();
-                self.job = Some(async move { Input::Fetched(Err(problem)) }.boxed());
-                return;
-            }
-        };
-        let fetch = self.workshop.fetcher.ensure(spec.container.image.digest);
-        let mounted: Vec<_> = spec
-            .container
-            .images()
-            .skip(1)
-            .map(|image| self.workshop.fetcher.ensure(image.digest).done)
-            .collect();
-        let files = self.workshop.files.arrived(&spec.container.files);
-        let here = self.workshop.files.has(&spec.container.files);
-        let (told, waiting) = watch::channel(String::new());
-        self.progress = Some(if here { fetch.progress } else { waiting });
-        self.job = Some(
-            async move {
-                if !here {
-                    told.send_replace("waiting for a manager to send its secrets and configs".to_owned());
-                    files.await;
-                }
-                let fetched = join(fetch.done, try_join_all(mounted)).await;
-                Input::Fetched(fetched.0.and(fetched.1.map(drop)))
-            }
-            .boxed(),
-        );
-    }
-
-    fn create(&self, leftovers: bool) -> BoxFuture<'static, Input> {
-        let (workshop, assignment) = (Arc::clone(&self.workshop), Arc::clone(&self.assignment));
-        let references = assignment.spec.as_ref().map_or(&[][..], |spec| &spec.container.files);
-        let (files, mut wish) = (workshop.files.arrived(references), self.wish.clone());
-        async move {
-            // A task that this node starts again may have to wait for a manager, after a restart of the daemon.
-            tokio::select! {
-                () = files => {}
-                _ = wish.wait_for(|wish| wish.desired > DesiredState::Running) => {}
-            }
-            // The semaphore is never closed.
-            let _permit = Arc::clone(&workshop.creations).acquire_owned().await;
-            let made = blocking(move || make(&workshop, &assignment, leftovers)).await;
-            Input::Created(made.unwrap_or_else(|| Err(PANICKED.to_owned())))
-        }
-        .boxed()
-    }
-
-    fn start(&self) -> BoxFuture<'static, Input> {
-        let (workshop, task) = (Arc::clone(&self.workshop), self.assignment.id);
-        async move {
-            let _permit = Arc::clone(&workshop.creations).acquire_owned().await;
-            let started = blocking(move || workshop.containers.start(task)).await;
-            Input::Started(match started {
-                Some(Ok(pid)) => Ok(pid),
-                Some(Err(error)) => Err(error.to_string()),
-                None => Err(PANICKED.to_owned()),
-            })
-        }
-        .boxed()
-    }
-
-    fn check(&self, command: Vec<String>, timeout: Duration) -> BoxFuture<'static, Input> {
-        let (workshop, task) = (Arc::clone(&self.workshop), self.assignment.id);
-        async move {
-            // The semaphore is never closed.
-            let _permit = Arc::clone(&workshop.checks).acquire_owned().await;
-            let (started_at, began) = (workshop.now(), Instant::now());
-            let containers = Arc::clone(&workshop.containers);
-            let ended = blocking(move || containers.execute(task, &command, timeout)).await;
-            let Executed { code, output } = match ended {
-                Some(Ok(executed)) => executed,
-                Some(Err(error)) => Executed { code: None, output: error.to_string() },
-                None => Executed { code: None, output: PANICKED.to_owned() },
-            };
-            Input::Checked(HealthResult { started_at, took: began.elapsed(), code, output })
-        }
-        .boxed()
-    }
-
     fn signal(&mut self) {
         if under_way(self.signalling.as_ref()) {
             return;
@@ -406,56 +321,6 @@ async fn at(time: Option<Instant>) {
 }
 
 const PANICKED: &str = "agent panicked over this, which is a bug: its log says where";
-
-/// What there is of the container, and how it is checked: that is not kept with it, but its image is here while it is.
-fn look(workshop: &Workshop, assignment: &Assignment) -> (Reality, Option<HealthCheck>) {
-    let reality = workshop.containers.inspect(assignment.id);
-    let (Ok(spec), false) = (&assignment.spec, reality == Reality::Absent) else { return (reality, None) };
-    match workshop.images.prepare(spec.container.image.digest) {
-        Ok(image) => (reality, effective(&spec.container.health, image.config.health_check.as_ref())),
-        Err(error) => {
-            warn!(error = %ErrorChain(&error), "image of a container cannot be read: only what the service says is checked");
-            (reality, effective(&spec.container.health, None))
-        }
-    }
-}
-
-/// Makes the container from the image, both of which are this node's by now. Returns how it is checked.
-fn make(
-    workshop: &Workshop,
-    assignment: &Assignment,
-    leftovers: bool,
-) -> Result<Option<HealthCheck>, String> {
-    let spec: &TaskSpec = assignment.spec.as_ref().map_err(Clone::clone)?;
-    if leftovers {
-        workshop.containers.delete(assignment.id).map_err(|error| error.to_string())?;
-    }
-    let prepared = workshop
-        .images
-        .prepare(spec.container.image.digest)
-        .map_err(|error| ErrorChain(&error).to_string())?;
-    let log = workshop.log_directory(assignment.id);
-    let values = values(assignment, &workshop.node);
-    let mut launch = launch(assignment, spec, &values, &prepared.config, prepared.lower_dirs, log)
-        .map_err(|error| error.to_string())?;
-    let given = workshop.files.given(&launch.container, &values)?;
-    (launch.files, launch.variables) = (given.files, given.variables);
-    launch.places = mounted_images(workshop, &launch.mounts)?;
-    workshop.containers.create(&launch).map_err(|error| error.to_string())?;
-    Ok(effective(&spec.container.health, prepared.config.health_check.as_ref()))
-}
-
-/// The layers of the images that a container mounts, which are this node's by now, too.
-fn mounted_images(workshop: &Workshop, mounts: &[Mount]) -> Result<BTreeMap<String, Place>, String> {
-    let mut places = BTreeMap::new();
-    for mount in mounts {
-        let MountKind::Image { image, .. } = &mount.kind else { continue };
-        let prepared =
-            workshop.images.prepare(image.digest).map_err(|error| ErrorChain(&error).to_string())?;
-        places.insert(mount.target.clone(), Place::Layers(prepared.lower_dirs));
-    }
-    Ok(places)
-}
 
 /// Runs what may block on a thread for that; nothing if it panicked.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {

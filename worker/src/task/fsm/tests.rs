@@ -97,6 +97,21 @@ fn what_cannot_be_prepared_is_rejected_and_what_cannot_be_started_failed() {
     assert_eq!(with(started), (TaskState::Failed, why()));
 }
 
+/// As one that waits for its secrets and then does without them, since it is to stop.
+#[test]
+fn what_cannot_be_made_or_started_while_it_is_stopped_did_not_fail() {
+    let stop = || Input::Desired(DesiredState::Shutdown);
+    let why = || "because".to_owned();
+    let (begin, fetched) = (|| Input::Begin(Reality::Absent), || Input::Fetched(Ok(())));
+    for inputs in [
+        vec![begin(), fetched(), stop(), Input::Created(Err(why()))],
+        vec![begin(), fetched(), Input::Created(Ok(None)), stop(), Input::Started(Err(why()))],
+    ] {
+        let machine = driven(setup(DesiredState::Running), inputs);
+        assert_eq!((machine.status().state, machine.status().error.as_str()), (TaskState::Shutdown, ""));
+    }
+}
+
 #[test]
 fn a_stop_finds_every_phase() {
     let begin = || Input::Begin(Reality::Absent);

@@ -73,7 +73,10 @@ pub(crate) async fn keep_session(links: Links, stop: CancellationToken) {
         let welcomed = links.session_with.send_replace(None).is_some();
         if welcomed {
             links.tell(Event::Closed).await;
-            backoff = Backoff::new(RETRY);
+            // What is out of step at once may be so for ever: not in a tight loop.
+            if !matches!(end, End::OutOfStep(_)) {
+                backoff = Backoff::new(RETRY);
+            }
             redirections = 0;
             removal.welcomed();
         }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::warn;
 
-use self::problem::{problem, too_many};
+use self::problem::{not_known, problem, too_many};
 use self::report::Report;
 use crate::task::runner::blocking;
 use crate::volume::{VolumeError, VolumeInfo, VolumeStore};
@@ -123,7 +123,8 @@ impl Shared {
 
     /// Nothing when the answer is given otherwise.
     async fn answer(&self, id: &str, operation: Option<Operation>) -> Option<Answer> {
-        let done = match operation? {
+        let Some(operation) = operation else { return Some(Answer::Problem(not_known())) };
+        let done = match operation {
             Operation::Create(create) => self.create(create).await,
             Operation::Inspect(inspect) => self.inspect(inspect.name).await,
             Operation::Remove(remove) => {

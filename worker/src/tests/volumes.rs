@@ -129,6 +129,15 @@ fn fill(data: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_this_version_does_not_know_is_answered_too() {
+    let mut rig = Rig::new().await;
+    let request = v1::VolumeRequest { id: "new".to_owned(), operation: None };
+    rig.session.send(Down::Volume(request)).await;
+    let (answer, _) = rig.answer("new").await;
+    assert!(matches!(answer, Answer::Problem(problem) if problem.hint == "update the node"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn volumes_are_made_told_looked_at_and_removed() {
     let mut rig = Rig::new().await;
     let data = rig.create("data").await;

@@ -19,6 +19,13 @@ pub(super) fn too_many(what: &str, limit: usize) -> v1::VolumeProblem {
         .into()
 }
 
+/// A newer manager asks for what this version does not know.
+pub(super) fn not_known() -> v1::VolumeProblem {
+    ApiError::new(Reason::Forbidden, "the agent of this node does not know what is asked of its volumes")
+        .with_hint("update the node")
+        .into()
+}
+
 /// What an operator is told.
 pub(super) fn problem(error: &VolumeError) -> v1::VolumeProblem {
     let text = ErrorChain(error).to_string();

@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: BackoffPolicy = BackoffPolicy { first: Duration::from_millis(200), max: Duration::from_secs(5) };
 /// Longest wait for an answer, or for the next piece of a blob.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Bytes in a second that a source sends at least, on average after so long: a slower one is left for another, so that it does
+/// not hold one of the few slots for as long as it likes.
+const SLOWEST: (u64, Duration) = (64 << 10, Duration::from_secs(30));
 /// Images fetched at a time.
 const FETCHES: usize = 3;
 /// Bytes of a manifest at most, which is all of an image whose size only a source says.
@@ -249,11 +252,23 @@ impl Inner {
         let mut stream = in_time(client.fetch_blob(request)).await?.into_inner();
         let images = Arc::clone(&self.images);
         let mut writer = on_disk(move || images.begin(digest, size)).await?;
+        let begun = Instant::now();
         while let Some(piece) = in_time(stream.message()).await? {
             writer = on_disk(move || write(writer, &piece.data)).await?;
+            if is_too_slow(writer.received(), begun.elapsed()) {
+                return Err(FetchError::Temporary(format!(
+                    "it sends less than {} bytes in a second",
+                    SLOWEST.0
+                )));
+            }
         }
         on_disk(move || writer.commit()).await
     }
+}
+
+fn is_too_slow(received: u64, elapsed: Duration) -> bool {
+    let counted = elapsed.saturating_sub(SLOWEST.1).as_secs();
+    counted > 0 && received < counted.saturating_mul(SLOWEST.0)
 }
 
 fn manifest_size(listed: &[v1::Blob], manifest: Digest) -> Result<u64, FetchError> {
@@ -302,5 +317,21 @@ fn refusal(status: &tonic::Status) -> FetchError {
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => FetchError::NoManager,
         _ => FetchError::Temporary(format!("manager says: {}", status.message())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_only_trickles_is_left() {
+        let slow = |received, seconds| is_too_slow(received, Duration::from_secs(seconds));
+        assert!(!slow(0, 30), "it may take a while to begin");
+        assert!(slow(0, 31));
+        assert!(slow(3600, 3600), "one byte in a second");
+        assert!(!slow(60 << 16, 90));
+        assert!(slow(59 << 16, 90));
+        assert!(!slow(u64::MAX, u64::MAX / 2));
     }
 }

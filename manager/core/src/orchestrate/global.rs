@@ -38,9 +38,11 @@ pub(super) fn plan(
         } else if fit::keeps(state, spec, node.id) {
             // A node that is paused, or not heard yet, keeps what it has and gets nothing new.
             if let Some(tasks) = slots.remove(&slot) {
-                let verdict = judge(state, service, &tasks, now).verdict;
-                if matches!(verdict, Verdict::Fine | Verdict::Delayed(_) | Verdict::Start(_)) {
-                    carry_out(state, service, &tasks, &verdict, context, &mut plan);
+                let judged = judge(state, service, &tasks, now);
+                if matches!(judged.verdict, Verdict::Fine | Verdict::Delayed(_) | Verdict::Start(_)) {
+                    relieve(&judged.relieved, &mut plan);
+                    let tasks = tasks.without(&judged.relieved);
+                    carry_out(state, service, &tasks, &judged.verdict, context, &mut plan);
                 }
             }
         }

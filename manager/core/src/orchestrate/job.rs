@@ -282,11 +282,11 @@ impl Run<'_> {
         }
     }
 
-    /// Whether a process of the slot may still run that is not wanted: of an earlier task, or of an earlier run.
+    /// Whether a process of the slot may still run that is not to run beside the task: of an earlier task, or of an earlier run.
     fn is_beside(&self, slot: Slot, task: &Task) -> bool {
         let within_reach = |node: NodeId| !self.state.is_node_lost(node);
         self.state.tasks_of_slot(self.service.id, slot).any(|other| {
-            let overlaps = other.run < task.run && other.is_live();
+            let overlaps = may_overlap(self.service) && other.run < task.run && other.is_live();
             other.id != task.id && !overlaps && other.may_run() && other.node.is_some_and(within_reach)
         })
     }

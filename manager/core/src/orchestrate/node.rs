@@ -13,7 +13,7 @@ use coracle_model::node::Node;
 use coracle_model::service::ServiceMode;
 use coracle_model::task::{Slot, Task};
 
-use super::slot::SlotTasks;
+use super::slot::{SlotTasks, give_up};
 use super::{constraints_admit, plan_service};
 use crate::plan::{Plan, PlanContext};
 use crate::state::{NodeUsage, State};
@@ -94,6 +94,11 @@ fn too_many(state: &State, node: &Node) -> Vec<Arc<Task>> {
 fn replace(state: &State, task: &Task, context: &mut PlanContext<'_>, plan: &mut Plan) {
     let Some(service) = state.service(task.service) else { return };
     let mut tasks: Vec<Arc<Task>> = state.tasks_of_slot(task.service, task.slot).cloned().collect();
+    let is_held = tasks.iter().any(|other| other.id != task.id && other.is_live());
+    if is_held || task.run != service.job.map_or(0, |job| job.run) {
+        // The slot has another task, or a later run of the job: who comes next is for the service to say.
+        return give_up(task, plan);
+    }
     tasks.sort_by_key(|task| (task.created_at, task.id));
     let slot = SlotTasks { slot: task.slot, tasks };
     slot.refill(state, service, Some(task), Duration::ZERO, context, plan);

@@ -150,14 +150,9 @@ fn judge_live(
     let (_, _, standing) = rank(holder);
     let draining = live.iter().any(|task| rank(task).2 == Standing::Draining);
     let waits = standing == Standing::Fit && waits_for(state, service, holder, draining, now);
-    let verdict = match standing {
-        Standing::Fit => judge_start(state, slot, holder, waits, now),
-        Standing::Awaited(until) => Verdict::Delayed(until),
-        Standing::Draining if goes_after(service, holder) => Verdict::Move(Arc::clone(holder)),
-        Standing::Draining | Standing::Unfit => Verdict::Refill(Some(Arc::clone(holder)), Duration::ZERO),
-        Standing::Outdated => Verdict::Outdated(Arc::clone(holder)),
-    };
-    let stays = |task: &Arc<Task>| waits && task.is_running() && !matches!(rank(task).2, Standing::Unfit);
+    // What runs is not stopped for one that runs nowhere, as far as anybody knows.
+    let stays_one = waits || matches!(standing, Standing::Awaited(_));
+    let stays = |task: &Arc<Task>| stays_one && task.is_running() && !matches!(rank(task).2, Standing::Unfit);
     // How the last successor ended is looked at by whoever wanted one.
     let tried = match standing {
         Standing::Draining | Standing::Outdated => {
@@ -166,7 +161,17 @@ fn judge_live(
         _ => moved_to(service),
     };
     let leaving = others.copied().filter(|task| !stays(task)).chain(wanted_no_more(slot, tried));
-    Judged { verdict, relieved: leaving.cloned().collect() }
+    let relieved: Vec<Arc<Task>> = leaving.cloned().collect();
+    let verdict = match standing {
+        // What goes in this very write still runs when the holder would begin.
+        Standing::Fit if relieved.is_empty() => judge_start(state, slot, holder, waits, now),
+        Standing::Fit => judge_start(state, &slot.clone().without(&relieved), holder, waits, now),
+        Standing::Awaited(until) => Verdict::Delayed(until),
+        Standing::Draining if goes_after(service, holder) => Verdict::Move(Arc::clone(holder)),
+        Standing::Draining | Standing::Unfit => Verdict::Refill(Some(Arc::clone(holder)), Duration::ZERO),
+        Standing::Outdated => Verdict::Outdated(Arc::clone(holder)),
+    };
+    Judged { verdict, relieved }
 }
 
 /// Whether the successor of a task is to run before it goes.

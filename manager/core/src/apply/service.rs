@@ -61,9 +61,7 @@ impl Writing {
             // More or fewer completions are no reason to do all of it again. What runs by the clock begins when it is due, unless the operator says now.
             let forced = spec.task.force_update != present.spec.task.force_update;
             let begins = spec.job.schedule.is_none() && changed;
-            if begins || forced {
-                service.job = Some(self.next_run(present.job));
-            }
+            service.job = self.job_from_now_on(&present, spec, begins || forced);
         } else if changed || present.update.as_ref().is_some_and(|update| update.state.is_paused()) {
             // An operator who speaks sets a paused update going again.
             service.update = self.begun_update(id, spec);
@@ -96,7 +94,8 @@ impl Writing {
             ..(*present).clone()
         };
         if service.spec.mode.is_job() {
-            service.job = Some(self.next_run(present.job));
+            let begins = service.spec.job.schedule.is_none();
+            service.job = self.job_from_now_on(&present, &service.spec, begins);
         } else {
             // Also where nothing is to be replaced: that it was rolled back, and when, decides what it follows from now on.
             let slots = self.to_replace(id, &service.spec.task).max(1);
@@ -112,6 +111,21 @@ impl Writing {
         let slots = self.to_replace(id, &spec.task);
         let begun = || UpdateProgress::begun(UpdateState::Updating, self.time, slots, "update in progress");
         (slots > 0).then(begun)
+    }
+
+    /// Where a job stands of which this is wanted from now on: at the beginning of its next run, or where it stood. A schedule
+    /// counts from when it is given: what would have been due before is not made up for.
+    fn job_from_now_on(&self, present: &Service, spec: &ServiceSpec, begins: bool) -> Option<JobStatus> {
+        let times = |spec: &ServiceSpec| {
+            spec.job.schedule.as_ref().map(|schedule| (schedule.cron.clone(), schedule.timezone.clone()))
+        };
+        match present.job {
+            job if begins => Some(self.next_run(job)),
+            Some(job) if times(&present.spec) != times(spec) => {
+                Some(JobStatus { scheduled_until: self.time, ..job })
+            }
+            job => job,
+        }
     }
 
     /// What runs by the clock has not begun yet.

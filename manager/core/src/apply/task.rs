@@ -8,6 +8,7 @@ use coracle_model::node::Node;
 use coracle_model::rebalance::Move;
 use coracle_model::rollout::Order;
 use coracle_model::task::{DesiredState, Task, TaskState, TaskStatus};
+use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 
 use super::{Applied, Writing, check_version, not_found};
@@ -96,8 +97,7 @@ impl Writing {
         if node.is_some() && (task.node != node || !is_for_agents(report.state)) {
             return Ok(());
         }
-        // A node whose clock runs ahead must not push times into the future.
-        let report = TaskStatus { since: report.since.min(self.time), ..report.clone() };
+        let report = TaskStatus { since: self.since(task, report), ..report.clone() };
         let mut task = (**task).clone();
         if task.status.advance(&report) {
             self.touched.pending |= task.status.state.is_terminal();
@@ -107,6 +107,18 @@ impl Writing {
             self.write_task(task);
         }
         Ok(())
+    }
+
+    /// Since when it is as reported, by cluster time. A node whose clock runs ahead must not push times into the future; where its
+    /// clock is behind, or was set, it still knows how long its task ran.
+    fn since(&self, task: &Task, report: &TaskStatus) -> Timestamp {
+        let ran = || report.since.since(task.status.since);
+        match task.running_since {
+            Some(since) if task.status.state == TaskState::Running && report.state.is_terminal() => {
+                since.after(ran()).min(self.time)
+            }
+            _ => report.since.min(self.time),
+        }
     }
 
     pub(super) fn remove_task(&mut self, id: TaskId) -> Applied {

@@ -2,8 +2,9 @@
 
 use coracle_manager_core::Change;
 use coracle_model::task::{Exit, TaskState, TaskStatus};
+use coracle_model::time::Timestamp;
 
-use super::Options;
+use super::{Options, duration};
 use crate::world::World;
 
 pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> Vec<String> {
@@ -18,8 +19,10 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
         other => panic!("unknown command task {other}"),
     };
     let code = options.get("code").map(|code| Exit::Code(code.parse().unwrap()));
-    let status =
-        TaskStatus { state, since: world.now, error: error.to_owned(), exit: code, ..TaskStatus::default() };
+    // By the clock of a node that is behind.
+    let behind = options.get("behind").map(duration).unwrap_or_default();
+    let since = Timestamp::from_nanos(world.now.as_nanos() - behind.as_nanos() as u64);
+    let status = TaskStatus { state, since, error: error.to_owned(), exit: code, ..TaskStatus::default() };
     let node = match options.get("from") {
         Some(name) => Some(world.nodes[name]),
         None => task.node,

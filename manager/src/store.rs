@@ -7,6 +7,7 @@
 //! - [`Store::watch`] tells which keys were touched; whoever is too slow is told to look at everything.
 
 mod barrier;
+mod clock;
 mod decide;
 mod replicated;
 
@@ -24,6 +25,7 @@ pub use decide::Decision;
 pub use replicated::{Replicated, TouchedReceiver, Wake};
 
 use barrier::Barriers;
+use clock::ClusterClock;
 
 use crate::codec;
 use crate::raft::{RaftError, RaftNode};
@@ -46,6 +48,7 @@ pub struct Store {
     replicated: Arc<Replicated>,
     reserve: Arc<Reserve>,
     barriers: Barriers,
+    clock: Arc<ClusterClock>,
 }
 
 /// A write that is to be made.
@@ -75,13 +78,20 @@ impl Store {
     /// Joins a Raft node and the state that it applies to, with the room that is kept back for the cluster's own writes.
     #[must_use]
     pub fn new(raft: RaftNode, replicated: Arc<Replicated>, reserve: Reserve) -> Self {
-        Self { raft, replicated, reserve: Arc::new(reserve), barriers: Barriers::default() }
+        let (barriers, clock) = (Barriers::default(), Arc::default());
+        Self { raft, replicated, reserve: Arc::new(reserve), barriers, clock }
     }
 
     /// What this manager has applied.
     #[must_use]
     pub fn view(&self) -> View {
         self.replicated.view()
+    }
+
+    /// The present by cluster time: what everything that waits is planned by.
+    #[must_use]
+    pub fn present(&self) -> Timestamp {
+        self.clock.present(self.view().time())
     }
 
     /// The Raft node below.
@@ -142,7 +152,7 @@ impl Store {
             changes: write.changes,
             actor: write.actor,
             reason: write.reason.to_owned(),
-            time: now(),
+            time: self.present(),
             idempotency: write.idempotency,
             term: write.term,
         };

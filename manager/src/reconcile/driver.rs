@@ -25,8 +25,12 @@ use crate::store::{Store, Wake, Write, now};
 
 /// Every key is looked at this often even if nothing touched it.
 const SWEEP: Duration = Duration::from_secs(30);
+/// Refusals in a row of the plans of one key that are more than two who plan the same.
+const REFUSED_OFTEN: u32 = 8;
 /// Wait before a key is planned again after a failure that is not a refusal.
 const RETRY: Duration = Duration::from_millis(200);
+/// Plans that are made before others get their turn on this thread, and what was planned is proposed.
+const PLANS_AT_ONCE: usize = 32;
 /// Changes in one entry.
 const CHANGES_OF_ONE_ENTRY: usize = 500;
 
@@ -56,20 +60,23 @@ pub async fn run(store: Store, term: u64, table: LoopTable, stop: CancellationTo
     let mut proposals: FuturesUnordered<BoxFuture<'static, Finished>> = FuturesUnordered::new();
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
-        while let Some(key) = queue.pop(now(), &under_way) {
-            let plan = plan(&store.view(), key);
+        for _ in 0..PLANS_AT_ONCE {
+            let Some(key) = queue.pop(store.present(), &under_way) else { break };
+            let plan = plan(&store.view(), key, store.present());
             table.update(key.loop_name(), |status| {
                 status.runs += 1;
                 status.last_run = now();
             });
             if plan.changes.is_empty() {
+                queue.done(key);
                 queue.set_wake(key, plan.wake_at);
             } else {
                 under_way.insert(key);
                 proposals.push(Box::pin(propose(store.clone(), term, key, plan)));
             }
         }
-        let wait = queue.next_wake().map_or(SWEEP, |at| at.since(now()));
+        let wait = queue.next_wake().map_or(SWEEP, |at| at.since(store.present()));
+        let more = queue.has_more(&under_way);
         tokio::select! {
             () = stop.cancelled() => return,
             wake = feed.next() => match wake {
@@ -79,17 +86,18 @@ pub async fn run(store: Store, term: u64, table: LoopTable, stop: CancellationTo
             },
             Some(finished) = proposals.next(), if !proposals.is_empty() => {
                 under_way.remove(&finished.key);
-                settle(&mut queue, &table, finished);
+                settle(&mut queue, &table, finished, store.present());
             }
+            () = tokio::task::yield_now(), if more => {}
             () = tokio::time::sleep(wait) => {}
             _ = sweep.tick() => queue.push_everything(&store.view()),
         }
     }
 }
 
-fn plan(view: &View, key: Key) -> Plan {
+fn plan(view: &View, key: Key, now: Timestamp) -> Plan {
     let mut ids = RandomIds;
-    let mut context = PlanContext { now: now(), ids: &mut ids };
+    let mut context = PlanContext { now, ids: &mut ids };
     match key {
         Key::Node(node) => plan_node(view, node, &mut context),
         Key::Service(service) => plan_service(view, service, &mut context),
@@ -120,11 +128,12 @@ async fn propose(store: Store, term: u64, key: Key, plan: Plan) -> Finished {
     Finished { key, changes, wake_at, result }
 }
 
-fn settle(queue: &mut Queue, table: &LoopTable, finished: Finished) {
+fn settle(queue: &mut Queue, table: &LoopTable, finished: Finished, now: Timestamp) {
     let Finished { key, changes, wake_at, result } = finished;
     table.update(key.loop_name(), |status| status.changes += changes);
     match result {
         Ok(()) => {
+            queue.done(key);
             queue.set_wake(key, wake_at);
             queue.push(key);
         }
@@ -134,13 +143,17 @@ fn settle(queue: &mut Queue, table: &LoopTable, finished: Finished) {
                 Reason::Stale | Reason::NotFound | Reason::Exists | Reason::Forbidden
             ) =>
         {
-            debug!(?key, %error, "plan refused; planning again");
             table.update(key.loop_name(), |status| status.refused += 1);
-            queue.set_wake(key, Some(now().after(Duration::from_millis(5))));
+            let times = queue.refused(key, now);
+            if times == REFUSED_OFTEN {
+                warn!(?key, %error, times, "a plan is refused again and again; it is tried less often");
+            } else {
+                debug!(?key, %error, "plan refused; planning again");
+            }
         }
         Err(error) => {
             warn!(?key, %error, "plan could not be proposed; trying again");
-            queue.set_wake(key, Some(now().after(RETRY)));
+            queue.set_wake(key, Some(now.after(RETRY)));
         }
     }
 }

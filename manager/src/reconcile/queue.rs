@@ -1,6 +1,7 @@
 //! Which keys are to be planned, and when.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use coracle_manager_core::Touched;
 use coracle_manager_core::state::State;
@@ -46,7 +47,15 @@ pub(super) struct Queue {
     now: BTreeSet<Key>,
     later: BTreeSet<(Timestamp, Key)>,
     wake: BTreeMap<Key, Timestamp>,
+    /// How often in a row what was planned for a key was refused.
+    refused: BTreeMap<Key, u32>,
 }
+
+/// Wait before a key is planned again whose plan was refused, the first time: by then there is a newer view. Twice as long each time,
+/// since every try is an entry of the log.
+const FIRST_WAIT: Duration = Duration::from_millis(5);
+/// So often it becomes twice as long: two and a half seconds.
+const LONGEST_WAIT: u32 = 9;
 
 impl Queue {
     /// Plans `key` as soon as possible.
@@ -63,6 +72,26 @@ impl Queue {
             self.wake.insert(key, time);
             self.later.insert((time, key));
         }
+    }
+
+    /// What was planned for `key` was refused at this time: plans it again, later with each time. Says how often that was in a row.
+    pub(super) fn refused(&mut self, key: Key, now: Timestamp) -> u32 {
+        let times = self.refused.entry(key).or_default();
+        let wait = FIRST_WAIT * (1 << (*times).min(LONGEST_WAIT));
+        *times = times.saturating_add(1);
+        let times = *times;
+        self.set_wake(key, Some(now.after(wait)));
+        times
+    }
+
+    /// What was planned for `key` was applied.
+    pub(super) fn done(&mut self, key: Key) {
+        self.refused.remove(&key);
+    }
+
+    /// Whether a key may be planned at once.
+    pub(super) fn has_more(&self, under_way: &BTreeSet<Key>) -> bool {
+        self.now.iter().any(|key| !under_way.contains(key))
     }
 
     /// The next key that may be planned: one that is not under way.
@@ -146,6 +175,24 @@ mod tests {
         let under_way = BTreeSet::from([service(1)]);
         assert_eq!(queue.pop(Timestamp::EPOCH, &under_way), None);
         assert_eq!(queue.pop(Timestamp::EPOCH, &BTreeSet::new()), Some(service(1)));
+    }
+
+    #[test]
+    fn who_is_refused_again_and_again_waits_longer_and_longer_until_it_is_not() {
+        let (mut queue, mut now) = (Queue::default(), Timestamp::from_secs(1));
+        let mut refuse = |queue: &mut Queue| {
+            queue.refused(service(1), now);
+            let wait = queue.next_wake().unwrap().since(now);
+            now = now.after(wait);
+            assert_eq!(queue.pop(now, &BTreeSet::new()), Some(service(1)));
+            wait
+        };
+        assert_eq!(refuse(&mut queue), FIRST_WAIT);
+        assert_eq!(refuse(&mut queue), FIRST_WAIT * 2);
+        let longest = (0..100).map(|_| refuse(&mut queue)).max().unwrap();
+        assert_eq!(longest, FIRST_WAIT * (1 << LONGEST_WAIT));
+        queue.done(service(1));
+        assert_eq!(refuse(&mut queue), FIRST_WAIT);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use coracle_manager_core::change::Change;
 use coracle_manager_core::counts;
 use coracle_manager_core::state::{State, View};
 use coracle_model::digest::Digest;
-use coracle_model::id::ServiceId;
+use coracle_model::id::{IdempotencyKey, ServiceId};
 use coracle_model::image_ref::ImageReference;
 use coracle_model::name::ServiceName;
 use coracle_model::service::{Service, ServiceSpec};
@@ -142,6 +142,11 @@ pub(super) fn resolve_image(view: &State, text: &str) -> Result<Digest, ApiError
     view.image(&reference.canonical()).map(|image| image.digest).ok_or_else(unknown)
 }
 
+/// The write of one change that an operator asked for.
+fn asked(change: Change, actor: &str, reason: &'static str, idempotency: Option<IdempotencyKey>) -> Write {
+    Write { changes: vec![change], actor: actor.to_owned(), reason, idempotency, term: 0 }
+}
+
 /// A name for a service that was given none: two words, and a number if they are taken.
 fn free_name(view: &State) -> Result<ServiceName, ApiError> {
     const FIRST: [&str; 16] = [
@@ -184,13 +189,8 @@ impl Services for ServicesApi {
                 return Ok(Decision::Stands(Version::new(version), None));
             }
             let service = new_service(id, specification(view, None, request.spec.clone())?);
-            let write = Write {
-                changes: vec![Change::CreateService(Box::new(service.clone()))],
-                actor: actor.clone(),
-                reason: "service create",
-                idempotency: key,
-                term: 0,
-            };
+            let write =
+                asked(Change::CreateService(Box::new(service.clone())), &actor, "service create", key);
             Ok(Decision::Write(write, Some(service)))
         });
         let (version, created) = decided.await?;
@@ -223,13 +223,7 @@ impl Services for ServicesApi {
                 expected: Version::new(request.version),
                 spec: Box::new(spec.clone()),
             };
-            let write = Write {
-                changes: vec![change],
-                actor: actor.clone(),
-                reason: "service update",
-                idempotency: key,
-                term: 0,
-            };
+            let write = asked(change, &actor, "service update", key);
             Ok(Decision::Write(write, Ok(Service { spec, ..(*service).clone() })))
         });
         let (version, updated) = decided.await?;
@@ -248,26 +242,29 @@ impl Services for ServicesApi {
         let actor = actor(&request);
         let request = request.into_inner();
         let idempotency = idempotency(&request.idempotency_key)?;
-        let view = self.store.barrier().await?;
-        let service = resolve::service(&view, &request.service)?;
-        if let Some(version) = idempotency.and_then(|key| view.applied_at(key)) {
-            let service = Some(self.just_written(&service));
-            return Ok(Response::new(v1::RollbackServiceResponse { service, version }));
-        }
-        // What the cluster allowed once it may not allow any more. An automatic rollback is not asked: what ran a moment ago
-        // is better than what does not run.
-        if let Some(previous) = &service.previous_spec {
-            check(&view, previous)?;
-        }
-        let change = Change::RollBackService {
-            service: service.id,
-            expected: Version::new(request.version),
-            message: "rollback in progress".to_owned(),
-            automatic: false,
-        };
-        let write = Write { changes: vec![change], actor, reason: "service rollback", idempotency, term: 0 };
-        let version = self.store.propose(write).await?.index();
-        let service = Some(self.just_written(&service));
+        let decided = self.store.decide(|view| {
+            let service = resolve::service(view, &request.service)?;
+            if let Some(version) = idempotency.and_then(|key| view.applied_at(key)) {
+                return Ok(Decision::Stands(Version::new(version), service));
+            }
+            // What the cluster allowed once it may not allow any more. An automatic rollback is not asked: what ran a moment ago
+            // is better than what does not run.
+            if let Some(previous) = &service.previous_spec {
+                check(view, previous)?;
+            }
+            // What is put in force is what was looked at, also where the caller names no version.
+            let expected = if request.version == 0 { service.version } else { Version::new(request.version) };
+            let change = Change::RollBackService {
+                service: service.id,
+                expected,
+                message: "rollback in progress".to_owned(),
+                automatic: false,
+            };
+            let write = asked(change, &actor, "service rollback", idempotency);
+            Ok(Decision::Write(write, service))
+        });
+        let (version, service) = decided.await?;
+        let (service, version) = (Some(self.just_written(&service)), version.index());
         Ok(Response::new(v1::RollbackServiceResponse { service, version }))
     }
 
@@ -287,13 +284,12 @@ impl Services for ServicesApi {
             if let Some(version) = idempotency.and_then(|key| view.applied_at(key)) {
                 return Ok(Decision::Stands(Version::new(version), service));
             }
-            let write = Write {
-                changes: vec![rebalance::begin(&service, request.limit, now())?],
-                actor: actor.clone(),
-                reason: "service rebalance",
+            let write = asked(
+                rebalance::begin(&service, request.limit, self.store.present())?,
+                &actor,
+                "service rebalance",
                 idempotency,
-                term: 0,
-            };
+            );
             Ok(Decision::Write(write, service))
         });
         let (version, service) = decided.await?;
@@ -313,13 +309,12 @@ impl Services for ServicesApi {
                 return Ok(Decision::Stands(Version::new(version), request.service.clone()));
             }
             let service = resolve::service(view, &request.service)?.id;
-            let write = Write {
-                changes: vec![Change::RemoveService { service, expected: Version::default() }],
-                actor: actor.clone(),
-                reason: "service rm",
+            let write = asked(
+                Change::RemoveService { service, expected: Version::default() },
+                &actor,
+                "service rm",
                 idempotency,
-                term: 0,
-            };
+            );
             Ok(Decision::Write(write, service.to_string()))
         });
         let (version, id) = decided.await?;
@@ -367,10 +362,7 @@ impl Services for ServicesApi {
         &self,
         request: Request<v1::ServiceLogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        let term = self.dispatcher.term().ok_or_else(|| {
-            ApiError::new(Reason::NotLeader, "leadership is changing; try again".to_owned())
-        })?;
-        let stream = logs::open(self.store.clone(), term, request.into_inner()).await?;
+        let stream = logs::open(self.store.clone(), self.term()?, request.into_inner()).await?;
         Ok(Response::new(stream))
     }
 }

@@ -217,7 +217,7 @@ async fn write(store: &Store, term: u64, verdicts: Vec<Verdict>) {
 
 /// Removes the nodes whose join broke off: nobody else would.
 async fn remove_never_heard(store: &Store, term: u64) {
-    for (node, expected) in never_heard(&store.view(), now()) {
+    for (node, expected) in never_heard(&store.view(), store.present()) {
         info!(%node, "a node that joined was never heard; its join broke off, and it is removed");
         let change = Change::RemoveNode { node, expected };
         let write = Write { term, ..Write::internal("join broke off", vec![change]) };

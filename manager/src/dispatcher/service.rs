@@ -138,12 +138,14 @@ impl DispatcherService for DispatcherApi {
         }
         // What was named a moment ago must not be missing.
         let view = self.0.store().barrier().await?;
-        let named: BTreeSet<Digest> = view.images().map(|entry| entry.digest).collect();
+        let used =
+            view.task_specs().flat_map(|(_, _, spec)| spec.container.images()).map(|image| image.digest);
+        let wanted: BTreeSet<Digest> = view.images().map(|entry| entry.digest).chain(used).collect();
         let mut needed = Vec::new();
         for text in asked {
             let digest: Digest =
                 text.parse().map_err(|error| ApiError::new(Reason::Invalid, format!("digest: {error}")))?;
-            if named.contains(&digest) || view.is_image_used(digest) {
+            if wanted.contains(&digest) {
                 needed.push(text);
             }
         }

@@ -1,27 +1,24 @@
 //! One agent's stream.
 //!
 //! Owns: what the agent has been sent. Woken by: the agent's messages, changes of its node's tasks, log subscriptions. Ends when the
-//! stream does, when a newer session of the node begins, or when leadership ends; the agent then looks for the leader again.
+//! stream does, when a newer session of the node begins, or when leadership ends; the agent then looks for the leader again. What it says
+//! is checked in [`said`].
+
+mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use coracle_manager_core::assign::{self, Assigned};
 use coracle_manager_core::change::Change;
 use coracle_manager_core::state::View;
-use coracle_model::digest::Digest;
-use coracle_model::generic;
 use coracle_model::id::{FileId, NodeId, SessionId, TaskId};
 use coracle_model::node::NodeDescription;
 use coracle_model::role::Role;
-use coracle_model::task::TaskStatus;
-use coracle_model::validate;
 use coracle_pki::UnixTime;
 use coracle_pki::ticket::TicketKey;
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1::{self, agent_message, manager_message};
-use coracle_rpc::connect::parse_address;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -31,21 +28,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{debug, info};
 
+pub use said::check_description;
+use said::{first, held_images, protocol, reports};
+
 use super::Term;
 use super::registry::Connected;
 use crate::store::{Store, Write};
 
 /// Messages that wait for a slow agent; a full queue makes the session wait, which the agent's heartbeats outlast.
 pub const OUTBOX: usize = 64;
-/// Tasks that one node can hold; more in one message are refused.
-const TASKS_OF_ONE_NODE: usize = 10_000;
-
-/// Bytes of a task's message or error that are kept; a thousand of them fit into one entry of the log.
-const STATUS_TEXT: usize = 500;
-/// How long a new session may wait for its agent's first message.
-const HELLO: Duration = Duration::from_secs(10);
-/// Bytes of a node's host name.
-const HOST_NAME: usize = 255;
 
 /// What goes to the agent.
 pub type Outbox = mpsc::Sender<Result<v1::ManagerMessage, Status>>;
@@ -107,7 +98,8 @@ impl Session {
             Ok(()) => debug!(node = %self.node, "session ended"),
             Err(error) => {
                 info!(node = %self.node, %error, "session ended");
-                let _ = self.outbox.send(Err(error.into())).await;
+                // An agent that does not read what it was sent before does not learn why; nobody waits for it.
+                let _ = self.outbox.try_send(Err(error.into()));
             }
         }
     }
@@ -323,61 +315,6 @@ impl Session {
         let message = v1::ManagerMessage { message: Some(message) };
         self.outbox.send(Ok(message)).await.map_err(|_| protocol("the agent is gone"))
     }
-}
-
-async fn first(inbound: &mut Streaming<v1::AgentMessage>) -> Result<Option<v1::Hello>, ApiError> {
-    let Ok(message) = tokio::time::timeout(HELLO, inbound.message()).await else { return Ok(None) };
-    match message {
-        Ok(Some(v1::AgentMessage { message: Some(agent_message::Message::Hello(hello)) })) => Ok(Some(hello)),
-        Ok(Some(_)) => Err(protocol("a session begins with hello")),
-        Ok(None) | Err(_) => Ok(None),
-    }
-}
-
-fn protocol(problem: &str) -> ApiError {
-    ApiError::new(Reason::Invalid, problem.to_owned())
-}
-
-fn reports(tasks: Vec<v1::TaskReport>) -> Result<Vec<(TaskId, TaskStatus)>, ApiError> {
-    if tasks.len() > TASKS_OF_ONE_NODE {
-        return Err(ApiError::new(Reason::TooLarge, format!("a report of {} tasks", tasks.len())));
-    }
-    let report = |report: v1::TaskReport| {
-        let task = report.task.parse().map_err(|error| protocol(&format!("report: {error}")))?;
-        let mut status = TaskStatus::try_from(report.status.unwrap_or_default())?;
-        clip(&mut status.message);
-        clip(&mut status.error);
-        Ok((task, status))
-    };
-    tasks.into_iter().map(report).collect()
-}
-
-/// Checks what a node says of itself before it is kept and passed on.
-///
-/// # Errors
-/// If its address, labels or host name cannot be used.
-pub fn check_description(description: &NodeDescription, address: &str) -> Result<(), ApiError> {
-    parse_address(address).map_err(|error| protocol(&format!("advertise-addr: {error}")))?;
-    validate::labels("engine-label", &description.labels)?;
-    generic::check(&description.generic).map_err(|error| protocol(&error.to_string()))?;
-    if description.hostname.len() > HOST_NAME || description.engine_version.len() > HOST_NAME {
-        return Err(protocol("the node's host name or version is too long"));
-    }
-    Ok(())
-}
-
-/// Cuts a text of an agent that is too long to be kept for every task.
-fn clip(text: &mut String) {
-    if text.len() > STATUS_TEXT {
-        let end = (0..=STATUS_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
-}
-
-fn held_images(images: v1::HeldImages) -> Result<BTreeSet<Digest>, ApiError> {
-    let parse = |text: String| text.parse().map_err(|error| protocol(&format!("held images: {error}")));
-    images.digests.into_iter().map(parse).collect()
 }
 
 /// `IP:PORT` of all managers.

@@ -53,12 +53,12 @@ async fn run(store: Store, term: u64, mut queue: mpsc::Receiver<Report>, stop: C
             first = queue.recv() => first,
         };
         let Some(first) = first else { return };
-        let mut count = first.tasks.len();
+        let mut count = weight(&first);
         let mut reports = vec![first];
         while count < STATUSES_OF_ONE_ENTRY
             && let Ok(next) = queue.try_recv()
         {
-            count += next.tasks.len();
+            count += weight(&next);
             reports.push(next);
         }
         let written = tokio::select! {
@@ -72,6 +72,11 @@ async fn run(store: Store, term: u64, mut queue: mpsc::Receiver<Report>, stop: C
             }
         }
     }
+}
+
+/// What a report counts for: one that is empty counts, too, or an agent that sends them without end would be listened to for ever.
+fn weight(report: &Report) -> usize {
+    report.tasks.len().max(1)
 }
 
 /// Writes all reports; says whether they are in the store. A report that could not be written is not acknowledged, and its

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use coracle_model::id::{NodeId, ServiceId};
 use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Slot, Task, TaskState};
-use coracle_model::version::Version;
 
 use crate::orchestrate::{
     SlotTasks, is_settled, is_up_to_date, run_counts, run_failures, slots_of, takes_global_task, why_settled,
 };
-use crate::schedule;
+use crate::schedule::Explanations;
 use crate::state::State;
 
 #[cfg(test)]
@@ -160,17 +159,9 @@ fn given_up(state: &State, service: &Service, slots: &[SlotTasks]) -> Vec<String
 fn waiting(state: &State, service: &Service, slots: &[SlotTasks]) -> Vec<String> {
     let id = service.id;
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
-    // Tasks that may go anywhere wait for the same; asking once for each specification is enough.
-    let mut asked: BTreeMap<Version, String> = BTreeMap::new();
+    let mut explanations = Explanations::of(state);
     for task in state.tasks_of_service(id).filter(|task| task.is_live() && task.node.is_none()) {
-        let reason = match task.slot {
-            Slot::Number(_) => asked
-                .entry(task.spec_version)
-                .or_insert_with(|| schedule::explain(state, task.id).unwrap_or_default())
-                .clone(),
-            Slot::Node(_) => schedule::explain(state, task.id).unwrap_or_default(),
-        };
-        *reasons.entry(reason).or_default() += 1;
+        *reasons.entry(explanations.why(task.id).unwrap_or_default()).or_default() += 1;
     }
     let delayed = state
         .tasks_of_service(id)

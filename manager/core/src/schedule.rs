@@ -11,10 +11,13 @@ mod room;
 mod spread;
 mod unfit;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use coracle_model::id::TaskId;
+use coracle_model::id::{ServiceId, TaskId};
 use coracle_model::task::{Slot, Task};
+use coracle_model::version::Version;
 
 use crate::change::Change;
 use crate::plan::{Plan, PlanContext, Waiting};
@@ -49,18 +52,38 @@ pub fn plan_schedule(state: &State, context: &mut PlanContext<'_>) -> Plan {
     plan
 }
 
-/// Why a task has no node; nothing when it has one or wants none.
-///
-/// Looks at every node: ask once per group of equal tasks where there are many.
-#[must_use]
-pub fn explain(state: &State, id: TaskId) -> Option<String> {
-    let task = state.task(id).filter(|task| task.is_live() && task.node.is_none())?;
-    let group = Group::of_task(state, task, state.time())?;
-    let rooms = Rooms::of(state);
-    Some(match task.slot {
-        Slot::Number(_) => explain::reason(&group, &rooms.all().collect::<Vec<_>>()),
-        Slot::Node(node) => explain::reason(&group, rooms.get(node).as_slice()),
-    })
+/// Why tasks have no node. What is found out for one is kept for those that are alike: it takes a look at every node, and at every
+/// task of the service.
+#[derive(Debug)]
+pub struct Explanations<'a> {
+    state: &'a State,
+    rooms: Rooms<'a>,
+    /// With what is said of those of its tasks that may go anywhere.
+    groups: BTreeMap<(ServiceId, Version), (Group<'a>, Option<String>)>,
+}
+
+impl<'a> Explanations<'a> {
+    /// By this state.
+    #[must_use]
+    pub fn of(state: &'a State) -> Self {
+        Self { state, rooms: Rooms::of(state), groups: BTreeMap::new() }
+    }
+
+    /// Why a task has no node; nothing when it has one or wants none.
+    pub fn why(&mut self, id: TaskId) -> Option<String> {
+        let task = self.state.task(id).filter(|task| task.is_live() && task.node.is_none())?;
+        let (group, anywhere) = match self.groups.entry((task.service, task.spec_version)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert((Group::of_task(self.state, task, self.state.time())?, None)),
+        };
+        Some(match task.slot {
+            Slot::Number(_) => {
+                let every_node = || self.rooms.all().collect::<Vec<_>>();
+                anywhere.get_or_insert_with(|| explain::reason(group, &every_node())).clone()
+            }
+            Slot::Node(node) => explain::reason(group, self.rooms.get(node).as_slice()),
+        })
+    }
 }
 
 fn place_on_its_node(group: &Group<'_>, task: &Arc<Task>, rooms: &mut Rooms<'_>, plan: &mut Plan) {

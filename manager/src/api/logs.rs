@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_manager_core::Touched;
 use coracle_manager_core::state::{State, View};
 use coracle_model::id::{NodeId, ServiceId, TaskId};
 use coracle_model::task::Task;
@@ -92,7 +93,7 @@ async fn run(
             }
             wake = feed.next(), if follow => match wake {
                 Wake::Closed => return,
-                Wake::Touched(touched) if touched.tasks.is_empty() => {}
+                Wake::Touched(touched) if !concerns(&touched, target) => {}
                 _ => {
                     let view = store.view();
                     // Nothing of a removed service is left that could print another line.
@@ -133,6 +134,13 @@ async fn extend(
     }
     if !missing.is_empty() {
         let _ = sender.send(Ok(v1::ServiceLogChunk { lines: Vec::new(), missing })).await;
+    }
+}
+
+fn concerns(touched: &Touched, target: Target) -> bool {
+    match target {
+        Target::Service(service) => touched.services.contains(&service),
+        Target::Task(task) => touched.tasks.contains(&task),
     }
 }
 

@@ -55,8 +55,9 @@ pub async fn run(
                 wake = feed.next() => wake,
             };
             match wake {
+                // Whatever is reported of tasks of others matters only where a task waits for room.
                 Wake::Touched(touched)
-                    if !touched.services.contains(&service) && touched.nodes.is_empty() => {}
+                    if !touched.services.contains(&service) && !touched.membership && !touched.pending => {}
                 Wake::Touched(_) | Wake::Resync => break,
                 Wake::Closed => return,
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use coracle_manager_core::schedule;
+use coracle_manager_core::schedule::Explanations;
 use coracle_manager_core::state::State;
 use coracle_model::id::{NodeId, ServiceId, TaskId};
 use coracle_model::task::{DesiredState, Task};
@@ -48,6 +48,19 @@ impl Selection {
         })
     }
 
+    /// Tasks among which all are that it takes.
+    fn candidates<'a>(&self, state: &'a State) -> Vec<&'a Arc<Task>> {
+        if !self.services.is_empty() {
+            self.services.iter().flat_map(|service| state.tasks_of_service(*service)).collect()
+        } else if !self.nodes.is_empty() {
+            let mut tasks: Vec<_> = self.nodes.iter().flat_map(|node| state.tasks_on_node(*node)).collect();
+            tasks.sort_by_key(|task| task.id);
+            tasks
+        } else {
+            state.tasks().collect()
+        }
+    }
+
     fn takes(&self, task: &Task) -> bool {
         (self.services.is_empty() || self.services.contains(&task.service))
             && (self.nodes.is_empty() || task.node.is_some_and(|node| self.nodes.contains(&node)))
@@ -56,7 +69,7 @@ impl Selection {
     }
 }
 
-fn render(state: &State, task: &Arc<Task>) -> v1::TaskListItem {
+fn render(state: &State, task: &Arc<Task>, explanations: &mut Explanations<'_>) -> v1::TaskListItem {
     let service = state.service(task.service);
     let image =
         state.task_spec(task.service, task.spec_version).map(|spec| spec.container.image.reference.clone());
@@ -70,11 +83,7 @@ fn render(state: &State, task: &Arc<Task>) -> v1::TaskListItem {
             .map(|n| n.description.hostname.clone())
             .unwrap_or_default(),
         image: image.unwrap_or_default(),
-        waiting: if task.node.is_none() {
-            schedule::explain(state, task.id).unwrap_or_default()
-        } else {
-            String::new()
-        },
+        waiting: explanations.why(task.id).unwrap_or_default(),
     }
 }
 
@@ -86,15 +95,12 @@ impl Tasks for TasksApi {
     ) -> Result<Response<v1::ListTasksResponse>, Status> {
         let view = self.0.barrier().await?;
         let selection = Selection::parse(&view, request.get_ref())?;
-        let candidates: Vec<&Arc<Task>> = if selection.services.is_empty() {
-            view.tasks().collect()
-        } else {
-            selection.services.iter().flat_map(|service| view.tasks_of_service(*service)).collect()
-        };
-        let tasks = candidates
+        let mut explanations = Explanations::of(&view);
+        let tasks = selection
+            .candidates(&view)
             .into_iter()
             .filter(|task| selection.takes(task))
-            .map(|task| render(&view, task))
+            .map(|task| render(&view, task, &mut explanations))
             .collect();
         Ok(Response::new(v1::ListTasksResponse { tasks, index: view.index() }))
     }

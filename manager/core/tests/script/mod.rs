@@ -8,7 +8,8 @@ mod task;
 
 use std::time::Duration;
 
-use coracle_manager_core::{State, counts, schedule};
+use coracle_manager_core::schedule::Explanations;
+use coracle_manager_core::{State, counts};
 
 use crate::world::World;
 use crate::world::show::rounded;
@@ -74,7 +75,7 @@ fn command_of(world: &mut World, command: &str) -> Vec<String> {
         ["progress", service] => progress(world, service),
         ["explain", task] => {
             let id = world.task(task).id;
-            vec![schedule::explain(&world.state, id).unwrap_or_else(|| "nothing to explain".to_owned())]
+            vec![Explanations::of(&world.state).why(id).unwrap_or_else(|| "nothing to explain".to_owned())]
         }
         _ => panic!("unknown command {command:?}"),
     }

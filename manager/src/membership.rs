@@ -113,7 +113,8 @@ impl MembershipApi {
         Ok(())
     }
 
-    /// Gives the node a Raft id: the one it has, or the next of the cluster.
+    /// Gives the node a Raft id: always one that nobody had. Who asks for one has nothing of Raft any more, so that the id that it
+    /// may have had votes no more: it leaves, or it would count towards majorities for ever.
     async fn reserve_id(&self, node: NodeId, address: &str) -> Result<u64, ApiError> {
         parse_address(address).map_err(|error| ApiError::new(Reason::Invalid, error.to_string()))?;
         let _turn = self.turn.lock().await;
@@ -121,6 +122,13 @@ impl MembershipApi {
         let known = view.node(node).ok_or_else(|| not_found(node))?;
         if known.spec.role != Role::Manager {
             return Err(ApiError::new(Reason::Forbidden, format!("node {node} is not to be a manager")));
+        }
+        if let Some(former) = &known.manager {
+            let raft = self.store.raft();
+            if raft.status().borrow().members.address(former.raft_id).is_some() {
+                warn!(%node, raft_id = former.raft_id, "a manager has lost what it had of raft; its place is given up for another");
+                raft.remove(former.raft_id, CHANGE).await.map_err(raft_error)?;
+            }
         }
         let cluster = view.cluster().ok_or_else(no_cluster)?;
         let raft_id = cluster.next_raft_id;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod place;
 mod recovery;
 mod worker;
 mod world;

@@ -1,14 +1,16 @@
-//! The assembly of a manager: Raft, the state, the leader's work, and the services that the node's listener serves. How it gets and
-//! keeps its place among the others is in [`place`].
+//! The assembly of a manager: Raft, the state, the leader's work, and the services ([`routes`]) that the node's listener serves. How
+//! it begins is in [`begin`], how it gets and keeps its place among the others in [`place`].
 
+mod begin;
 mod place;
+mod routes;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use coracle_daemon::ErrorChain;
 use coracle_image::ImageStore;
-use coracle_manager_core::Change;
 use coracle_manager_core::session::Holds;
 use coracle_model::cluster::Cluster;
 use coracle_model::id::NodeId;
@@ -20,7 +22,7 @@ use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
 use coracle_proto::v1::membership_client::MembershipClient;
 use coracle_rpc::caller::{Caller, PassedOnBy};
-use coracle_seal::{KeyRing, read_sealed_file, write_sealed_file};
+use coracle_seal::KeyRing;
 use http::{Request, Response};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -28,18 +30,9 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use crate::api::file::FilesApi;
-use crate::api::image::ImagesApi;
-use crate::api::node::NodesApi;
-use crate::api::service::ServicesApi;
-use crate::api::swarm::SwarmApi;
-use crate::api::task::TasksApi;
-use crate::api::volume::VolumesApi;
-use crate::ca::CaApi;
 use crate::dispatcher::Dispatcher;
-use crate::dispatcher::service::DispatcherApi;
 use crate::leader::{self, Leading};
 use crate::membership::MembershipApi;
 use crate::raft::{RaftConfig, RaftNode, RaftStatus, Timing};
@@ -49,18 +42,17 @@ use crate::rpc::forward::{self, Destination};
 use crate::rpc::member;
 use crate::rpc::peers::Peers;
 use crate::rpc::recheck;
-use crate::store::{Replicated, Store, Write, now};
+use crate::store::{Replicated, Store};
 
-/// Bytes of one message at most: a service's specification, a batch of reports.
-const MESSAGE_LIMIT: usize = 4 << 20;
-/// The same of a machine that joins.
-const STRANGERS_MESSAGE_LIMIT: usize = 64 << 10;
+use begin::{FIRST_RAFT_ID, bootstrap, known_raft_id, raft_id_file, remember_raft_id};
+
 /// How long handing leadership over may take.
 const HAND_OVER: Duration = Duration::from_secs(5);
+/// How long a manager that leaves asks to be taken out of Raft, and the wait in between.
+const LEAVE: Duration = Duration::from_secs(10);
+const LEAVE_RETRY: Duration = Duration::from_millis(200);
 /// How often to look at the room on the disk.
 const ROOM_PERIOD: Duration = Duration::from_secs(1);
-/// The Raft id of a cluster's first manager.
-const FIRST_RAFT_ID: u64 = 1;
 
 /// Whom to tell that this node holds other images than before.
 #[derive(Clone)]
@@ -165,7 +157,9 @@ impl Manager {
             Arc::new(peers.clone()),
         )
         .await
-        .map_err(|error| ApiError::new(Reason::Internal, format!("raft cannot start: {}", chain(&error))))?;
+        .map_err(|error| {
+            ApiError::new(Reason::Internal, format!("raft cannot start: {}", ErrorChain(&error)))
+        })?;
         peers.book().follow(raft.status());
         let store = Store::new(
             raft.clone(),
@@ -180,7 +174,7 @@ impl Manager {
         let dispatcher = Arc::new(Dispatcher::new(store.clone(), holds));
         let loops = LoopTable::default();
         let membership = MembershipApi::new(store.clone(), Arc::clone(&dispatcher), peers.book().clone());
-        let routes = routes(&config, own, &store, &dispatcher, &loops, &peers, membership.clone());
+        let routes = routes::all(&config, own, &store, &dispatcher, &loops, &peers, membership.clone());
         let leading = Leading { store: store.clone(), dispatcher, loops, membership };
         Ok(Self {
             own,
@@ -255,14 +249,33 @@ impl Manager {
     /// Whether a directory has what a manager needs to go on without asking anybody.
     #[must_use]
     pub fn is_known(directory: &Path) -> bool {
-        directory.join(RAFT_ID_FILE).exists()
+        raft_id_file(directory).exists()
     }
 
-    /// Takes this manager out of Raft by asking the leader.
+    /// Takes this manager out of Raft by asking the leader, and again while leadership changes: an id that stays behind would count
+    /// towards majorities for ever.
     ///
     /// # Errors
     /// If the rest would have no quorum.
     pub async fn leave(&self, force: bool) -> Result<(), ApiError> {
+        let until = Instant::now() + LEAVE;
+        loop {
+            match self.ask_to_leave(force).await {
+                Err(error)
+                    if matches!(
+                        error.reason,
+                        Reason::NotLeader | Reason::Unavailable | Reason::OutcomeUnknown
+                    ) && Instant::now() < until =>
+                {
+                    debug!(%error, "this manager is still in raft; asking again");
+                    tokio::time::sleep(LEAVE_RETRY).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn ask_to_leave(&self, force: bool) -> Result<(), ApiError> {
         if self.status().members.voters.len() <= 1 {
             return Ok(());
         }
@@ -335,109 +348,4 @@ impl Manager {
         let served = self.routes.clone().oneshot(request).await;
         served.map_err(|error| ApiError::new(Reason::Internal, error.to_string()))
     }
-}
-
-fn routes(
-    config: &ManagerConfig,
-    own: NodeId,
-    store: &Store,
-    dispatcher: &Arc<Dispatcher>,
-    loops: &LoopTable,
-    peers: &Peers,
-    membership: MembershipApi,
-) -> Routes {
-    macro_rules! limited {
-        ($server:path, $service:expr) => {{
-            use $server as server;
-            server::new($service).max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(16 << 20)
-        }};
-    }
-    let images = ImagesApi::new(
-        store.clone(),
-        Arc::clone(dispatcher),
-        Arc::clone(&config.images),
-        config.images_changed.clone(),
-        peers.clone(),
-    );
-    Routes::default()
-        .add_service(limited!(
-            v1::services_server::ServicesServer,
-            ServicesApi::new(store.clone(), Arc::clone(dispatcher))
-        ))
-        .add_service(limited!(v1::tasks_server::TasksServer, TasksApi(store.clone())))
-        .add_service(limited!(
-            v1::nodes_server::NodesServer,
-            NodesApi::new(store.clone(), Arc::clone(dispatcher), own)
-        ))
-        .add_service(limited!(v1::swarm_server::SwarmServer, SwarmApi::new(store.clone(), loops.clone())))
-        .add_service(limited!(v1::images_server::ImagesServer, images))
-        .add_service(limited!(
-            v1::volumes_server::VolumesServer,
-            VolumesApi::new(store.clone(), Arc::clone(dispatcher), own)
-        ))
-        .add_service(limited!(v1::files_server::FilesServer, FilesApi(store.clone())))
-        .add_service(
-            limited!(
-                v1::certificate_authority_server::CertificateAuthorityServer,
-                CaApi::new(store.clone(), Arc::clone(dispatcher))
-            )
-            // Anybody may send these: a request for a certificate and what a machine says of itself.
-            .max_decoding_message_size(STRANGERS_MESSAGE_LIMIT),
-        )
-        .add_service(limited!(v1::membership_server::MembershipServer, membership))
-        .add_service(limited!(v1::dispatcher_server::DispatcherServer, DispatcherApi(Arc::clone(dispatcher))))
-        .add_service(store.raft().service().into_server())
-        .prepare()
-}
-
-/// Makes the first entries of a cluster, unless an earlier start got that far.
-async fn bootstrap(store: &Store, cluster: Cluster, node: Node, address: &str) -> Result<(), ApiError> {
-    let raft = store.raft();
-    raft.initialize(address).await.map_err(crate::store::raft_error)?;
-    raft.read_barrier(crate::store::READ_DEADLINE).await.map_err(crate::store::raft_error)?;
-    if store.view().cluster().is_some() {
-        return Ok(());
-    }
-    let id = node.id;
-    let member = coracle_model::node::ManagerMember { raft_id: FIRST_RAFT_ID, address: address.to_owned() };
-    let changes = vec![
-        Change::CreateCluster(Cluster { created_at: now(), next_raft_id: FIRST_RAFT_ID + 1, ..cluster }),
-        Change::CreateNode(node),
-        Change::SetManagerMember { node: id, member: Some(member) },
-    ];
-    store.propose(Write::internal("swarm init", changes)).await?;
-    Ok(())
-}
-
-const RAFT_ID_FILE: &str = "member";
-
-fn known_raft_id(config: &ManagerConfig) -> Result<Option<u64>, ApiError> {
-    let path = config.directory.join(RAFT_ID_FILE);
-    match read_sealed_file(&config.keyring, &path, RAFT_ID_FILE.as_bytes()) {
-        Ok(bytes) => {
-            let bytes = bytes.try_into().map_err(|_| {
-                ApiError::new(
-                    Reason::Internal,
-                    format!("{} is damaged: restore it from a backup", path.display()),
-                )
-            })?;
-            Ok(Some(u64::from_be_bytes(bytes)))
-        }
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(ApiError::new(Reason::Internal, chain(&error))),
-    }
-}
-
-fn remember_raft_id(config: &ManagerConfig, raft_id: u64) -> Result<u64, ApiError> {
-    let internal = |error: String| ApiError::new(Reason::Internal, error);
-    std::fs::create_dir_all(&config.directory)
-        .map_err(|error| internal(format!("creating {}: {error}", config.directory.display())))?;
-    let path = config.directory.join(RAFT_ID_FILE);
-    write_sealed_file(&config.keyring, &path, RAFT_ID_FILE.as_bytes(), &raft_id.to_be_bytes())
-        .map_err(|error| internal(chain(&error)))?;
-    Ok(raft_id)
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    coracle_daemon::ErrorChain(error).to_string()
 }

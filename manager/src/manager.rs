@@ -331,6 +331,15 @@ impl Manager {
         }
     }
 
+    /// Makes sure that the caller of what this node serves beside its manager is still what its certificate says.
+    ///
+    /// # Errors
+    /// If its node was removed, or may no longer call this.
+    pub fn admit<T>(&self, request: &Request<T>) -> Result<(), ApiError> {
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Stranger);
+        member::check(&self.store.view(), &caller, None, request.uri().path())
+    }
+
     async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, ApiError> {
         let path = request.uri().path().to_owned();
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Stranger);

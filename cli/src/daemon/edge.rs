@@ -50,6 +50,10 @@ async fn answer(node: Arc<Node>, mut request: Request<Body>) -> Result<Response<
     }
     let active = node.active().ok_or_else(inactive)?;
     if path.starts_with(TRANSFER) {
+        // A ticket outlives the membership of the node that it was given to; managers know better.
+        if let Some(manager) = active.manager() {
+            manager.admit(&request)?;
+        }
         let server = v1::image_transfer_server::ImageTransferServer::new(active.transfer());
         return server.oneshot(request).await.map_err(|never| match never {});
     }

@@ -270,7 +270,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// The disk is full.
-    #[error("no space left for {}; free space or move the image store", path.display())]
+    #[error("no space left for {}: free some space there", path.display())]
     NoSpace {
         /// What was to be written.
         path: PathBuf,

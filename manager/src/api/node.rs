@@ -169,7 +169,11 @@ fn changed(node: &Node, request: &v1::UpdateNodeRequest) -> Result<NodeSpec, Api
 /// Whether a node may be removed from the cluster.
 fn removable(node: &Node, force: bool) -> Result<(), ApiError> {
     let host = &node.description.hostname;
-    if node.manager.is_some() || node.spec.role == Role::Manager {
+    if node.manager.is_some() && node.spec.role == Role::Worker {
+        let message = format!("node {host} was demoted and is still leaving raft");
+        return Err(ApiError::new(Reason::Unavailable, message).with_hint("try again in a moment"));
+    }
+    if node.spec.role == Role::Manager {
         let message = format!("node {host} is a manager");
         let hint = format!("demote it first with `coracle node demote {}`", node.id);
         return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint));

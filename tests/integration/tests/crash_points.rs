@@ -30,22 +30,23 @@ fn first_starts_and_new_swarms() {
 
 #[test]
 fn log_and_snapshots() {
-    harness::bare("crash_log", 0, 0, |lab| single::one_node(lab, table::Group::Log));
+    harness::bare("crash_log", 0, 0, |lab| single::one_node(lab, &[table::Group::Log]));
 }
 
 #[test]
-fn images() {
-    harness::bare("crash_images", 0, 0, |lab| single::one_node(lab, table::Group::Images));
+fn images_and_volumes() {
+    let groups = [table::Group::Images, table::Group::Volumes];
+    harness::bare("crash_images", 0, 0, |lab| single::one_node(lab, &groups));
 }
 
 #[test]
 fn containers() {
-    harness::bare("crash_containers", 0, 0, |lab| single::one_node(lab, table::Group::Containers));
+    harness::bare("crash_containers", 0, 0, |lab| single::one_node(lab, &[table::Group::Containers]));
 }
 
 #[test]
 fn supervisors() {
-    harness::bare("crash_supervisors", 0, 0, |lab| single::one_node(lab, table::Group::Supervisors));
+    harness::bare("crash_supervisors", 0, 0, |lab| single::one_node(lab, &[table::Group::Supervisors]));
 }
 
 #[test]

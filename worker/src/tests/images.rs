@@ -6,6 +6,7 @@ use coracle_image::builder::{ImageBuilder, LayerBuilder};
 use coracle_model::digest::Digest;
 use coracle_model::id::TaskId;
 use coracle_model::task::{DesiredState, TaskState};
+use coracle_proto::v1;
 use coracle_proto::v1::agent_message::Message as Up;
 
 use super::manager::{FakeManager, PlayedSession, World};
@@ -94,5 +95,41 @@ async fn a_node_that_leaves_keeps_the_images_of_what_it_could_not_stop() {
     session.until(TaskId::from_bits(1), TaskState::Running, true).await;
     agent.handle.remove_images().await;
     assert!(node.images.has(node.image) && !node.images.has(spare));
+    agent.stop().await;
+}
+
+/// Mounts another image.
+fn mounting(mut task: v1::AssignedTask, image: Digest) -> v1::AssignedTask {
+    let image = v1::PinnedImage { reference: "files:1".into(), digest: image.to_string() };
+    let kind = v1::mount::Kind::Image(v1::ImageMount { image: Some(image), subpath: String::new() });
+    let container = task.spec.as_mut().unwrap().container.as_mut().unwrap();
+    container.mounts = vec![v1::Mount { target: "/files".into(), read_only: true, kind: Some(kind) }];
+    task
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_an_update_mounts_no_more_stays_as_long_as_its_last_task() {
+    let world = World::new();
+    let node = Node::new(&world, 7);
+    let (old, new, spare) = (load(&node, 1), load(&node, 2), load(&node, 3));
+    let mut manager = FakeManager::start(&world, 1).await;
+    let agent = start(&node, &manager).await;
+    let mut session = manager.welcomed(&world).await;
+    manager.need_images(&[node.image, old, new, spare].map(|image| image.to_string()));
+    let task = |bits, desired, image| mounting(node.task(bits, desired, &["run"]), image);
+    let (before, after) = (TaskId::from_bits(1), TaskId::from_bits(2));
+    session.complete(&[task(1, DesiredState::Running, old)]).await;
+    session.until(before, TaskState::Running, true).await;
+    // An update: the new task runs beside the old one, whose specification managers keep no longer.
+    session.increment(&[task(2, DesiredState::Running, new)], &[]).await;
+    session.until(after, TaskState::Running, true).await;
+    manager.need_images(&[]);
+    eventually("what nobody mounts goes", || !node.images.has(spare)).await;
+    assert!(node.images.has(old) && node.images.has(new), "both are mounted");
+    session.increment(&[task(1, DesiredState::Shutdown, old)], &[]).await;
+    session.until(before, TaskState::Shutdown, true).await;
+    session.increment(&[], &[before]).await;
+    eventually("the old one goes", || !node.images.has(old)).await;
+    assert!(node.images.has(new) && node.images.has(node.image), "the new one stays");
     agent.stop().await;
 }

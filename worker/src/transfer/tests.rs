@@ -1,9 +1,9 @@
 //! Images over real connections.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use coracle_daemon::SystemClock;
+use coracle_daemon::{Clock, ManualClock, SystemClock};
 use coracle_model::digest::Digest;
 use coracle_model::id::{NodeId, TaskId};
 use coracle_model::task::{DesiredState, TaskState};
@@ -20,7 +20,7 @@ use tonic::{Code, Request, Response, Status};
 use super::serve::ImageTransferService;
 use crate::image_use::ImageUses;
 use crate::tests::manager::{FakeManager, World, now, serve};
-use crate::tests::rig::Node;
+use crate::tests::rig::{Node, eventually};
 
 fn ticket(world: &World, node: u128, image: Digest) -> bytes::Bytes {
     let ticket = Ticket {
@@ -31,15 +31,18 @@ fn ticket(world: &World, node: u128, image: Digest) -> bytes::Bytes {
     world.tickets.sign(&ticket).to_vec().into()
 }
 
-async fn holder(world: &World, node: &Node) -> (String, DropGuard) {
+fn service(world: &World, node: &Node, clock: Arc<dyn Clock>) -> ImageTransferService {
     let key = watch::channel(Some(world.tickets.public().unwrap())).1;
-    let service = ImageTransferService::new(
-        Arc::clone(&node.images),
-        ImageUses::default(),
-        key,
-        Arc::new(SystemClock::new()),
-    );
+    ImageTransferService::new(Arc::clone(&node.images), ImageUses::default(), key, clock)
+}
+
+async fn holder(world: &World, node: &Node, clock: Arc<dyn Clock>) -> (String, DropGuard) {
+    let service = service(world, node, clock);
     serve(&node.identity, tonic::service::Routes::new(ImageTransferServer::new(service))).await
+}
+
+fn system() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
 }
 
 async fn client(address: &str, identity: &SwappableIdentity, holder: u128) -> ImageTransferClient<Channel> {
@@ -51,7 +54,7 @@ async fn client(address: &str, identity: &SwappableIdentity, holder: u128) -> Im
 async fn a_ticket_opens_one_image_to_one_node_and_nothing_else() {
     let world = World::new();
     let node = Node::new(&world, 7);
-    let (address, _server) = holder(&world, &node).await;
+    let (address, _server) = holder(&world, &node, system()).await;
     let mut client = client(&address, &world.worker(8), 7).await;
     let good = ticket(&world, 8, node.image);
     let listed =
@@ -97,7 +100,7 @@ async fn tasks_share_the_fetch_of_an_image_that_only_the_second_node_gives() {
     let node = Node::new(&world, 7);
     let source = Node::new(&world, 8);
     node.images.remove(node.image).unwrap();
-    let (address, _server) = holder(&world, &source).await;
+    let (address, _server) = holder(&world, &source, system()).await;
     let mut manager = FakeManager::start(&world, 1).await;
     let agent = node.start(&[&manager.address]).await;
     let mut session = manager.welcomed(&world).await;
@@ -160,13 +163,7 @@ async fn which_blobs_are_fetched_is_what_the_manifest_says() {
     let blobs = source.images.manifest_blobs(source.image).unwrap();
     node.images.collect(&std::collections::BTreeSet::new()).unwrap();
     assert!(!blobs.iter().any(|blob| node.images.has_blob(blob.digest, blob.size)));
-    let key = watch::channel(Some(world.tickets.public().unwrap())).1;
-    let honest = ImageTransferService::new(
-        Arc::clone(&source.images),
-        ImageUses::default(),
-        key,
-        Arc::new(SystemClock::new()),
-    );
+    let honest = service(&world, &source, system());
     let routes = tonic::service::Routes::new(ImageTransferServer::new(Liar(honest)));
     let (address, _server) = serve(&source.identity, routes).await;
     let mut manager = FakeManager::start(&world, 1).await;
@@ -177,5 +174,102 @@ async fn which_blobs_are_fetched_is_what_the_manifest_says() {
     manager.give_image(&node.image.to_string(), response);
     session.complete(&[node.task(1, DesiredState::Running, &["run"])]).await;
     session.until(TaskId::from_bits(1), TaskState::Running, true).await;
+    agent.stop().await;
+}
+
+/// The time of day as a manager sees it who has just signed a [`ticket`].
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(u64::try_from(Duration::from_secs(now().as_secs()).as_nanos()).unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_ends() {
+    let world = World::new();
+    let node = Node::new(&world, 7);
+    let clock = clock();
+    let (address, _server) = holder(&world, &node, clock.clone()).await;
+    let mut client = client(&address, &world.worker(8), 7).await;
+    let ticket = ticket(&world, 8, node.image);
+    clock.advance(Duration::from_secs(50));
+    client.list_blobs(v1::ListBlobsRequest { ticket: ticket.clone() }).await.unwrap();
+    clock.advance(Duration::from_secs(20));
+    let status = client.list_blobs(v1::ListBlobsRequest { ticket: ticket.clone() }).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(status.message().contains("expired"), "{status}");
+    let request = v1::FetchBlobRequest { ticket, digest: node.image.to_string() };
+    assert_eq!(client.fetch_blob(request).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+/// Time passes with the first blob: the ticket is over by the second.
+struct Slow {
+    service: ImageTransferService,
+    clock: Arc<ManualClock>,
+    given: Arc<Mutex<Vec<String>>>,
+}
+
+#[tonic::async_trait]
+impl ImageTransfer for Slow {
+    async fn list_blobs(
+        &self,
+        request: Request<v1::ListBlobsRequest>,
+    ) -> Result<Response<v1::ListBlobsResponse>, Status> {
+        self.service.list_blobs(request).await
+    }
+
+    type FetchBlobStream = <ImageTransferService as ImageTransfer>::FetchBlobStream;
+
+    async fn fetch_blob(
+        &self,
+        request: Request<v1::FetchBlobRequest>,
+    ) -> Result<Response<Self::FetchBlobStream>, Status> {
+        let digest = request.get_ref().digest.clone();
+        let response = self.service.fetch_blob(request).await?;
+        let mut given = self.given.lock().unwrap();
+        if given.is_empty() {
+            self.clock.advance(Duration::from_secs(120));
+        }
+        given.push(digest);
+        Ok(response)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetch_that_outlasts_its_ticket_goes_on_with_another_and_what_is_missing() {
+    let world = World::new();
+    let node = Node::new(&world, 7);
+    let source = Node::new(&world, 8);
+    let blobs = source.images.manifest_blobs(source.image).unwrap();
+    node.images.remove(node.image).unwrap();
+    node.images.collect(&std::collections::BTreeSet::new()).unwrap();
+    let (clock, given) = (clock(), Arc::new(Mutex::new(Vec::new())));
+    let slow = Slow {
+        service: service(&world, &source, clock.clone()),
+        clock: clock.clone(),
+        given: Arc::clone(&given),
+    };
+    let (address, _server) =
+        serve(&source.identity, tonic::service::Routes::new(ImageTransferServer::new(slow))).await;
+    let mut manager = FakeManager::start(&world, 1).await;
+    let agent = node.start(&[&manager.address]).await;
+    let mut session = manager.welcomed(&world).await;
+    let sources = vec![v1::ImageSource { node_id: NodeId::from_bits(8).to_string(), address }];
+    let response = |ticket| v1::RequestImageResponse { ticket, sources: sources.clone() };
+    let image = node.image.to_string();
+    manager.give_image(&image, response(ticket(&world, 7, node.image)));
+    session.complete(&[node.task(1, DesiredState::Running, &["run"])]).await;
+    eventually("the ticket is over", || !given.lock().unwrap().is_empty()).await;
+    let later = Ticket {
+        node: NodeId::from_bits(7),
+        manifest: *node.image.as_bytes(),
+        expires_at: now().as_secs() + 600,
+    };
+    manager.give_image(&image, response(world.tickets.sign(&later).to_vec().into()));
+    session.until(TaskId::from_bits(1), TaskState::Running, true).await;
+    let mut given = given.lock().unwrap().clone();
+    let count = given.len();
+    given.sort();
+    given.dedup();
+    assert!(blobs.len() > 2, "an image of one blob needs no second ticket");
+    assert_eq!((given.len(), count), (blobs.len(), blobs.len()), "each blob came once: {given:?}");
     agent.stop().await;
 }

@@ -144,12 +144,15 @@ impl Disk {
     pub(super) fn replace(&self, mut scratch: Scratch, name: &str) -> Result<Scratch, VolumeError> {
         let path = self.root.join(name);
         let exchange = |from: &Path| renameat_with(CWD, from, CWD, &path, RenameFlags::EXCHANGE);
+        crash_point!("volume.replace.before-exchange");
         exchange(&scratch.path).map_err(|error| io("replacing", &path, error))?;
+        crash_point!("volume.replace.after-exchange");
         // What was replaced now is where the new one was. It must not go before the exchange is on disk.
         if let Err(error) = sync_directory(&self.root) {
             scratch.installed = exchange(&scratch.path).is_err();
             return Err(error);
         }
+        crash_point!("volume.replace.before-remove-old");
         Ok(scratch)
     }
 

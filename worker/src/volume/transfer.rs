@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd as _;
 
+use coracle_crash_point::crash_point;
 use coracle_image::Limits;
 use coracle_image::tree::{PackError, TreeReport, pack, unpack};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,7 @@ impl VolumeStore {
         let place = format!("the archive for volume {name}");
         let report = unpack(source, &scratch.data(), &place, &Limits::for_trees())
             .map_err(|source| VolumeError::Restore { name: name.to_owned(), source })?;
+        crash_point!("volume.restore.unpacked");
         let record = Record { labels: labels.clone(), created_at: self.now(), anonymous: false, owner: None };
         scratch.describe(&record, true)?;
         scratch.sync()?;

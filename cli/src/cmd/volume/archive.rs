@@ -63,7 +63,14 @@ impl Target {
     /// # Errors
     /// When it cannot be written.
     pub(super) async fn write(&mut self, piece: &[u8]) -> anyhow::Result<()> {
-        self.file.write_all(piece).await.context("cannot write the archive")
+        self.file.write_all(piece).await.with_context(|| self.cannot())
+    }
+
+    fn cannot(&self) -> String {
+        match &self.unfinished {
+            Some((_, output)) => format!("cannot write the archive to {}", output.display()),
+            None => "cannot write the archive".to_owned(),
+        }
     }
 
     /// Puts the whole archive on the disk, under its name.
@@ -71,10 +78,10 @@ impl Target {
     /// # Errors
     /// When it cannot be written.
     pub(super) async fn finish(mut self) -> anyhow::Result<()> {
-        self.file.flush().await.context("cannot write the archive")?;
+        self.file.flush().await.with_context(|| self.cannot())?;
         if let Some((part, output)) = &self.unfinished {
-            self.file.sync_all().await.with_context(|| format!("cannot write {}", part.display()))?;
-            std::fs::rename(part, output).with_context(|| format!("cannot write {}", output.display()))?;
+            self.file.sync_all().await.with_context(|| self.cannot())?;
+            std::fs::rename(part, output).with_context(|| self.cannot())?;
             self.unfinished = None;
         }
         Ok(())

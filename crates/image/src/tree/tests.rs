@@ -125,6 +125,42 @@ fn nothing_is_written_outside() {
 }
 
 #[test]
+fn names_that_begin_at_the_root_begin_at_the_trees_own() {
+    let Place { _folder, from: _, to } = place();
+    let archive = LayerBuilder::new()
+        .directory("/", 0o1770)
+        .directory("/etc", 0o750)
+        .file("///etc/own", 0o640, b"inside")
+        .hard_link("/again", "/etc/own");
+    unpacked(&archive.to_tar().unwrap(), &to).unwrap();
+    assert_eq!(fs::read(to.join("etc/own")).unwrap(), b"inside");
+    assert_eq!(
+        fs::metadata(to.join("again")).unwrap().ino(),
+        fs::metadata(to.join("etc/own")).unwrap().ino()
+    );
+    assert_eq!(fs::metadata(&to).unwrap().mode() & 0o7777, 0o1770);
+}
+
+#[test]
+fn names_that_go_up_are_refused_wherever_they_lead() {
+    let names = ["../x", "a/../x", "/../x", "a/b/../../../x", ".."];
+    let refused = |archive: LayerBuilder| {
+        let Place { _folder, from: _, to } = place();
+        let error = unpacked(&archive.to_tar().unwrap(), &to).unwrap_err();
+        let refusal = match error {
+            ImageError::Entry { refusal: Refusal::LinkTargetPath { why, .. }, .. } => *why,
+            ImageError::Entry { refusal, .. } => refusal,
+            other => panic!("{other}"),
+        };
+        assert!(matches!(refusal, Refusal::ParentTraversal), "{refusal}");
+    };
+    for name in names {
+        refused(LayerBuilder::new().directory("a", 0o755).file(name, 0o644, b"x"));
+        refused(LayerBuilder::new().directory("a", 0o755).hard_link("h", name));
+    }
+}
+
+#[test]
 fn a_copy_takes_the_folder_itself_along() {
     let Place { _folder, from, to } = place();
     fs::write(from.join("file"), "content").unwrap();

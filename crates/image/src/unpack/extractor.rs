@@ -136,7 +136,7 @@ impl<'a> Extractor<'a> {
 
     fn apply_unnamed(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), Failure> {
         self.count_attributes(entry)?;
-        let path = EntryPath::parse(&entry.path, self.limits)?;
+        let path = EntryPath::parse(self.within(&entry.path), self.limits)?;
         let Some((parent, name)) = path.split() else { return self.describe_root(entry) };
         if self.rules == Rules::Layer {
             // As a directory on the way the name would collide with what whiteouts turn into.
@@ -157,6 +157,16 @@ impl<'a> Extractor<'a> {
                 self.report.entries_left_out += 1;
                 Ok(())
             }
+        }
+    }
+
+    /// A name as it counts from the root: in an archive of a tree, one that begins with a slash is without it, as `tar` has it.
+    fn within<'n>(&self, name: &'n [u8]) -> &'n [u8] {
+        let slashes = name.iter().take_while(|byte| **byte == b'/').count();
+        match (self.rules, name.get(slashes..).unwrap_or_default()) {
+            (Rules::Layer, _) => name,
+            (_, []) if slashes > 0 => b".",
+            (_, rest) => rest,
         }
     }
 
@@ -275,7 +285,7 @@ impl<'a> Extractor<'a> {
 
     fn hard_link(&mut self, parent: &[OsString], name: &OsStr, target: &[u8]) -> Result<(), Failure> {
         let shown = || printable(target);
-        let path = EntryPath::parse(target, self.limits).map_err(|error| match error {
+        let path = EntryPath::parse(self.within(target), self.limits).map_err(|error| match error {
             PathError::Refused(why) => {
                 Failure::Refused(Refusal::LinkTargetPath { target: shown(), why: Box::new(why) })
             }

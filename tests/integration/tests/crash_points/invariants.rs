@@ -76,6 +76,8 @@ fn leftovers(lab: &Lab, name: Name) -> Result<()> {
 fn volumes_are_whole(folder: &Path) -> Result<()> {
     let left = names(&folder.join(".tmp"));
     ensure!(left.is_empty(), "left of volumes: {left:?}");
+    let old = names(folder).into_iter().find(|name| name.starts_with(".old"));
+    ensure!(old.is_none(), "left of volumes: {old:?}");
     for name in names(folder).iter().filter(|name| !name.starts_with('.')) {
         let record = fs::read_to_string(folder.join(name).join("volume.json"))
             .with_context(|| format!("the record of volume {name}"))?;

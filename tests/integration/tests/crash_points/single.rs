@@ -49,7 +49,7 @@ fn birth(lab: &mut Lab, name: Name, point: Point) -> Result<()> {
 }
 
 /// Everything that one node does, with two containers that nothing may disturb.
-pub(crate) fn one_node(lab: &mut Lab, group: Group) -> Result<()> {
+pub(crate) fn one_node(lab: &mut Lab, groups: &[Group]) -> Result<()> {
     add_host(lab, M1)?;
     lab.start_daemon(M1)?;
     lab.form()?;
@@ -58,7 +58,7 @@ pub(crate) fn one_node(lab: &mut Lab, group: Group) -> Result<()> {
     let view = lab.eventually("two tasks run", |view| view.settled("base", 2))?;
     let base = running_on(lab, M1, &view)?;
     let mut work = Work::default();
-    for point in table::of(group) {
+    for point in groups.iter().flat_map(|group| table::of(*group)) {
         crash(lab, point, &mut work)
             .and_then(|()| settled(lab, point, &mut work, &base))
             .with_context(|| format!("crash at {}", point.name))?;
@@ -80,6 +80,7 @@ fn crash(lab: &mut Lab, point: Point, work: &mut Work) -> Result<()> {
     work_until_killed(lab, M1, point, |lab| match point.group {
         Group::Log => work.write_label(lab),
         Group::Images => work.load_image(lab),
+        Group::Volumes => work.replace_volume(lab),
         _ => work.come_and_go(lab, M1, &|lab| !runs(lab, M1)),
     })
 }
@@ -105,6 +106,11 @@ fn settled(lab: &mut Lab, point: Point, work: &mut Work, base: &Running) -> Resu
         lab.eventually_from(Some(M1), "its service runs", REACHED, |view| view.settled(&name, 1))?;
     }
     nothing_left_over(lab, M1)?;
+    if point.group == Group::Volumes {
+        // Nothing of what was interrupted stands in the way.
+        work.replace_volume(lab)?;
+        work.check_volume(lab)?;
+    }
     if point.group == Group::Images {
         images_are_whole(lab, M1)?;
         work.load_again(lab)?;

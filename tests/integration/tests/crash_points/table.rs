@@ -16,6 +16,8 @@ pub(crate) enum Group {
     Log,
     /// Images are loaded.
     Images,
+    /// A volume is replaced by the content of an archive, again and again.
+    Volumes,
     /// Containers come and go; the daemon is killed.
     Containers,
     /// The same; the supervisor or the container's init is killed.
@@ -44,7 +46,9 @@ const fn at(group: Group, name: &'static str, count: u64) -> Point {
     Point { name, count, group }
 }
 
-use Group::{Birth, Containers, Fetch, Images, JoinManager, JoinWorker, Leave, Log, Promote, Supervisors};
+use Group::{
+    Birth, Containers, Fetch, Images, JoinManager, JoinWorker, Leave, Log, Promote, Supervisors, Volumes,
+};
 
 pub(crate) const POINTS: &[Point] = &[
     at(Birth, "key-ring.before-write", 1),
@@ -98,6 +102,11 @@ pub(crate) const POINTS: &[Point] = &[
     at(Containers, "volume.create.before-rename", 1),
     at(Containers, "volume.create.after-rename", 2),
     at(Containers, "volume.remove.after-rename", 1),
+    // The first one makes the volume.
+    at(Volumes, "volume.restore.unpacked", 3),
+    at(Volumes, "volume.replace.before-exchange", 2),
+    at(Volumes, "volume.replace.after-exchange", 2),
+    at(Volumes, "volume.replace.before-remove-old", 2),
     at(Containers, "container.delete.begun", 1),
     at(Containers, "container.delete.after-kill", 1),
     at(Containers, "container.delete.after-cgroup", 1),

@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use coracle_integration::archive::{Entry, Tar};
 use coracle_integration::image;
 use coracle_integration::lab::Lab;
 use coracle_integration::name::{M1, Name};
@@ -14,6 +15,8 @@ use coracle_integration::view::{View, hostname_of};
 const WRITE: Duration = Duration::from_secs(5);
 /// Labels that are written in turn: an object has room for some thousand.
 const LABELS: u64 = 40;
+/// The volume that is replaced.
+const VOLUME: &str = "replaced";
 
 /// What is known of something whose writing was acknowledged, or may have happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub(crate) struct Work {
     labels: BTreeMap<String, Known<Option<u64>>>,
     services: BTreeMap<String, Known<bool>>,
     images: BTreeMap<String, Known<bool>>,
+    /// What is in the volume.
+    volumes: BTreeMap<String, Known<Option<u64>>>,
     /// The image whose loading was begun last.
     loading: Option<String>,
 }
@@ -128,8 +133,51 @@ impl Work {
         self.loading.take().map_or(Ok(()), |name| self.load(lab, &name))
     }
 
+    /// Puts something else into the volume. The first file and the last one tell whether it is whole.
+    pub(crate) fn replace_volume(&mut self, lab: &Lab) -> Result<()> {
+        let value = self.next();
+        let archive = lab.folder().join("volume.tar");
+        let mut tar = Tar::new(Vec::new());
+        // With the mode that all volumes of these tests have.
+        tar.add("./", 0o1777, Entry::Folder)?;
+        let text = value.to_string();
+        tar.add("first", 0o644, Entry::File(text.as_bytes()))?;
+        tar.add("middle", 0o644, Entry::File(text.repeat(200_000).as_bytes()))?;
+        tar.add("last", 0o644, Entry::File(text.as_bytes()))?;
+        fs::write(&archive, tar.finish()?)?;
+        begin(&mut self.volumes, VOLUME, Some(value));
+        let line = format!(
+            "volume restore {VOLUME} --node m1 --replace --label value={value} -i {}",
+            archive.display()
+        );
+        lab.cli(M1, &line).ok()?;
+        acknowledge(&mut self.volumes, VOLUME);
+        Ok(())
+    }
+
+    /// Whether the volume has what was acknowledged last or what was begun after, all of it, and its labels.
+    pub(crate) fn check_volume(&mut self, lab: &Lab) -> Result<()> {
+        let Some(known) = self.volumes.get_mut(VOLUME) else { return Ok(()) };
+        let folder = lab.get(M1)?.folders().data().join("volumes").join(VOLUME);
+        let read = |name: &str| fs::read_to_string(folder.join("_data").join(name)).ok();
+        let found = read("first").map(|text| text.parse::<u64>()).transpose()?;
+        let expected = known.clone();
+        ensure!(known.settle(found), "volume: {found:?}, and not {expected:?}");
+        let Some(found) = found.map(|value| value.to_string()) else { return Ok(()) };
+        ensure!(
+            read("last").as_ref() == Some(&found),
+            "half a volume: its end is of {:?}, not of {found}",
+            read("last")
+        );
+        ensure!(read("middle") == Some(found.repeat(200_000)), "half a volume: its middle is not of {found}");
+        let record = fs::read_to_string(folder.join("volume.json"))?;
+        ensure!(record.contains(&format!("\"{found}\"")), "labels of another one than {found}: {record}");
+        Ok(())
+    }
+
     /// Whether everything that was acknowledged is there, and nothing that was never written.
     pub(crate) fn check(&mut self, lab: &Lab, view: &View) -> Result<()> {
+        self.check_volume(lab)?;
         let node = view.nodes.iter().find(|item| hostname_of(item) == "m1").context("m1 is gone")?;
         let spec = node.node.as_ref().and_then(|node| node.spec.as_ref()).context("m1 has no spec")?;
         for (key, known) in &mut self.labels {

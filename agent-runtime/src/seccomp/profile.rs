@@ -8,7 +8,7 @@ use super::compile::{Action, Condition, Filter, Operator, Rule};
 use super::names;
 use crate::capability::Capabilities;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The kernel takes 4096 instructions (linux/bpf_common.h, `BPF_MAXINSNS`).
 const MOST_INSTRUCTIONS: usize = 4096;
@@ -91,7 +91,7 @@ pub(super) fn parse(text: &str, capabilities: Capabilities) -> Result<Filter, St
     let default = verdict(&profile.default_action, profile.default_errno_ret)?;
     let mut rules: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
     for entry in &profile.syscalls {
-        let verdict = verdict(&entry.action, entry.errno_ret.or(profile.default_errno_ret))?;
+        let verdict = verdict(&entry.action, entry.errno_ret)?;
         let conditions = conditions(entry.args.as_deref().unwrap_or_default())?;
         if !applies(entry, capabilities)? {
             continue;
@@ -163,6 +163,14 @@ fn verdict(action: &str, error: Option<u32>) -> Result<u32, String> {
 fn conditions(arguments: &[Argument]) -> Result<Vec<Condition>, String> {
     if arguments.len() > 6 {
         return Err("a rule compares more than six arguments".into());
+    }
+    let mut compared = BTreeSet::new();
+    if let Some(argument) = arguments.iter().find(|argument| !compared.insert(argument.index)) {
+        // With runc any one of such comparisons is enough, and with others all have to hold.
+        return Err(format!(
+            "a rule compares argument {} more than once, which does not mean the same everywhere; write a rule for each",
+            argument.index
+        ));
     }
     arguments.iter().map(condition).collect()
 }
@@ -247,7 +255,8 @@ mod tests {
             {"names":["clone"],"action":"SCMP_ACT_ERRNO","errnoRet":1,
                 "args":[{"index":0,"value":2114060288,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}]}]}"#;
         assert_eq!(run(profile, libc::SYS_read, [0; 6]), ALLOW);
-        assert_eq!(run(profile, libc::SYS_mkdirat, [0; 6]), 0x0005_000d);
+        // The number of the default action is not that of the rules.
+        assert_eq!(run(profile, libc::SYS_mkdirat, [0; 6]), EPERM);
         assert_eq!(run(profile, libc::SYS_unlinkat, [0; 6]), 0x0005_0026);
         assert_eq!(run(profile, libc::SYS_socket, [16, 0, 0, 0, 0, 0]), EPERM);
         assert_eq!(run(profile, libc::SYS_socket, [40, 0, 0, 0, 0, 0]), 0x8000_0000);
@@ -300,6 +309,11 @@ mod tests {
                 r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_ERRNO",
                 "args":[{"index":1,"value":1,"op":"SCMP_CMP_LIKE"}]}]}"#,
                 "SCMP_CMP_LIKE",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["socket"],"action":"SCMP_ACT_ERRNO",
+                "args":[{"index":0,"value":16,"op":"SCMP_CMP_EQ"},{"index":0,"value":17,"op":"SCMP_CMP_EQ"}]}]}"#,
+                "argument 0 more than once",
             ),
         ] {
             let error = parse(profile, Capabilities::none()).unwrap_err();

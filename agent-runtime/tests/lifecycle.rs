@@ -55,6 +55,22 @@ fn exit_codes_and_signals() {
     lab.runtime().kill(&id).unwrap();
 }
 
+/// As systemd does it, in a container that may.
+#[test]
+fn what_moved_into_a_cgroup_of_its_own_is_killed_too() {
+    let Some(lab) = Lab::new() else { return };
+    let id = unique("nested");
+    let move_away = "for root in /sys/fs/cgroup /sys/fs/cgroup/*; do
+        test -w $root/cgroup.procs && mkdir -p $root/own/deeper && echo $$ > $root/own/deeper/cgroup.procs
+        done; echo moved; exec sleep 1000";
+    let mut spec = lab.shell(move_away);
+    spec.privileged = true;
+    lab.runtime().run(&id, &spec).unwrap();
+    eventually("it has moved", || lab.output(&id).0.contains("moved"));
+    lab.runtime().kill(&id).unwrap();
+    assert_eq!(lab.finished(&id).exit.reason, ExitReason::Signal(9));
+}
+
 #[test]
 fn created_containers_wait_for_their_start() {
     let Some(lab) = Lab::new() else { return };

@@ -184,6 +184,17 @@ fn nothing_outlives_a_container_among_the_host_s_processes() {
         })
     };
     assert!(!left());
+    // One that has moved into a cgroup of its own is still the container's.
+    spec.privileged = true;
+    spec.args[2] = "setsid sh -c 'for root in /sys/fs/cgroup /sys/fs/cgroup/*; do
+        test -w $root/cgroup.procs && mkdir -p $root/own && echo $$ > $root/own/cgroup.procs
+        done; touch /tmp/moved; exec sleep 98765' &
+        while ! test -e /tmp/moved; do sleep 0.05; done; exit 3"
+        .into();
+    let id = unique("pid");
+    lab.runtime().run(&id, &spec).unwrap();
+    assert_eq!(lab.finished(&id).code(), 3);
+    assert!(!left());
     let id = unique("pid");
     lab.runtime().run(&id, &lab.spec(&["sleep", "98764"])).unwrap();
     lab.runtime().kill(&id).unwrap();

@@ -1,10 +1,10 @@
-//! Killing everything in a cgroup.
+//! Killing everything in a cgroup, and in those that its processes made below it.
 
 use rustix::fd::AsFd;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Killed processes need a moment to be gone.
@@ -16,12 +16,15 @@ pub(super) fn all(directory: &Path) -> io::Result<()> {
     // Linux 5.14, v2 only; elsewhere the loop does the work.
     let _ = super::write_existing(&directory.join("cgroup.kill"), "1");
     loop {
-        let members = members(directory)?;
-        if members.is_empty() {
-            return Ok(());
+        let mut is_empty = true;
+        for directory in with_those_below(directory)? {
+            for pid in members(&directory)? {
+                is_empty = false;
+                kill_member(&directory, pid)?;
+            }
         }
-        for pid in members {
-            kill_member(directory, pid)?;
+        if is_empty {
+            return Ok(());
         }
         if Instant::now() > deadline {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "processes are left after they were killed"));
@@ -40,14 +43,32 @@ fn kill_member(directory: &Path, pid: Pid) -> io::Result<()> {
     Ok(())
 }
 
+/// The cgroup itself first. One that goes meanwhile has nobody in it.
+fn with_those_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = vec![directory.to_owned()];
+    let mut at = 0;
+    while let Some(directory) = found.get(at) {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if is_gone(&error) => Vec::new(),
+            result => result?.filter_map(Result::ok).collect(),
+        };
+        let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        found.extend(entries.into_iter().filter(is_directory).map(|entry| entry.path()));
+        at += 1;
+    }
+    Ok(found)
+}
+
+/// Removed, or removed while open.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+}
+
 fn members(directory: &Path) -> io::Result<Vec<Pid>> {
     match fs::read_to_string(directory.join("cgroup.procs")) {
-        // Removed, or removed while open.
-        Err(error)
-            if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV) =>
-        {
-            Ok(Vec::new())
-        }
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
+        // One of threads only: the one above, to which they belong, tells of their processes (kernel: admin-guide/cgroup-v2).
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Vec::new()),
         result => Ok(result?.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect()),
     }
 }

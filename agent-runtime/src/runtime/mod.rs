@@ -370,6 +370,11 @@ impl Shared {
             }
             self.ended(id, &supervisor);
         }
+        // What lives, as on a dead network file system, is found by its files: without them the next daemon would not know
+        // that it is there.
+        if !errors.is_empty() {
+            return;
+        }
         self.wait_until_settled(id);
         coracle_crash_point::crash_point!("container.delete.after-kill");
         self.cgroups.remove(id, errors);

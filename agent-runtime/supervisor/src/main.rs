@@ -24,6 +24,7 @@ mod mount;
 mod reaper;
 mod record;
 mod resolve;
+mod rest;
 mod restrict;
 mod supervise;
 #[expect(unsafe_code, reason = "the one module that calls the kernel directly")]

@@ -3,10 +3,10 @@
 use crate::error::{CallError, During, InCall};
 use crate::init::{self, CREATED, EXECUTING, FAILED, Streams, TERMINAL};
 use crate::log::{Lines, Log};
-use crate::{exec, record, sys, time};
+use crate::{exec, record, rest, sys, time};
 use coracle_runtime_protocol::{
     CONTROL_SOCKET, Exec, Failure, FailureKind, Outcome, Plan, REQUEST_BYTES, Reply, Report, Request,
-    RunState, Step,
+    RunState,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,9 +21,6 @@ use std::time::Duration;
 
 /// Bytes read from an output pipe at once.
 const READ_BYTES: usize = 32 * 1024;
-/// How often what is left in a cgroup is killed, and the pause between two attempts: about ten seconds.
-const KILL_ROUNDS: u32 = 2_000;
-const KILL_PAUSE: Duration = Duration::from_millis(5);
 /// Programs beside the container's own that may run at once.
 const MOST_HELPERS: usize = 16;
 /// A client that stops in the middle of a request must not hold up the output for longer. Clients are daemons only, and
@@ -236,7 +233,8 @@ pub(crate) fn run(plan: &Plan, mut container: Container) {
         }
     };
     if shares_processes(plan) {
-        end_rest(plan, &container.helpers, container.init_pid);
+        let helpers = &container.helpers;
+        rest::end(plan, || while helpers.reap_orphan(container.init_pid).is_some() {});
     }
     // With init every process of its pid namespace has ended, so what they wrote is in the pipes.
     for (pipe, lines) in [(&container.stdout, &mut stdout), (&container.stderr, &mut stderr)] {
@@ -316,38 +314,6 @@ fn pump(pipe: BorrowedFd<'_>, lines: &mut Option<Lines>, log: &mut Log, buffer: 
 
 fn shares_processes(plan: &Plan) -> bool {
     plan.namespaces & u64::from(libc::CLONE_NEWPID.cast_unsigned()) == 0
-}
-
-/// Kills what init left in the container's cgroup, so that the container is over when it is said to be.
-fn end_rest(plan: &Plan, helpers: &Helpers, init_pid: i32) {
-    let joined = plan.steps.iter().find_map(|step| match step {
-        Step::JoinCgroup(tasks) => tasks.parent(),
-        _ => None,
-    });
-    let Some(directory) = plan.cgroup_directory.as_deref().or(joined) else { return };
-    let procs = directory.join("cgroup.procs");
-    let members = || -> Vec<i32> {
-        let text = std::fs::read_to_string(&procs).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
-    };
-    for _ in 0..KILL_ROUNDS {
-        let found = members();
-        if found.is_empty() {
-            return;
-        }
-        for pid in found {
-            let Some(pid) = rustix::process::Pid::from_raw(pid) else { continue };
-            let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
-            // The number may have become another's before the descriptor was taken.
-            if let Ok(process) = process
-                && members().contains(&pid.as_raw_nonzero().get())
-            {
-                let _ = sys::pidfd_send_signal(process.as_fd(), libc::SIGKILL);
-            }
-        }
-        while helpers.reap_orphan(init_pid).is_some() {}
-        std::thread::sleep(KILL_PAUSE);
-    }
 }
 
 /// The outcome, if the process has ended.

@@ -52,7 +52,7 @@ impl TemporaryDirectory {
             .open(&path)
             .map_err(|error| ImageError::io("creating", &path, error))?;
         let temporary = TemporaryFile {
-            file,
+            file: Some(file),
             path,
             hasher: Hasher::default(),
             reserve: self.reserve,
@@ -105,7 +105,8 @@ impl Drop for ScratchDirectory {
 /// A file under construction; hashes what is written.
 #[derive(Debug)]
 pub(crate) struct TemporaryFile {
-    file: File,
+    /// For appending; nothing once that is over.
+    file: Option<File>,
     path: PathBuf,
     hasher: Hasher,
     reserve: u64,
@@ -119,9 +120,10 @@ impl TemporaryFile {
         self.unchecked += bytes.len() as u64;
         if self.unchecked >= SPACE_CHECK_INTERVAL {
             self.unchecked = 0;
-            check_space(&self.file, &self.path, self.reserve)?;
+            check_space(self.appending()?, &self.path, self.reserve)?;
         }
-        self.file.write_all(bytes).map_err(|error| ImageError::io("writing", &self.path, error))?;
+        let written = self.appending()?.write_all(bytes);
+        written.map_err(|error| ImageError::io("writing", &self.path, error))?;
         self.hasher.update(bytes);
         Ok(())
     }
@@ -153,7 +155,17 @@ impl TemporaryFile {
 
     /// Refuses when `bytes` more would not leave the disk's reserve free.
     pub(crate) fn check_space_for(&self, bytes: u64) -> Result<(), ImageError> {
-        check_space(&self.file, &self.path, self.reserve.saturating_add(bytes))
+        check_space(self.appending()?, &self.path, self.reserve.saturating_add(bytes))
+    }
+
+    /// Ends the appending: nothing is held but a name until it is installed.
+    pub(crate) fn close(&mut self) {
+        self.file = None;
+    }
+
+    fn appending(&self) -> Result<&File, ImageError> {
+        let closed = || ImageError::io("writing to the end of", &self.path, io::ErrorKind::BrokenPipe);
+        self.file.as_ref().ok_or_else(closed)
     }
 
     /// Bytes written so far.
@@ -173,7 +185,11 @@ impl TemporaryFile {
 
     /// Makes the content durable under `destination`, replacing what is there.
     pub(crate) fn install(mut self, destination: &Path) -> Result<(), ImageError> {
-        self.file.sync_all().map_err(|error| ImageError::io("syncing", &self.path, error))?;
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => self.reopen()?,
+        };
+        file.sync_all().map_err(|error| ImageError::io("syncing", &self.path, error))?;
         fs::rename(&self.path, destination)
             .map_err(|error| ImageError::io("installing", destination, error))?;
         self.installed = true;

@@ -69,6 +69,8 @@ impl Members {
             EntryKind::File => {
                 let mut file = temporary.file("member")?;
                 file.append_all(data, PLACE, limits.uncompressed_bytes.min(limits.blob_bytes))?;
+                // An archive may have more members than we may have files open.
+                file.close();
                 let digest = file.digest();
                 self.files.entry(digest).or_insert(file);
                 Member::Content(digest)
@@ -191,7 +193,27 @@ fn normalised(directory: &str, path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::normalised;
+    use super::*;
+    use crate::tar::{NewEntry, TarWriter};
+
+    #[test]
+    fn members_are_not_kept_open() {
+        const MEMBERS: usize = 300;
+        let folder = tempfile::tempdir().unwrap();
+        let temporary = TemporaryDirectory::open(folder.path().join("tmp"), 0).unwrap();
+        let mut archive = TarWriter::new(Vec::new());
+        for number in 0..MEMBERS {
+            let name = number.to_string();
+            archive.append_bytes(&NewEntry::file(&name, 0), name.as_bytes()).unwrap();
+        }
+        let archive = archive.finish().unwrap();
+        let members = Members::read(&archive[..], &temporary, &Limits::default()).unwrap();
+        assert_eq!(members.files.len(), MEMBERS);
+        let prefix = folder.path().join("tmp");
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let open = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        assert_eq!(open.filter(|path| path.starts_with(&prefix)).count(), 0);
+    }
 
     #[test]
     fn names() {

@@ -91,6 +91,16 @@ fn set_node(world: &mut World, round: usize, state: NodeState) {
     write(world, vec![Change::SetNodeStatus { node: numbered(round), state, message: String::new() }]);
 }
 
+/// The agent of a node that returns has stopped what it was told to stop: before, the node is not ready.
+fn end_tasks(world: &mut World, round: usize) {
+    let status = |since| TaskStatus { state: TaskState::Shutdown, since, ..TaskStatus::default() };
+    let tasks = world.state.tasks_on_node(numbered(round)).filter(|task| task.may_run());
+    let changes: Vec<Change> = tasks
+        .map(|task| Change::ReportTask { task: task.id, node: task.node, status: status(world.now) })
+        .collect();
+    write_plan(world, Plan { changes, ..Plan::default() });
+}
+
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
@@ -153,8 +163,13 @@ fn main() {
             vec![Key::Node(numbered(round)), Key::Schedule]
         },
     );
+    measure(&mut world, "a node is down for longer", "node, scheduler", |_, round| {
+        vec![Key::Node(numbered(round)), Key::Schedule]
+    });
     measure(&mut world, "a node comes back", "node, scheduler", |world, round| {
+        end_tasks(world, round);
         set_node(world, round, NodeState::Ready);
+        assert!(world.state.node(numbered(round)).unwrap().takes_new_tasks());
         vec![Key::Node(numbered(round)), Key::Schedule]
     });
     let mut spec = build::service_spec("large", 1000);

@@ -14,6 +14,7 @@ mod replicated;
 mod restart;
 mod service;
 mod slot;
+mod some;
 mod successor;
 mod update;
 

@@ -115,6 +115,7 @@ fn place_anywhere<'a>(
         plan.waiting.push(waiting(group, tasks, reason.to_owned()));
         return;
     }
+    rooms.put_in_order();
     let mut candidates = spread::Candidates::of(group, rooms);
     for (placed, task) in tasks.iter().enumerate() {
         let Some(room) = candidates.next(group, rooms) else {

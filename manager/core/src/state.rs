@@ -16,6 +16,7 @@ mod tests;
 use std::sync::Arc;
 
 use coracle_model::cluster::Cluster;
+use coracle_model::digest::Digest;
 use coracle_model::id::{FileId, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
 use coracle_model::name::ServiceName;
@@ -65,8 +66,10 @@ struct SpecRow {
 struct Indices {
     service_names: OrdMap<ServiceName, ServiceId>,
     file_names: OrdMap<(FileKind, FileName), FileId>,
+    /// Names of images by what they resolve to.
+    images_by_digest: OrdSet<(Digest, String)>,
     tasks_by_slot: OrdSet<(ServiceId, Slot, TaskId)>,
-    tasks_by_node: OrdSet<(NodeId, TaskId)>,
+    tasks_by_node: OrdSet<(NodeId, ServiceId, TaskId)>,
     /// Live tasks without a node.
     pending: OrdSet<(ServiceId, Version, TaskId)>,
     usage: OrdMap<NodeId, NodeUsage>,
@@ -74,8 +77,10 @@ struct Indices {
     keeping_away: OrdSet<ServiceId>,
     /// Services with a task on every node: asked about for every node that changes.
     global_services: OrdSet<ServiceId>,
+    /// Services with constraints: asked about for every node that changes.
+    constrained: OrdSet<ServiceId>,
     /// Services whose tasks are moved to better nodes, or may be by themselves: asked about for every node that changes.
     rebalanced: OrdSet<ServiceId>,
-    /// All nodes by how many tasks may run on them: the order in which a service without tasks comes to them.
+    /// Nodes that take tasks by how many may run on them: the order in which a service without tasks comes to them.
     nodes_by_tasks: OrdSet<(u64, NodeId)>,
 }

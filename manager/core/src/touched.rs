@@ -16,6 +16,8 @@ pub struct Touched {
     pub services: BTreeSet<ServiceId>,
     /// Nodes, and those whose tasks were touched.
     pub nodes: BTreeSet<NodeId>,
+    /// Nodes that were made, removed or changed themselves: what their tasks do concerns nobody but those tasks' services.
+    pub changed_nodes: BTreeSet<NodeId>,
     /// Tasks.
     pub tasks: BTreeSet<TaskId>,
     /// The image table.
@@ -46,6 +48,7 @@ impl Touched {
                 .chain(state.tasks().map(|task| task.service))
                 .collect(),
             nodes: state.nodes().map(|node| node.id).collect(),
+            changed_nodes: state.nodes().map(|node| node.id).collect(),
             tasks: state.tasks().map(|task| task.id).collect(),
             images: true,
             files: state.files().map(|file| file.id).collect(),
@@ -63,7 +66,13 @@ impl Touched {
         self.files.extend(other.files);
         self.services.extend(other.services);
         self.nodes.extend(other.nodes);
+        self.changed_nodes.extend(other.changed_nodes);
         self.tasks.extend(other.tasks);
+    }
+
+    pub(crate) fn node(&mut self, node: NodeId) {
+        self.nodes.insert(node);
+        self.changed_nodes.insert(node);
     }
 
     pub(crate) fn task(&mut self, task: &Task) {

@@ -182,7 +182,7 @@ async fn run(store: Store, term: u64, handle: LivenessHandle, stop: Cancellation
 async fn wait_for_nodes(feed: &mut crate::store::TouchedReceiver) {
     loop {
         match feed.next().await {
-            Wake::Touched(touched) if touched.nodes.is_empty() => {}
+            Wake::Touched(touched) if touched.changed_nodes.is_empty() => {}
             Wake::Touched(_) | Wake::Resync => return,
             Wake::Closed => return std::future::pending().await,
         }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use coracle_manager_core::Touched;
 use coracle_manager_core::state::State;
 use coracle_model::id::{FileId, NodeId, ServiceId};
-use coracle_model::service::ServiceMode;
 use coracle_model::time::Timestamp;
 
 /// A unit of planning.
@@ -126,14 +125,13 @@ impl Queue {
         if touched.membership {
             state.rebalanced_services().for_each(|service| self.push(Key::Rebalance(service)));
         }
-        for node in &touched.nodes {
+        // Whom a task is reported of does not matter to the other tasks of its node: only what the node itself is.
+        for node in &touched.changed_nodes {
             self.push(Key::Node(*node));
-            let services: BTreeSet<_> = state.tasks_on_node(*node).map(|task| task.service).collect();
-            services.into_iter().for_each(|service| self.push(Key::Service(service)));
+            state.services_on_node(*node).for_each(|service| self.push(Key::Service(service)));
         }
-        if !touched.nodes.is_empty() {
-            let global = state.services().filter(|service| service.spec.mode == ServiceMode::Global);
-            global.for_each(|service| self.push(Key::Service(service.id)));
+        if !touched.changed_nodes.is_empty() {
+            state.global_services().for_each(|service| self.push(Key::Service(service.id)));
         }
         touched.files.iter().for_each(|file| self.push(Key::File(*file)));
         // Most of what agents report helps no task that waits: those are looked at again when something may help them.
@@ -193,6 +191,19 @@ mod tests {
         assert_eq!(longest, FIRST_WAIT * (1 << LONGEST_WAIT));
         queue.done(service(1));
         assert_eq!(refuse(&mut queue), FIRST_WAIT);
+    }
+
+    #[test]
+    fn a_task_that_is_reported_is_no_change_of_its_node() {
+        let mut queue = Queue::default();
+        let mut touched = Touched::default();
+        touched.services.insert(ServiceId::from_bits(1));
+        touched.nodes.insert(NodeId::from_bits(2));
+        queue.push_touched(&touched, &State::default());
+        assert_eq!(queue.now, BTreeSet::from([service(1), Key::Reap(ServiceId::from_bits(1))]));
+        touched.changed_nodes.insert(NodeId::from_bits(2));
+        queue.push_touched(&touched, &State::default());
+        assert!(queue.now.contains(&Key::Node(NodeId::from_bits(2))));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Writing {
         }
         self.state.remove_node(id);
         self.state.put_departed(id, self.time);
-        self.touched.nodes.insert(id);
+        self.touched.node(id);
         self.touched.pending = true;
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Writing {
     }
 
     fn write_node(&mut self, node: Node) {
-        self.touched.nodes.insert(node.id);
+        self.touched.node(node.id);
         self.touched.membership = true;
         self.touched.pending = true;
         self.state.put_node(Arc::new(Node { version: self.version, ..node }));

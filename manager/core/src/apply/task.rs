@@ -181,8 +181,8 @@ impl Writing {
         if most == 0 {
             return Ok(());
         }
-        let has = |held: &&Arc<Task>| held.service == task.service && held.is_live();
-        let count = self.state.tasks_on_node(node.id).filter(has).count() as u64;
+        let held = self.state.tasks_of_service_on_node(task.service, node.id);
+        let count = held.filter(|held| held.is_live()).count() as u64;
         if count < most {
             return Ok(());
         }

@@ -38,6 +38,13 @@ pub(crate) fn slots_of(state: &State, service: ServiceId) -> Vec<SlotTasks> {
     slots
 }
 
+/// One slot of a service.
+pub(super) fn slot_of(state: &State, service: ServiceId, slot: Slot) -> SlotTasks {
+    let mut tasks: Vec<Arc<Task>> = state.tasks_of_slot(service, slot).cloned().collect();
+    tasks.sort_by_key(|task| (task.created_at, task.id));
+    SlotTasks { slot, tasks }
+}
+
 impl SlotTasks {
     /// A slot that never had a task.
     pub(super) fn empty(slot: Slot) -> Self {

@@ -58,8 +58,8 @@ pub(super) fn obstacle(group: &Group<'_>, room: &Room<'_>) -> Option<Obstacle> {
         .or_else(|| lack(group, room))
         .or_else(|| mismatch(group, room.node))
         .or_else(|| {
-            is_full(group.placement.max_replicas_per_node, group.on_node(room.id).tasks)
-                .then_some(Obstacle::MaxReplicas)
+            let most = group.placement.max_replicas_per_node;
+            (most > 0 && is_full(most, group.on_node(room.id).tasks)).then_some(Obstacle::MaxReplicas)
         })
         .or_else(|| group.apart.nodes.contains(&room.id).then_some(Obstacle::Apart))
 }

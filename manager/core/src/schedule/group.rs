@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coracle_model::id::{NodeId, ServiceId};
 use coracle_model::node::Platform;
+use coracle_model::placement::Strategy;
 use coracle_model::service::{Placement, Service, TaskSpec};
 use coracle_model::task::{Task, TaskState};
 use coracle_model::time::Timestamp;
@@ -32,8 +33,12 @@ pub(super) struct Group<'a> {
     pub(super) placement: &'a Placement,
     pub(super) platform: Option<&'a Platform>,
     pub(super) tasks: Vec<&'a Arc<Task>>,
-    /// What the service has on nodes where it has anything.
-    pub(super) on_nodes: BTreeMap<NodeId, OnNode>,
+    state: &'a State,
+    now: Timestamp,
+    /// What the service has on nodes where it has anything, where all of them are looked at; else nodes are asked one by one.
+    on_nodes: Option<BTreeMap<NodeId, OnNode>>,
+    /// Its tasks on nodes that got any since.
+    grown: BTreeMap<NodeId, u64>,
     pub(super) apart: Apart,
 }
 
@@ -100,9 +105,12 @@ impl<'a> Group<'a> {
             service,
             spec,
             placement: &service.spec.task.placement,
-            platform: state.images().find(|image| image.digest == digest).map(|image| &image.platform),
+            platform: state.platform_of(digest),
             tasks: vec![task],
-            on_nodes: on_nodes(state, service, now),
+            state,
+            now,
+            on_nodes: looks_at_all(&service.spec.task.placement).then(|| on_nodes(state, service, now)),
+            grown: BTreeMap::new(),
             apart: Apart::of(state, service),
         })
     }
@@ -114,9 +122,12 @@ impl<'a> Group<'a> {
             service,
             spec: &service.spec.task,
             placement: &service.spec.task.placement,
-            platform: state.images().find(|image| image.digest == digest).map(|image| &image.platform),
+            platform: state.platform_of(digest),
             tasks: Vec::new(),
-            on_nodes: on_nodes(state, service, now),
+            state,
+            now,
+            on_nodes: Some(on_nodes(state, service, now)),
+            grown: BTreeMap::new(),
             apart: Apart::of(state, service),
         }
     }
@@ -124,25 +135,61 @@ impl<'a> Group<'a> {
     /// Counts tasks that were placed since the group was made: of the service, and of those that it keeps apart from.
     pub(super) fn count(&mut self, rooms: &Rooms<'_>) {
         for (node, tasks) in rooms.placed(self.service.id) {
-            self.on_nodes.entry(node).or_default().tasks += tasks;
+            let present = self.on_node(node).tasks;
+            self.grown.insert(node, present + tasks);
         }
         let beside = self.apart.services.iter().flat_map(|other| rooms.placed(*other));
         self.apart.nodes.extend(beside.map(|(node, _)| node));
     }
 
+    /// What the service has on a node now.
     pub(super) fn on_node(&self, node: NodeId) -> OnNode {
-        self.on_nodes.get(&node).copied().unwrap_or_default()
+        let mut on_node = match &self.on_nodes {
+            Some(on_nodes) => on_nodes.get(&node).copied().unwrap_or_default(),
+            None => {
+                let mut on_node = OnNode::default();
+                let tasks = self.state.tasks_of_service_on_node(self.service.id, node);
+                tasks.for_each(|task| on_node.count(self.state, self.service, task, self.now));
+                on_node
+            }
+        };
+        if let Some(tasks) = self.grown.get(&node) {
+            on_node.tasks = *tasks;
+        }
+        on_node
     }
+
+    /// What it asks for, without those who do.
+    pub(super) fn without_tasks(&self) -> Self {
+        Self { tasks: Vec::new(), ..self.clone() }
+    }
+
+    /// Notes how many tasks the service has on a node since it got some.
+    pub(super) fn grow(&mut self, node: NodeId, tasks: u64) {
+        self.grown.insert(node, tasks);
+    }
+}
+
+impl OnNode {
+    fn count(&mut self, state: &State, service: &Service, task: &Task, now: Timestamp) {
+        if task.is_live() {
+            self.tasks += 1;
+        } else if failed_of_late(task, now) && is_up_to_date(state, service, task) {
+            self.failures += 1;
+        }
+    }
+}
+
+/// Whether the order in which nodes come needs to know what is on all of them.
+pub(super) fn looks_at_all(placement: &Placement) -> bool {
+    !placement.preferences.is_empty() || placement.strategy != Strategy::Spread
 }
 
 fn on_nodes(state: &State, service: &Service, now: Timestamp) -> BTreeMap<NodeId, OnNode> {
     let mut on_nodes: BTreeMap<NodeId, OnNode> = BTreeMap::new();
     for task in state.tasks_of_service(service.id) {
-        let Some(node) = task.node else { continue };
-        if task.is_live() {
-            on_nodes.entry(node).or_default().tasks += 1;
-        } else if failed_of_late(task, now) && is_up_to_date(state, service, task) {
-            on_nodes.entry(node).or_default().failures += 1;
+        if let Some(node) = task.node {
+            on_nodes.entry(node).or_default().count(state, service, task, now);
         }
     }
     on_nodes

@@ -37,15 +37,18 @@ pub(super) struct Rooms<'a> {
     state: &'a State,
     /// Nodes that got tasks since.
     changed: BTreeMap<NodeId, NodeUsage>,
-    /// All nodes by how many tasks may run on them.
+    /// Nodes that take tasks by how many may run on them, but for those in `moved`.
     order: OrdSet<(u64, NodeId)>,
+    /// Nodes that got tasks since they were put in order, with the number of tasks by which they are: one group may place
+    /// thousands before another asks.
+    moved: BTreeMap<NodeId, u64>,
     placed: BTreeMap<(ServiceId, NodeId), u64>,
 }
 
 impl<'a> Rooms<'a> {
     pub(super) fn of(state: &'a State) -> Self {
         let order = state.nodes_by_tasks().clone();
-        Self { state, changed: BTreeMap::new(), order, placed: BTreeMap::new() }
+        Self { state, changed: BTreeMap::new(), order, moved: BTreeMap::new(), placed: BTreeMap::new() }
     }
 
     /// All nodes in the order of their identifiers.
@@ -63,7 +66,16 @@ impl<'a> Rooms<'a> {
         Some(Room { id, node, usage })
     }
 
-    /// All nodes by how many tasks may run on them, then by identifier, as it is now.
+    /// Puts the nodes that got tasks where they belong by now.
+    pub(super) fn put_in_order(&mut self) {
+        for (id, before) in std::mem::take(&mut self.moved) {
+            let now = self.changed.get(&id).map_or(before, |usage| usage.tasks);
+            self.order.remove(&(before, id));
+            self.order.insert((now, id));
+        }
+    }
+
+    /// Nodes that take tasks by how many may run on them, then by identifier, as it was when they were last put in order.
     pub(super) fn by_tasks(&self) -> OrdSet<(u64, NodeId)> {
         self.order.clone()
     }
@@ -80,8 +92,7 @@ impl<'a> Rooms<'a> {
         let given = room.usage.choose(room.node, spec).unwrap_or_default();
         let (id, before) = (room.id, room.usage.tasks);
         let usage = room.usage.with(spec, &given);
-        self.order.remove(&(before, id));
-        self.order.insert((usage.tasks, id));
+        self.moved.entry(id).or_insert(before);
         self.changed.insert(id, usage);
         *self.placed.entry((service, id)).or_default() += 1;
         given

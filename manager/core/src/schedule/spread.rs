@@ -14,7 +14,7 @@ use coracle_model::id::NodeId;
 use coracle_model::placement::{SpreadOver, Strategy};
 
 use super::filter;
-use super::group::{FAILURES_TOLERATED, Group};
+use super::group::{FAILURES_TOLERATED, Group, looks_at_all};
 use super::room::{Room, Rooms};
 use stream::Stream;
 
@@ -64,8 +64,8 @@ enum Inner {
 impl Candidates {
     pub(super) fn of(group: &Group<'_>, rooms: &Rooms<'_>) -> Self {
         let preferences = &group.placement.preferences;
-        let shape = if preferences.is_empty() && group.placement.strategy == Strategy::Spread {
-            Shape::Stream(Stream::of(group, rooms))
+        let shape = if !looks_at_all(group.placement) {
+            Shape::Stream(Stream::of(rooms))
         } else {
             let ranked = rooms.all().map(|room| Ranked::of(group, room, preferences));
             Shape::Tree(Branch::of(ranked.collect(), preferences.len()))
@@ -95,7 +95,7 @@ impl Candidates {
 
 fn count(group: &mut Group<'_>, rank: &Rank) {
     if rank.of_service > 0 {
-        group.on_nodes.entry(rank.node).or_default().tasks = rank.of_service;
+        group.grow(rank.node, rank.of_service);
         if group.apart.from_itself {
             group.apart.nodes.insert(rank.node);
         }

@@ -15,7 +15,7 @@ impl<'a> Unfit<'a> {
 
     pub(super) fn add(&mut self, group: &Group<'a>, reason: String) {
         if is_only_about_nodes(group) {
-            self.0.push((Group { tasks: Vec::new(), ..group.clone() }, reason));
+            self.0.push((group.without_tasks(), reason));
         }
     }
 }

@@ -7,7 +7,7 @@ use coracle_model::digest::Digest;
 use coracle_model::id::{IdempotencyKey, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
 use coracle_model::name::ServiceName;
-use coracle_model::node::{Node, NodeState};
+use coracle_model::node::{Node, NodeState, Platform};
 use coracle_model::service::{Service, TaskSpec};
 use coracle_model::task::{Slot, Task};
 use coracle_model::time::Timestamp;
@@ -19,6 +19,8 @@ use super::{AppliedKeys, NodeUsage, State};
 
 const FIRST_SLOT: Slot = Slot::Number(0);
 const LAST_SLOT: Slot = Slot::Node(NodeId::from_bits(u128::MAX));
+const FIRST_SERVICE: ServiceId = ServiceId::from_bits(0);
+const LAST_SERVICE: ServiceId = ServiceId::from_bits(u128::MAX);
 const FIRST_TASK: TaskId = TaskId::from_bits(0);
 const LAST_TASK: TaskId = TaskId::from_bits(u128::MAX);
 
@@ -111,7 +113,7 @@ impl State {
         self.indices.rebalanced.contains(&service)
     }
 
-    /// All nodes by how many tasks may run on them, then by identifier. Cloning it costs nothing.
+    /// Nodes that take tasks by how many may run on them, then by identifier. Cloning it costs nothing.
     pub(crate) fn nodes_by_tasks(&self) -> &OrdSet<(u64, NodeId)> {
         &self.indices.nodes_by_tasks
     }
@@ -178,10 +180,38 @@ impl State {
         self.indices.tasks_by_slot.range(range).filter_map(|(_, _, task)| self.tasks.get(task))
     }
 
-    /// The tasks that have this node, ended ones too.
+    /// The tasks that have this node, ended ones too, service by service.
     pub fn tasks_on_node(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> + '_ {
-        let range = (node, FIRST_TASK)..=(node, LAST_TASK);
-        self.indices.tasks_by_node.range(range).filter_map(|(_, task)| self.tasks.get(task))
+        self.on_node(node).filter_map(|(_, _, task)| self.tasks.get(task))
+    }
+
+    /// The tasks of a service that have this node, ended ones too.
+    pub fn tasks_of_service_on_node(
+        &self,
+        service: ServiceId,
+        node: NodeId,
+    ) -> impl Iterator<Item = &Arc<Task>> + '_ {
+        let range = (node, service, FIRST_TASK)..=(node, service, LAST_TASK);
+        self.indices.tasks_by_node.range(range).filter_map(|(_, _, task)| self.tasks.get(task))
+    }
+
+    /// The services of the tasks that have this node, ended ones too.
+    pub fn services_on_node(&self, node: NodeId) -> impl Iterator<Item = ServiceId> + '_ {
+        let mut last = None;
+        let services = self.on_node(node).map(|(_, service, _)| *service);
+        services.filter(move |service| last.replace(*service) != Some(*service))
+    }
+
+    /// Services with constraints that have tasks on this node, ended ones too. Looks at no task.
+    pub(crate) fn constrained_services_on_node(&self, node: NodeId) -> impl Iterator<Item = ServiceId> + '_ {
+        let constrained = &self.indices.constrained;
+        let on_node = (!constrained.is_empty()).then(|| self.services_on_node(node));
+        on_node.into_iter().flatten().filter(|service| constrained.contains(service))
+    }
+
+    fn on_node(&self, node: NodeId) -> impl Iterator<Item = &(NodeId, ServiceId, TaskId)> + '_ {
+        let range = (node, FIRST_SERVICE, FIRST_TASK)..=(node, LAST_SERVICE, LAST_TASK);
+        self.indices.tasks_by_node.range(range)
     }
 
     /// Live tasks that wait for a node, with those of one specification side by side.
@@ -199,6 +229,13 @@ impl State {
     #[must_use]
     pub fn image(&self, name: &str) -> Option<&Arc<ImageEntry>> {
         self.images.get(name)
+    }
+
+    /// What an image runs on, of which only the digest is known; nothing when no name resolves to it any more.
+    pub(crate) fn platform_of(&self, digest: Digest) -> Option<&Platform> {
+        let names = self.indices.images_by_digest.range((digest, String::new())..);
+        let (_, name) = names.take_while(|(other, _)| *other == digest).next()?;
+        self.images.get(name).map(|image| &image.platform)
     }
 
     /// The image table, by name.

@@ -99,6 +99,13 @@ impl NodeUsage {
         self
     }
 
+    /// Whether it is plain that the node has all of this, from the sums alone.
+    pub(crate) fn is_within(&self, node: &Node) -> bool {
+        let has = node.description.resources;
+        let plain = self.claims.as_ref().is_none_or(|claims| claims.generic.is_empty());
+        plain && self.reserved.cpu <= has.cpu && self.reserved.memory <= has.memory
+    }
+
     /// How many of a kind the node has left.
     #[must_use]
     pub fn generic_left(&self, node: &Node, kind: &str) -> u64 {

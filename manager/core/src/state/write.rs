@@ -12,6 +12,7 @@ use coracle_model::service::{Service, ServiceMode, TaskSpec};
 use coracle_model::task::{Task, TaskState};
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
+use imbl::OrdSet;
 
 use super::{SpecRow, State};
 use crate::schedule::relocate::Relocation;
@@ -23,6 +24,15 @@ const DEPARTED_KEPT: Duration = Duration::from_secs(24 * 3600);
 fn is_rebalanced(service: &Service) -> bool {
     service.spec.rebalance.policy == RebalancePolicy::Auto
         || service.rebalance.as_ref().is_some_and(|progress| progress.state == RebalanceState::Moving)
+}
+
+/// Whether the service is in the list from now on.
+fn list(services: &mut OrdSet<ServiceId>, id: ServiceId, is_in: bool) {
+    if is_in {
+        services.insert(id);
+    } else {
+        services.remove(&id);
+    }
 }
 
 impl State {
@@ -39,11 +49,13 @@ impl State {
     }
 
     pub(crate) fn put_node(&mut self, node: Arc<Node>) {
-        let (id, known) = (node.id, self.nodes.contains_key(&node.id));
-        self.nodes.insert(id, node);
-        if !known {
-            self.indices.nodes_by_tasks.insert((self.usage(id).tasks, id));
+        let place = (self.usage(node.id).tasks, node.id);
+        if node.takes_new_tasks() {
+            self.indices.nodes_by_tasks.insert(place);
+        } else {
+            self.indices.nodes_by_tasks.remove(&place);
         }
+        self.nodes.insert(node.id, node);
     }
 
     pub(crate) fn remove_node(&mut self, id: NodeId) {
@@ -61,21 +73,11 @@ impl State {
     pub(crate) fn put_service(&mut self, service: Arc<Service>) {
         let id = service.id;
         self.indices.service_names.insert(service.spec.name.clone(), id);
-        if service.spec.task.placement.away_from.is_empty() {
-            self.indices.keeping_away.remove(&id);
-        } else {
-            self.indices.keeping_away.insert(id);
-        }
-        if service.spec.mode == ServiceMode::Global {
-            self.indices.global_services.insert(id);
-        } else {
-            self.indices.global_services.remove(&id);
-        }
-        if is_rebalanced(&service) {
-            self.indices.rebalanced.insert(id);
-        } else {
-            self.indices.rebalanced.remove(&id);
-        }
+        let placement = &service.spec.task.placement;
+        list(&mut self.indices.keeping_away, id, !placement.away_from.is_empty());
+        list(&mut self.indices.constrained, id, !placement.constraints.is_empty());
+        list(&mut self.indices.global_services, id, service.spec.mode == ServiceMode::Global);
+        list(&mut self.indices.rebalanced, id, is_rebalanced(&service));
         let before = self.services.insert(id, service);
         if let Some(before) = before {
             self.drop_unused_row(id, before.spec_version);
@@ -86,6 +88,7 @@ impl State {
         if let Some(service) = self.services.remove(&id) {
             self.indices.service_names.remove(&service.spec.name);
             self.indices.keeping_away.remove(&id);
+            self.indices.constrained.remove(&id);
             self.indices.global_services.remove(&id);
             self.indices.rebalanced.remove(&id);
             self.drop_unused_row(id, service.spec_version);
@@ -123,7 +126,7 @@ impl State {
         let Some(task) = self.tasks.remove(&id) else { return };
         self.indices.tasks_by_slot.remove(&(task.service, task.slot, task.id));
         if let Some(node) = task.node {
-            self.indices.tasks_by_node.remove(&(node, task.id));
+            self.indices.tasks_by_node.remove(&(node, task.service, task.id));
         }
         self.index_pending(Some(&task), None);
         self.index_usage(Some(&task), None);
@@ -134,11 +137,15 @@ impl State {
     }
 
     pub(crate) fn put_image(&mut self, image: Arc<ImageEntry>) {
+        self.remove_image(&image.name);
+        self.indices.images_by_digest.insert((image.digest, image.name.clone()));
         self.images.insert(image.name.clone(), image);
     }
 
     pub(crate) fn remove_image(&mut self, name: &str) {
-        self.images.remove(name);
+        if let Some(image) = self.images.remove(name) {
+            self.indices.images_by_digest.remove(&(image.digest, image.name.clone()));
+        }
     }
 
     pub(crate) fn put_applied_key(&mut self, key: IdempotencyKey, index: u64) {
@@ -159,10 +166,10 @@ impl State {
             return;
         }
         if let Some(node) = before {
-            self.indices.tasks_by_node.remove(&(node, after.id));
+            self.indices.tasks_by_node.remove(&(node, after.service, after.id));
         }
         if let Some(node) = after.node {
-            self.indices.tasks_by_node.insert((node, after.id));
+            self.indices.tasks_by_node.insert((node, after.service, after.id));
         }
     }
 
@@ -177,7 +184,7 @@ impl State {
     }
 
     fn order_node(&mut self, node: NodeId, before: u64, after: u64) {
-        // A task may be on a node that was removed.
+        // A task may be on a node that takes no others, or was removed.
         if self.indices.nodes_by_tasks.remove(&(before, node)).is_some() {
             self.indices.nodes_by_tasks.insert((after, node));
         }

@@ -11,7 +11,6 @@ use coracle_manager_core::assign::{self, Assigned};
 use coracle_manager_core::session::{Known, Liveness, Settings};
 use coracle_manager_core::{Change, Proposal, Refusal, RefusalKind, State, Touched};
 use coracle_model::id::{NodeId, ServiceId, SessionId, TaskId};
-use coracle_model::service::ServiceMode;
 use coracle_model::time::Timestamp;
 
 use crate::agent::{Assignments, Told};
@@ -91,18 +90,17 @@ impl Lead {
         if touched.membership {
             self.queue.extend(state.rebalanced_services().map(Key::Rebalance));
         }
-        for node in &touched.nodes {
+        for node in &touched.changed_nodes {
             self.queue.insert(Key::Node(*node));
-            for task in state.tasks_on_node(*node) {
-                self.queue.insert(Key::Service(task.service));
-            }
+            self.queue.extend(state.services_on_node(*node).map(Key::Service));
+        }
+        for node in &touched.nodes {
             if let Some(session) = self.sessions.get_mut(node) {
                 session.wake = true;
             }
         }
-        if !touched.nodes.is_empty() {
-            let global = state.services().filter(|service| service.spec.mode == ServiceMode::Global);
-            self.queue.extend(global.map(|service| Key::Service(service.id)));
+        if !touched.changed_nodes.is_empty() {
+            self.queue.extend(state.global_services().map(|service| Key::Service(service.id)));
         }
         self.queue.extend(touched.files.iter().map(|file| Key::File(*file)));
         if touched.pending || touched.images || !touched.nodes.is_empty() || !touched.tasks.is_empty() {

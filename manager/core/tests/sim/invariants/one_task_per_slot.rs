@@ -20,9 +20,9 @@ pub(crate) fn check(world: &World, moved: &Moved) -> Checked {
     Ok(())
 }
 
-/// Tasks that a slot may have at a time.
+/// Tasks that a slot may have at a time. What the order of a service that was removed was is not known any more.
 pub(super) fn most(world: &World, service: ServiceId) -> usize {
-    let start_first = world.state.service(service).is_some_and(|service| {
+    let start_first = world.state.service(service).is_none_or(|service| {
         let configs = [&service.spec.update, &service.spec.rollback];
         let before = service.previous_spec.iter().map(|spec| &spec.update);
         configs.into_iter().chain(before).any(|config| config.order == Order::StartFirst)

@@ -3,7 +3,7 @@
 //! The order is what keeps a quorum: a joining manager gets an id, runs, catches up as a learner, and only then counts as a voter.
 //! A demoted one first leaves Raft, then its certificate says worker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use crate::dispatcher::Dispatcher;
 use crate::rpc::book::AddressBook;
 use crate::rpc::caller_node;
-use crate::store::{Store, Wake, Write, raft_error};
+use crate::store::{Store, TouchedReceiver, Wake, Write, raft_error};
 
 /// How long a new manager may take to catch up before others get their turn; it asks again.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -252,6 +252,7 @@ pub fn keeps_quorum(view: &View, dispatcher: &Dispatcher, leaving: NodeId) -> Re
 pub async fn run_role_loop(api: MembershipApi, term: u64, stop: CancellationToken) {
     let store = api.store.clone();
     let mut feed = store.watch();
+    let mut told: BTreeMap<NodeId, String> = BTreeMap::new();
     loop {
         let mut failed = false;
         for node in demoted(&store.view()) {
@@ -261,13 +262,29 @@ pub async fn run_role_loop(api: MembershipApi, term: u64, stop: CancellationToke
             };
             if let Err(error) = removed {
                 failed = true;
-                warn!(%node, term, %error, "a demoted manager is still in raft; trying again");
+                let why = error.to_string();
+                // It is tried often; said once.
+                if told.get(&node) != Some(&why) {
+                    warn!(%node, term, %error, "a demoted manager is still in raft; trying again");
+                    told.insert(node, why);
+                }
             }
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            wake = feed.next() => if matches!(wake, Wake::Closed) { return },
+            goes_on = nodes_change(&mut feed) => if !goes_on { return },
             () = tokio::time::sleep(RETRY), if failed => {}
+        }
+    }
+}
+
+/// Waits until what nodes are, or are to be, was touched; says whether there will be more.
+async fn nodes_change(feed: &mut TouchedReceiver) -> bool {
+    loop {
+        match feed.next().await {
+            Wake::Touched(touched) if !touched.membership => {}
+            Wake::Touched(_) | Wake::Resync => return true,
+            Wake::Closed => return false,
         }
     }
 }

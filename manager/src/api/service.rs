@@ -276,7 +276,10 @@ impl Services for ServicesApi {
         let request = request.into_inner();
         if request.dry_run {
             let view = self.store.barrier().await?;
-            return Ok(Response::new(rebalance::preview(&view, &request)?));
+            // One move after the other of a large service: not on a thread that serves calls.
+            let previewed = tokio::task::spawn_blocking(move || rebalance::preview(&view, &request)).await;
+            let broke = |error| ApiError::new(Reason::Internal, format!("looking ahead failed: {error}"));
+            return Ok(Response::new(previewed.map_err(broke)??));
         }
         let idempotency = idempotency(&request.idempotency_key)?;
         let decided = self.store.decide(|view| {

@@ -54,6 +54,8 @@ pub struct Session {
     /// Versions of secrets and configs that the agent has.
     sent_files: BTreeSet<(FileId, u64)>,
     sequence: u64,
+    /// The agent has stopped what it should not run.
+    synced: bool,
     told: Told,
 }
 
@@ -79,6 +81,7 @@ impl Session {
             sent: BTreeMap::new(),
             sent_files: BTreeSet::new(),
             sequence: 0,
+            synced: false,
             told: Told::default(),
         }
     }
@@ -192,7 +195,9 @@ impl Session {
                 acknowledgements.push(Box::pin(async move { written.await.ok().map(|()| sequence) }));
             }
             Some(agent_message::Message::Synced(synced)) => {
-                if synced.sequence <= self.sequence {
+                // Once: every time all nodes are looked at.
+                if synced.sequence <= self.sequence && !self.synced {
+                    self.synced = true;
                     self.term.liveness.synced(self.node, self.id);
                 }
             }

@@ -1,9 +1,11 @@
 //! Reports of all agents, written together: a report is proposed at once when nothing is under way, and everything that
 //! arrives meanwhile goes into the next entries.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use coracle_manager_core::change::Change;
+use coracle_manager_core::state::State;
 use coracle_model::id::{NodeId, TaskId};
 use coracle_model::task::TaskStatus;
 use tokio::sync::{mpsc, oneshot};
@@ -47,6 +49,8 @@ pub fn start(store: Store, term: u64, stop: CancellationToken) -> (StatusWriter,
 }
 
 async fn run(store: Store, term: u64, mut queue: mpsc::Receiver<Report>, stop: CancellationToken) {
+    // Whether the state has every report that was proposed: after one of unknown outcome it may still come.
+    let mut sure = true;
     loop {
         let first = tokio::select! {
             () = stop.cancelled() => return,
@@ -63,8 +67,9 @@ async fn run(store: Store, term: u64, mut queue: mpsc::Receiver<Report>, stop: C
         }
         let written = tokio::select! {
             () = stop.cancelled() => return,
-            written = write(&store, term, &mut reports) => written,
+            written = write(&store, term, &mut reports, sure) => written,
         };
+        sure &= written;
         if written {
             for report in reports {
                 // A session that ended meanwhile does not mind.
@@ -81,14 +86,8 @@ fn weight(report: &Report) -> usize {
 
 /// Writes all reports; says whether they are in the store. A report that could not be written is not acknowledged, and its
 /// agent sends it again on its next session.
-async fn write(store: &Store, term: u64, reports: &mut [Report]) -> bool {
-    let changes: Vec<_> = reports
-        .iter_mut()
-        .flat_map(|report| {
-            let node = Some(report.node);
-            report.tasks.drain(..).map(move |(task, status)| Change::ReportTask { task, node, status })
-        })
-        .collect();
+async fn write(store: &Store, term: u64, reports: &mut [Report], sure: bool) -> bool {
+    let changes = news(&store.view(), reports, sure);
     for part in parts(changes) {
         if let Err(error) = store.propose(Write { term, ..Write::internal("status reports", part) }).await {
             warn!(%error, "status reports could not be written; agents will send them again");
@@ -96,6 +95,26 @@ async fn write(store: &Store, term: u64, reports: &mut [Report]) -> bool {
         }
     }
     true
+}
+
+/// What says something new of tasks of the node that says it; the rest would be entries without effect. After a change of leader all
+/// agents report everything that they hold.
+///
+/// Reports are written one after the other. So the state has all earlier ones, if that is `sure`; and what it has no task for was
+/// removed.
+fn news(state: &State, reports: &mut [Report], sure: bool) -> Vec<Change> {
+    let (mut changes, mut changing) = (Vec::new(), BTreeSet::new());
+    for Report { node, tasks, .. } in reports {
+        for (task, status) in tasks.drain(..) {
+            let Some(known) = state.task(task).filter(|known| known.node == Some(*node)) else { continue };
+            // After another report in this very write it may take the task back to what the state still has.
+            if !sure || changing.contains(&task) || known.status.clone().advance(&status) {
+                changing.insert(task);
+                changes.push(Change::ReportTask { task, node: Some(*node), status });
+            }
+        }
+    }
+    changes
 }
 
 /// Cuts into entries.

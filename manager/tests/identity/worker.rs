@@ -239,6 +239,24 @@ async fn what_a_worker_says_of_others_tasks_is_of_no_effect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_worker_says_again_is_not_written_again() {
+    const TIMES: u64 = 50;
+    let world = World::new().await;
+    let (mut one, two) = two_workers(&world).await;
+    let (own, foreign) = (*one.tasks.first().unwrap(), *two.tasks.first().unwrap());
+    one.report(1, own, TaskState::Complete).await;
+    one.until("its report is written", |agent| agent.acknowledged == 1).await;
+    let before = world.store.view().index();
+    for sequence in 2..2 + TIMES {
+        one.report(sequence, if sequence % 2 == 0 { own } else { foreign }, TaskState::Complete).await;
+        one.until("its report is answered", |agent| agent.acknowledged == sequence).await;
+    }
+    // The managers themselves write a little meanwhile.
+    let written = world.store.view().index() - before;
+    assert!(written < TIMES / 2, "{written} entries for {TIMES} reports that say nothing new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_are_asked_of_and_taken_from_the_tasks_own_node() {
     let world = World::new().await;
     let (mut one, mut two) = two_workers(&world).await;

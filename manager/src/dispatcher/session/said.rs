@@ -21,6 +21,8 @@ const TASKS_OF_ONE_NODE: usize = 10_000;
 const STATUS_TEXT: usize = 500;
 /// How long a new session may wait for its agent's first message.
 const HELLO: Duration = Duration::from_secs(10);
+/// Bytes of a node's labels: they are replicated whenever its agent changes them.
+const LABELS: usize = 32 << 10;
 /// Bytes of a node's host name.
 const HOST_NAME: usize = 255;
 
@@ -65,6 +67,12 @@ pub(super) fn reports(tasks: Vec<v1::TaskReport>) -> Result<Vec<(TaskId, TaskSta
 pub fn check_description(description: &NodeDescription, address: &str) -> Result<(), ApiError> {
     parse_address(address).map_err(|error| protocol(&format!("advertise-addr: {error}")))?;
     validate::labels("engine-label", &description.labels)?;
+    let labels: usize = description.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if labels > LABELS {
+        return Err(protocol(&format!(
+            "engine-label: the labels of a node are {labels} bytes, {LABELS} at most"
+        )));
+    }
     generic::check(&description.generic).map_err(|error| protocol(&error.to_string()))?;
     if description.hostname.len() > HOST_NAME || description.engine_version.len() > HOST_NAME {
         return Err(protocol("the node's host name or version is too long"));

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
@@ -17,6 +18,8 @@ use super::local::LocalApi;
 use super::node::Node;
 
 const LOCAL: &str = "/coracle.v1.LocalNode/";
+/// How long a call waits for a daemon that has just begun.
+const START: Duration = Duration::from_secs(10);
 const TRANSFER: &str = "/coracle.v1.ImageTransfer/";
 
 /// The node's one service.
@@ -34,13 +37,20 @@ fn inactive() -> ApiError {
         .with_hint("make one with `coracle swarm init`, or join one with `coracle swarm join`")
 }
 
+fn starting() -> ApiError {
+    ApiError::new(Reason::Unavailable, "this node's daemon is still starting")
+        .with_hint("try again in a moment; its log says what it is at")
+}
+
 async fn answer(node: Arc<Node>, mut request: Request<Body>) -> Result<Response<Body>, ApiError> {
+    // Right after a restart it is not known yet what this node is: nobody is told that it is in no swarm meanwhile.
+    let is_known = node.is_resumed(START).await;
     // What a local user may be follows the node's role of this moment, not that of the moment of connecting.
     if let Some(Caller::Local(user)) = request.extensions_mut().get_mut::<Caller>() {
         user.operator = node.is_manager();
     }
     if !request.uri().path().starts_with(LOCAL) && node.active().is_none() {
-        return Err(inactive());
+        return Err(if is_known { inactive() } else { starting() });
     }
     gate::admit(&mut request)?;
     let path = request.uri().path();

@@ -6,6 +6,7 @@ mod steps;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
@@ -17,6 +18,7 @@ use coracle_model::role::Role;
 use coracle_proto::v1;
 use coracle_seal::KeyRing;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::active::Active;
@@ -33,6 +35,8 @@ pub(super) struct Node {
     description: NodeDescription,
     file: MembershipFile,
     active: ArcSwapOption<Active>,
+    /// Whether it goes on where an earlier daemon ended, if it was part of a swarm then.
+    resumed: watch::Sender<bool>,
     /// Init, join and leave one after another.
     turn: tokio::sync::Mutex<()>,
     failure: Mutex<Option<anyhow::Error>>,
@@ -64,6 +68,7 @@ impl Node {
             description: facts::describe(&args)?,
             file: MembershipFile::new(&node_directory),
             active: ArcSwapOption::empty(),
+            resumed: watch::Sender::new(false),
             turn: tokio::sync::Mutex::default(),
             failure: Mutex::default(),
             _locks: locks,
@@ -125,6 +130,19 @@ impl Node {
     /// # Errors
     /// If the node is a member and cannot take its part.
     pub(super) async fn resume(self: &Arc<Self>) -> anyhow::Result<()> {
+        self.take_part_again().await?;
+        self.resumed.send_replace(true);
+        Ok(())
+    }
+
+    /// Waits until it is known whether this node is part of a swarm, for so long at most; says whether that is known.
+    pub(super) async fn is_resumed(&self, limit: Duration) -> bool {
+        let mut resumed = self.resumed.subscribe();
+        let known = tokio::time::timeout(limit, resumed.wait_for(|resumed| *resumed)).await;
+        matches!(known, Ok(Ok(_)))
+    }
+
+    async fn take_part_again(self: &Arc<Self>) -> anyhow::Result<()> {
         let _turn = self.turn.lock().await;
         let Some(mut membership) = self.file.read(&self.keys)? else { return Ok(()) };
         if addresses::on_start(&mut membership, &self.args)? {

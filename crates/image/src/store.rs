@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use coracle_model::digest::Digest;
@@ -44,6 +44,9 @@ pub use blobs::{BlobDescriptor, BlobWriter};
 pub use collect::{Collected, DiskUsage};
 pub use images::PreparedImage;
 pub use records::{ImageRecord, LayerRecord};
+
+/// Wait between tries to collect while content is added.
+const COLLECT_AGAIN: Duration = Duration::from_millis(20);
 
 /// The images of one node. Cheap to clone; all methods may be called from several threads.
 #[derive(Clone, Debug)]
@@ -132,8 +135,16 @@ impl ImageStore {
         self.inner.activity.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Waits until nothing is added. Whoever waits for such a lock keeps all that come later from adding, however long those that
+    /// were there take: so it is only tried for, now and then.
     fn collecting(&self) -> std::sync::RwLockWriteGuard<'_, ()> {
-        self.inner.activity.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+        loop {
+            match self.inner.activity.try_write() {
+                Ok(guard) => return guard,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(COLLECT_AGAIN),
+            }
+        }
     }
 
     /// Notes that an image was loaded or fetched.
@@ -175,4 +186,38 @@ fn make_traversable(path: &Path) -> Result<(), ImageError> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
         .map_err(|error| ImageError::io("setting the mode of", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// One image may take minutes to be unpacked, and others must not wait for it because of who collects.
+    #[test]
+    fn who_waits_to_collect_keeps_nobody_from_adding() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(folder.path()).unwrap();
+        let long = store.adding();
+        let (added, adding) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let store = &store;
+            let collected = scope.spawn(move || store.collect(&BTreeSet::new()));
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    drop(store.adding());
+                    // Time for the other one to begin to wait.
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                added.send(()).unwrap();
+            });
+            let in_time = adding.recv_timeout(Duration::from_secs(20));
+            assert!(!collected.is_finished());
+            drop(long);
+            collected.join().unwrap().unwrap();
+            in_time.unwrap();
+        });
+    }
 }

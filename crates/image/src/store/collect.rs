@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_model::digest::Digest;
@@ -11,6 +11,7 @@ use crate::document::config::ConfigDocument;
 use crate::error::ImageError;
 
 use super::ImageStore;
+use super::layers::remove_grave;
 
 /// What a collection removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -50,10 +51,19 @@ impl ImageStore {
     /// # Errors
     /// [`ImageError::Io`] from the disk; what was removed until then stays removed.
     pub fn collect(&self, keep: &BTreeSet<Digest>) -> Result<Collected, ImageError> {
+        let (collected, graves) = self.bury(keep)?;
+        // There may be much in them: by now nobody waits for that.
+        graves.iter().try_for_each(|grave| remove_grave(grave))?;
+        Ok(collected)
+    }
+
+    /// Removes the blobs, and takes their places from the layers: returns where they are now.
+    fn bury(&self, keep: &BTreeSet<Digest>) -> Result<(Collected, Vec<PathBuf>), ImageError> {
         let _collecting = self.collecting();
         let _changing = self.changing();
         let live = self.live(keep)?;
         let mut collected = Collected::default();
+        let mut graves = Vec::new();
         self.each_blob(|path, digest, size| {
             if digest.is_some_and(|digest| live.blobs.contains(&digest)) {
                 return Ok(());
@@ -69,7 +79,8 @@ impl ImageStore {
             }
             collected.bytes += digest.and_then(|digest| self.layer_bytes(digest)).unwrap_or_default();
             collected.layers += 1;
-            self.discard_tree(path)
+            graves.extend(self.bury_tree(path)?);
+            Ok(())
         })?;
         if collected != Collected::default() {
             tracing::info!(
@@ -79,7 +90,7 @@ impl ImageStore {
                 "collected image content"
             );
         }
-        Ok(collected)
+        Ok((collected, graves))
     }
 
     /// Every image that there is a record of, complete or not.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coracle_model::digest::Digest;
 use coracle_remove_tree::remove_tree;
@@ -131,15 +131,19 @@ impl ImageStore {
 
     /// Moves a layer out of sight before it is removed, so that half of one is never taken for a whole one.
     pub(crate) fn discard_layer(&self, diff_id: Digest) -> Result<(), ImageError> {
-        self.discard_tree(&self.layer_path(diff_id))
+        match self.bury_tree(&self.layer_path(diff_id))? {
+            Some(grave) => remove_grave(&grave),
+            None => Ok(()),
+        }
     }
 
-    pub(crate) fn discard_tree(&self, path: &std::path::Path) -> Result<(), ImageError> {
+    /// Takes its place from a tree: returns where it is now, to be removed; nothing if there was none.
+    pub(crate) fn bury_tree(&self, path: &Path) -> Result<Option<PathBuf>, ImageError> {
         let grave = self.temporary().unique("discarded");
         match fs::rename(path, &grave) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ImageError::io("removing", path, error)),
-            Ok(()) => remove_tree(&grave).map_err(|error| ImageError::io("removing", &grave, error)),
+            Ok(()) => Ok(Some(grave)),
         }
     }
 
@@ -152,6 +156,11 @@ impl ImageStore {
     fn layer_note(&self, diff_id: Digest) -> Option<LayerNote> {
         serde_json::from_slice(&fs::read(self.layer_path(diff_id).join(NOTE)).ok()?).ok()
     }
+}
+
+/// Removes a tree that lost its place.
+pub(crate) fn remove_grave(grave: &Path) -> Result<(), ImageError> {
+    remove_tree(grave).map_err(|error| ImageError::io("removing", grave, error))
 }
 
 fn check_diff_id(place: &str, expected: Digest, actual: Digest) -> Result<(), ImageError> {

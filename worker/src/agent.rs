@@ -37,6 +37,9 @@ use crate::volume::{VolumeError, VolumeStore};
 /// Events between runners, session and desk.
 const EVENTS: usize = 1024;
 
+/// Containers whose volumes are filled at a time, or wait for that: each holds a thread.
+const FILLS: usize = 16;
+
 /// Health checks under way at a time: each holds a thread, of which the rest of the daemon needs some too.
 const CHECKS: usize = 128;
 
@@ -210,6 +213,7 @@ impl Agent {
             node: facts(&config.identity, &config.description),
             clock: Arc::clone(&config.clock),
             creations: Arc::new(Semaphore::new(creations())),
+            fills: Arc::new(Semaphore::new(FILLS)),
             checks: Arc::new(Semaphore::new(CHECKS)),
             log_directory: log_directory.clone(),
             events: events_in.clone(),

@@ -38,7 +38,16 @@ pub struct Found {
 
 /// The container runtime. Methods that are not `async` may block for a while: callers give them a thread.
 pub trait Containers: Send + Sync + 'static {
-    /// Makes a container that waits to be started.
+    /// Does beforehand what may take long of making a container, as filling a new volume.
+    ///
+    /// # Errors
+    /// As making it.
+    fn prepare(&self, launch: &Launch) -> Result<(), ContainerError> {
+        let _ = launch;
+        Ok(())
+    }
+
+    /// Makes a container that waits to be started, with whatever was not prepared.
     ///
     /// # Errors
     /// If it cannot be set up, e.g. because a bind's source or the user does not exist.

@@ -1,10 +1,10 @@
 //! Containers that a test plays. They outlive the agent as real ones do.
 //!
-//! The program's first argument says how it behaves: `refuse` cannot be created, `broken` cannot be started,
+//! The program's first argument says how it behaves: `filling` is not prepared before [`FakeContainers::fill`], `refuse` cannot be created, `broken` cannot be started,
 //! `panic` panics when first waited for, `stubborn` ignores its stop signal, `sticky` is deleted at the second try, `exit N` ends at once; anything else runs until it is told to end.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use coracle_model::id::TaskId;
@@ -17,9 +17,13 @@ use super::containers::{ContainerError, Containers, Executed, Found, LogSource, 
 use crate::launch::Launch;
 use crate::logs::{Line, LogQuery};
 
+/// Longest time for which something is filled.
+const FILLING: Duration = Duration::from_secs(60);
+
 #[derive(Default)]
 pub(crate) struct FakeContainers {
     state: Mutex<State>,
+    filled: Condvar,
 }
 
 #[derive(Default)]
@@ -28,6 +32,8 @@ struct State {
     next_pid: u32,
     /// What the next checks say; then all succeed.
     answers: HashMap<TaskId, VecDeque<Executed>>,
+    /// Programs that are `filling` can be made.
+    filled: bool,
     /// What was done, in words.
     deeds: Vec<String>,
 }
@@ -44,6 +50,12 @@ impl FakeContainers {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// Lets those be made whose volumes are being filled.
+    pub(crate) fn fill(&self) {
+        self.state().filled = true;
+        self.filled.notify_all();
     }
 
     /// Ends a container's program.
@@ -73,6 +85,15 @@ impl FakeContainers {
 }
 
 impl Containers for FakeContainers {
+    fn prepare(&self, launch: &Launch) -> Result<(), ContainerError> {
+        self.did("prepare", launch.task);
+        if launch.arguments[0] == "filling" {
+            let state = self.filled.wait_timeout_while(self.state(), FILLING, |state| !state.filled).unwrap();
+            assert!(!state.1.timed_out(), "nobody let it be filled");
+        }
+        Ok(())
+    }
+
     fn create(&self, launch: &Launch) -> Result<(), ContainerError> {
         self.did("create", launch.task);
         if launch.arguments[0] == "refuse" {

@@ -16,6 +16,11 @@ pub(crate) trait InFront: Send + Sync + 'static {
     /// What is behind it.
     fn behind(&self) -> &dyn Containers;
 
+    /// As [`Containers::prepare`].
+    fn make_ready(&self, launch: &Launch) -> Result<(), ContainerError> {
+        self.behind().prepare(launch)
+    }
+
     /// As [`Containers::create`].
     fn make(&self, launch: &Launch) -> Result<(), ContainerError>;
 
@@ -27,6 +32,10 @@ pub(crate) trait InFront: Send + Sync + 'static {
 }
 
 impl<T: InFront> Containers for T {
+    fn prepare(&self, launch: &Launch) -> Result<(), ContainerError> {
+        self.make_ready(launch)
+    }
+
     fn create(&self, launch: &Launch) -> Result<(), ContainerError> {
         self.make(launch)
     }

@@ -53,6 +53,8 @@ pub(crate) struct Workshop {
     pub(crate) clock: Arc<dyn Clock>,
     /// Containers made or started at a time.
     pub(crate) creations: Arc<Semaphore>,
+    /// Containers prepared at a time that have volumes.
+    pub(crate) fills: Arc<Semaphore>,
     /// Health checks under way at a time.
     pub(crate) checks: Arc<Semaphore>,
     pub(crate) log_directory: PathBuf,

@@ -14,6 +14,8 @@ use tonic::Status;
 
 use super::manager::{DEADLINE, FakeManager, PlayedSession, World};
 use super::rig::{Node, RunningAgent, eventually};
+use coracle_model::id::TaskId;
+use coracle_model::task::{DesiredState, TaskState};
 
 struct Rig {
     node: Node,
@@ -126,6 +128,33 @@ fn fill(data: &Path) {
     std::fs::write(data.join("folder/file"), vec![7; 300_000]).unwrap();
     symlink("folder/file", data.join("link")).unwrap();
     std::fs::hard_link(data.join("folder/file"), data.join("again")).unwrap();
+}
+
+/// More than are made at a time wait for their volumes, and another task does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_fills_a_volume_keeps_only_those_waiting_that_have_volumes() {
+    let mut rig = Rig::new().await;
+    let volume = v1::VolumeMount { name: "data".to_owned(), no_copy: true, ..Default::default() };
+    let mount = v1::Mount {
+        target: "/data".to_owned(),
+        kind: Some(v1::mount::Kind::Volume(volume)),
+        ..Default::default()
+    };
+    let filling = (1..=10).map(|bits| {
+        let mut task = rig.node.task(bits, DesiredState::Running, &["filling"]);
+        task.spec.as_mut().unwrap().container.as_mut().unwrap().mounts = vec![mount.clone()];
+        task
+    });
+    let filling: Vec<v1::AssignedTask> = filling.collect();
+    rig.session.complete(&filling).await;
+    let begun = |bits| rig.node.containers.count("prepare", TaskId::from_bits(bits)) == 1;
+    eventually("all wait for their volumes", || (1..=10).all(begun)).await;
+    let other = rig.node.task(11, DesiredState::Running, &["run"]);
+    rig.session.increment(&[other], &[]).await;
+    rig.session.until(TaskId::from_bits(11), TaskState::Running, true).await;
+    assert_eq!(rig.node.containers.count("create", TaskId::from_bits(1)), 0);
+    rig.node.containers.fill();
+    rig.session.until(TaskId::from_bits(1), TaskState::Running, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -59,6 +59,14 @@ impl WithVolumes {
         Ok((places, names))
     }
 
+    /// What there may be of a container is deleted before the next try, and by then its volumes are no more its.
+    fn or_release(&self, task: TaskId, made: Result<(), ContainerError>) -> Result<(), ContainerError> {
+        if made.is_err() && self.containers.inspect(task) == Reality::Absent {
+            self.volumes.release(task);
+        }
+        made
+    }
+
     fn fill(&self, launch: &Launch, target: &str, data: &Path) -> Result<u64, String> {
         let view = self.views.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         copy_from(&launch.layers, target, data, view)
@@ -68,6 +76,11 @@ impl WithVolumes {
 impl InFront for WithVolumes {
     fn behind(&self) -> &dyn Containers {
         self.containers.as_ref()
+    }
+
+    fn make_ready(&self, launch: &Launch) -> Result<(), ContainerError> {
+        let ready = self.places(launch).and_then(|_| self.containers.prepare(launch));
+        self.or_release(launch.task, ready)
     }
 
     fn make(&self, launch: &Launch) -> Result<(), ContainerError> {
@@ -81,11 +94,7 @@ impl InFront for WithVolumes {
             launch.labels.insert(LABEL_VOLUMES.to_owned(), names.join(","));
             self.containers.create(&launch)
         });
-        // What there may be of a container is deleted before the next try, and by then its volumes are no more its.
-        if created.is_err() && self.containers.inspect(launch.task) == Reality::Absent {
-            self.volumes.release(launch.task);
-        }
-        created
+        self.or_release(launch.task, created)
     }
 
     fn unmake(&self, task: TaskId) -> Result<(), ContainerError> {

@@ -11,7 +11,7 @@ use tracing::warn;
 use super::Workshop;
 use crate::assignments::Assignment;
 use crate::health::effective;
-use crate::launch::{Place, launch, values};
+use crate::launch::{Launch, Place, launch, values};
 use crate::task::fsm::Reality;
 
 /// What there is of the container, and how it is checked: that is not kept with it, but its image is here while it is.
@@ -27,12 +27,15 @@ pub(super) fn look(workshop: &Workshop, assignment: &Assignment) -> (Reality, Op
     }
 }
 
-/// Makes the container from the image, both of which are this node's by now. Returns how it is checked.
-pub(super) fn make(
-    workshop: &Workshop,
-    assignment: &Assignment,
-    leftovers: bool,
-) -> Result<Option<HealthCheck>, String> {
+/// A container as it was begun, and how it is checked.
+pub(super) enum Begun {
+    Made(Option<HealthCheck>),
+    /// It is to be prepared, and then made.
+    WithVolumes(Box<Launch>, Option<HealthCheck>),
+}
+
+/// Makes the container from the image, both of which are this node's by now, unless it has volumes.
+pub(super) fn begin(workshop: &Workshop, assignment: &Assignment, leftovers: bool) -> Result<Begun, String> {
     let spec: &TaskSpec = assignment.spec.as_ref().map_err(Clone::clone)?;
     if leftovers {
         workshop.containers.delete(assignment.id).map_err(|error| error.to_string())?;
@@ -48,8 +51,12 @@ pub(super) fn make(
     let given = workshop.files.given(&launch.container, &values)?;
     (launch.files, launch.variables) = (given.files, given.variables);
     launch.places = mounted_images(workshop, &launch.mounts)?;
+    let check = effective(&spec.container.health, prepared.config.health_check.as_ref());
+    if launch.mounts.iter().any(|mount| matches!(mount.kind, MountKind::Volume { .. })) {
+        return Ok(Begun::WithVolumes(Box::new(launch), check));
+    }
     workshop.containers.create(&launch).map_err(|error| error.to_string())?;
-    Ok(effective(&spec.container.health, prepared.config.health_check.as_ref()))
+    Ok(Begun::Made(check))
 }
 
 /// The layers of the images that a container mounts, which are this node's by now, too.

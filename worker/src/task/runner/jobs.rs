@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_model::health::HealthResult;
+use coracle_model::health::{HealthCheck, HealthResult};
 use coracle_model::task::DesiredState;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join, try_join_all};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::container::make;
-use super::{PANICKED, Runner, blocking};
+use super::container::{Begun, begin};
+use super::{PANICKED, Runner, Workshop, blocking};
 use crate::adapters::containers::Executed;
+use crate::assignments::Assignment;
+use crate::launch::Launch;
 use crate::task::fsm::Input;
 
 impl Runner {
@@ -61,10 +63,7 @@ impl Runner {
                 () = files => {}
                 _ = wish.wait_for(|wish| wish.desired > DesiredState::Running) => {}
             }
-            // The semaphore is never closed.
-            let _permit = Arc::clone(&workshop.creations).acquire_owned().await;
-            let made = blocking(move || make(&workshop, &assignment, leftovers)).await;
-            Input::Created(made.unwrap_or_else(|| Err(PANICKED.to_owned())))
+            Input::Created(make(workshop, assignment, leftovers).await)
         }
         .boxed()
     }
@@ -102,4 +101,37 @@ impl Runner {
         }
         .boxed()
     }
+}
+
+/// Makes the container; returns how it is checked. Filling a new volume may take long, and so may waiting for whoever fills it:
+/// only those that have volumes wait for that.
+async fn make(
+    workshop: Arc<Workshop>,
+    assignment: Arc<Assignment>,
+    leftovers: bool,
+) -> Result<Option<HealthCheck>, String> {
+    let (launch, check) = {
+        // The semaphores are never closed.
+        let _permit = workshop.creations.acquire().await;
+        let workshop = Arc::clone(&workshop);
+        match on_thread(move || begin(&workshop, &assignment, leftovers)).await? {
+            Begun::Made(check) => return Ok(check),
+            Begun::WithVolumes(launch, check) => (Arc::<Launch>::from(launch), check),
+        }
+    };
+    {
+        let _permit = workshop.fills.acquire().await;
+        let (containers, launch) = (Arc::clone(&workshop.containers), Arc::clone(&launch));
+        on_thread(move || containers.prepare(&launch).map_err(|error| error.to_string())).await?;
+    }
+    let _permit = workshop.creations.acquire().await;
+    let containers = Arc::clone(&workshop.containers);
+    on_thread(move || containers.create(&launch).map_err(|error| error.to_string())).await?;
+    Ok(check)
+}
+
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    blocking(work).await.unwrap_or_else(|| Err(PANICKED.to_owned()))
 }

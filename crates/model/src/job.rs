@@ -13,7 +13,8 @@ pub struct JobConfig {
     pub schedule: Option<Schedule>,
     /// How long one run may take; zero is no limit.
     pub time_limit: Duration,
-    /// How long after its end the service is removed; none keeps it.
+    /// How long after its end the service is removed; of one with a schedule, the tasks of a run after the end of that run.
+    /// None keeps them.
     pub time_to_live: Option<Duration>,
 }
 
@@ -36,7 +37,7 @@ pub const DEFAULT_HISTORY: u32 = 3;
 /// What happens when a run is due and the one before has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Concurrency {
-    /// Both run.
+    /// Both run, each as if it were alone.
     Allow,
     /// The new one is left out.
     #[default]
@@ -82,7 +83,7 @@ impl FromStr for Concurrency {
 }
 
 /// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobStatus {
     /// The present run; grows with each. Tasks name the run that they belong to.
     pub run: u64,
@@ -92,4 +93,50 @@ pub struct JobStatus {
     pub ended_at: Option<Timestamp>,
     /// Up to when due runs were looked at; a new leader goes on from here.
     pub scheduled_until: Timestamp,
+    /// Runs before the present one that go on, or whose tasks are kept; the oldest first.
+    pub earlier: Vec<EarlierRun>,
+}
+
+/// A run before the present one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EarlierRun {
+    /// Its number.
+    pub run: u64,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended; none while it goes on.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Runs that may go on at a time: one that never ends must not fill the cluster.
+pub const MOST_OPEN_RUNS: usize = 100;
+/// Ended runs of which more is known than their tasks.
+const MOST_EARLIER_RUNS: usize = 1000;
+
+impl JobStatus {
+    /// The next run, which begins now. Of a job with a schedule the present one is remembered; it goes on where runs may overlap,
+    /// otherwise it has ended.
+    #[must_use]
+    pub fn next(&self, now: Timestamp, schedule: Option<&Schedule>) -> Self {
+        let mut earlier = Vec::new();
+        if let Some(schedule) = schedule {
+            earlier.clone_from(&self.earlier);
+            let goes_on = self.ended_at.is_none() && schedule.concurrency == Concurrency::Allow;
+            let ended_at = self.ended_at.or((!goes_on).then_some(now));
+            if self.run > 0 && (ended_at.is_none() || schedule.history > 0) {
+                earlier.push(EarlierRun { run: self.run, started_at: self.started_at, ended_at });
+            }
+        }
+        let surplus = earlier.len().saturating_sub(MOST_EARLIER_RUNS);
+        earlier.drain(..surplus);
+        Self { run: self.run + 1, started_at: now, ended_at: None, scheduled_until: now, earlier }
+    }
+
+    /// Whether as many runs go on as may.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let earlier = self.earlier.iter().filter(|run| run.ended_at.is_none()).count();
+        let present = usize::from(self.run > 0 && self.ended_at.is_none());
+        earlier + present >= MOST_OPEN_RUNS
+    }
 }

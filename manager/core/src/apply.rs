@@ -83,7 +83,7 @@ impl Writing {
             Change::RollBackService { service, expected, message, automatic } => {
                 self.roll_back_service(*service, *expected, message, *automatic)
             }
-            Change::SetJobStatus { service, expected, job } => self.set_job_status(*service, *expected, *job),
+            Change::SetJobStatus { service, expected, job } => self.set_job_status(*service, *expected, job),
             Change::SetUpdateProgress { service, expected, progress } => {
                 self.set_update_progress(*service, *expected, progress)
             }

@@ -110,7 +110,7 @@ pub fn progress(state: &State, id: ServiceId) -> Progress {
     progress.waiting = waiting(state, service, &slots);
     let updating =
         service.update.as_ref().is_some_and(|update| update.state.is_active() || update.state.is_paused());
-    let as_wanted = match service.job {
+    let as_wanted = match &service.job {
         Some(job) => job.run == 0 || job.ended_at.is_some(),
         None => progress.up_to_date + settled == progress.counts.desired,
     };

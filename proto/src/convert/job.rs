@@ -1,6 +1,6 @@
 //! Jobs.
 
-use coracle_model::job::{Concurrency, DEFAULT_HISTORY, JobConfig, JobStatus, Schedule};
+use coracle_model::job::{Concurrency, DEFAULT_HISTORY, EarlierRun, JobConfig, JobStatus, Schedule};
 
 use super::{DecodeError, duration, enumerator, nanos, timestamp};
 use crate::v1;
@@ -78,6 +78,7 @@ impl From<&JobStatus> for v1::JobStatus {
             started_at: status.started_at.as_nanos(),
             ended_at: status.ended_at.map(|time| time.as_nanos()),
             scheduled_until: status.scheduled_until.as_nanos(),
+            earlier: status.earlier.iter().map(Into::into).collect(),
         }
     }
 }
@@ -89,6 +90,27 @@ impl From<v1::JobStatus> for JobStatus {
             started_at: timestamp(message.started_at),
             ended_at: message.ended_at.map(timestamp),
             scheduled_until: timestamp(message.scheduled_until),
+            earlier: message.earlier.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&EarlierRun> for v1::EarlierRun {
+    fn from(run: &EarlierRun) -> Self {
+        Self {
+            run: run.run,
+            started_at: run.started_at.as_nanos(),
+            ended_at: run.ended_at.map(|time| time.as_nanos()),
+        }
+    }
+}
+
+impl From<v1::EarlierRun> for EarlierRun {
+    fn from(message: v1::EarlierRun) -> Self {
+        Self {
+            run: message.run,
+            started_at: timestamp(message.started_at),
+            ended_at: message.ended_at.map(timestamp),
         }
     }
 }

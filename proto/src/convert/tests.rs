@@ -5,7 +5,7 @@ use coracle_model::digest::Digest;
 use coracle_model::health::{HealthConfig, HealthResult, HealthTest};
 use coracle_model::id::{ClusterId, FileId, NodeId, ServiceId, TaskId};
 use coracle_model::image::ImageEntry;
-use coracle_model::job::{Concurrency, JobConfig, JobStatus, Schedule};
+use coracle_model::job::{Concurrency, EarlierRun, JobConfig, JobStatus, Schedule};
 use coracle_model::mount::{Mount, MountKind, Propagation, Recursive};
 use coracle_model::node::*;
 use coracle_model::placement::{HostPort, Protocol};
@@ -279,12 +279,16 @@ fn update() -> impl Strategy<Value = UpdateProgress> {
 }
 
 fn job_status() -> impl Strategy<Value = JobStatus> {
-    (any::<u64>(), time(), prop::option::of(time()), time()).prop_map(
-        |(run, started_at, ended_at, scheduled_until)| JobStatus {
+    let earlier = (any::<u64>(), time(), prop::option::of(time()));
+    let earlier = earlier.prop_map(|(run, started_at, ended_at)| EarlierRun { run, started_at, ended_at });
+    let earlier = prop::collection::vec(earlier, 0..3);
+    (any::<u64>(), time(), prop::option::of(time()), time(), earlier).prop_map(
+        |(run, started_at, ended_at, scheduled_until, earlier)| JobStatus {
             run,
             started_at,
             ended_at,
             scheduled_until,
+            earlier,
         },
     )
 }

@@ -73,6 +73,26 @@ struct Job {
     run: u64,
     started_at: Option<String>,
     ended_at: Option<String>,
+    /// Those that go on, or whose tasks are kept; the oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    earlier: Vec<EarlierRun>,
+}
+
+#[derive(Debug, Serialize)]
+struct EarlierRun {
+    run: u64,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+}
+
+impl From<v1::EarlierRun> for EarlierRun {
+    fn from(run: v1::EarlierRun) -> Self {
+        Self {
+            run: run.run,
+            started_at: time::rfc3339(run.started_at),
+            ended_at: run.ended_at.and_then(time::rfc3339),
+        }
+    }
 }
 
 impl Counts {
@@ -110,6 +130,7 @@ impl Service {
                 run: job.run,
                 started_at: time::rfc3339(job.started_at),
                 ended_at: job.ended_at.and_then(time::rfc3339),
+                earlier: job.earlier.into_iter().map(Into::into).collect(),
             }),
             rebalance: service.rebalance.map(|rebalance| Rebalance {
                 state: words::rebalance_state(rebalance.state),

@@ -63,13 +63,6 @@ fn job(spec: &ServiceSpec) -> Result<(), Invalid> {
             "use a name such as Europe/Berlin, or leave it out for UTC",
         );
     }
-    if job.time_to_live.is_some() {
-        return invalid(
-            "ttl",
-            seconds(job.time_to_live.unwrap_or_default()),
-            "a job with a schedule does not end; --history says of how many ended runs tasks are kept",
-        );
-    }
     Ok(())
 }
 

@@ -119,8 +119,8 @@ impl Writing {
         let times = |spec: &ServiceSpec| {
             spec.job.schedule.as_ref().map(|schedule| (schedule.cron.clone(), schedule.timezone.clone()))
         };
-        match present.job {
-            job if begins => Some(self.next_run(job)),
+        match present.job.clone() {
+            job if begins => Some(self.next_run(job.as_ref(), spec)),
             Some(job) if times(&present.spec) != times(spec) => {
                 Some(JobStatus { scheduled_until: self.time, ..job })
             }
@@ -131,28 +131,27 @@ impl Writing {
     /// What runs by the clock has not begun yet.
     fn first_run(&self, spec: &ServiceSpec) -> JobStatus {
         let run = u64::from(spec.job.schedule.is_none());
-        JobStatus { run, ..self.began() }
+        JobStatus { run, started_at: self.time, scheduled_until: self.time, ..JobStatus::default() }
     }
 
-    const fn began(&self) -> JobStatus {
-        JobStatus { run: 0, started_at: self.time, ended_at: None, scheduled_until: self.time }
+    fn next_run(&self, present: Option<&JobStatus>, spec: &ServiceSpec) -> JobStatus {
+        let schedule = spec.job.schedule.as_ref();
+        present.map_or_else(
+            || JobStatus::default().next(self.time, schedule),
+            |job| job.next(self.time, schedule),
+        )
     }
 
-    fn next_run(&self, present: Option<JobStatus>) -> JobStatus {
-        let run = present.map_or(0, |job| job.run) + 1;
-        JobStatus { run, ..self.began() }
-    }
-
-    pub(super) fn set_job_status(&mut self, id: ServiceId, expected: Version, job: JobStatus) -> Applied {
+    pub(super) fn set_job_status(&mut self, id: ServiceId, expected: Version, job: &JobStatus) -> Applied {
         let present = self.present_service(id)?;
         check_version("service", id, present.version, expected)?;
-        if present.job == Some(job) {
+        if present.job.as_ref() == Some(job) {
             return Ok(());
         }
         self.touched.services.insert(id);
         self.state.put_service(Arc::new(Service {
             version: self.version,
-            job: Some(job),
+            job: Some(job.clone()),
             ..(*present).clone()
         }));
         Ok(())

@@ -1,6 +1,7 @@
 //! Deleting records of tasks that nobody needs any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use coracle_model::id::{ServiceId, TaskId};
 use coracle_model::service::Service;
@@ -23,11 +24,21 @@ pub fn plan_reap(state: &State, id: ServiceId, _context: &mut PlanContext<'_>) -
             slot.tasks.iter().filter(|task| task.desired == DesiredState::Remove && !task.may_run());
         plan.changes.extend(removed.map(|task| Change::RemoveTask { task: task.id }));
         if let Some(service) = service {
-            let surplus = beyond_history(state, service, &slot).into_iter();
+            let surplus = runs_of(&slot).into_iter().flat_map(|run| beyond_history(state, service, &run));
             plan.changes.extend(surplus.map(|task| Change::RemoveTask { task }));
         }
     }
     plan
+}
+
+/// The slot in each run of a job, since runs know nothing of each other; services that go on have one.
+fn runs_of(slot: &SlotTasks) -> Vec<SlotTasks> {
+    let mut runs: BTreeMap<u64, SlotTasks> = BTreeMap::new();
+    for task in &slot.tasks {
+        let of = runs.entry(task.run).or_insert_with(|| SlotTasks { slot: slot.slot, tasks: Vec::new() });
+        of.tasks.push(Arc::clone(task));
+    }
+    runs.into_values().collect()
 }
 
 /// The oldest ended tasks beyond the limit.

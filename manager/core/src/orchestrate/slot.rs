@@ -199,7 +199,7 @@ impl SlotTasks {
             status: pending(now, crashes, delay),
             running_since: None,
             crashes,
-            run: service.job.map_or(0, |job| job.run),
+            run: service.job.as_ref().map_or(0, |job| job.run),
             generic: BTreeMap::new(),
         }
     }

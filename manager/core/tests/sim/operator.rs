@@ -149,6 +149,9 @@ fn schedule(spec: &mut ServiceSpec, random: &mut Random) {
             concurrency: rules[random.below(3) as usize],
             history: random.below(3) as u32,
         });
+        if random.percent(30) {
+            spec.job.time_to_live = Some(std::time::Duration::from_secs(random.below(30)));
+        }
     }
     if random.percent(20) {
         spec.job.time_limit = std::time::Duration::from_secs(10 + random.below(20));

@@ -28,7 +28,8 @@ impl Seen {
                 .as_ref()
                 .is_some_and(|update| update.state.is_active() && update.state.is_rollback() == back)
         };
-        let runs = |service: &Service| service.job.is_some_and(|job| job.run > 0 && job.ended_at.is_none());
+        let runs =
+            |service: &Service| service.job.as_ref().is_some_and(|job| job.run > 0 && job.ended_at.is_none());
         let waits_for_drain = |task: &Task| {
             let node = task.node.and_then(|node| state.node(node));
             task.may_run() && node.is_some_and(|node| node.spec.availability == Availability::Drain)

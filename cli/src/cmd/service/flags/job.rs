@@ -22,7 +22,7 @@ pub(crate) struct JobFlags {
     /// Time zone of the schedule, such as Europe/Berlin (default UTC)
     #[arg(long, value_name = "NAME")]
     timezone: Option<String>,
-    /// When a run is due and the one before goes on: allow (tasks of the old one end, no more of them begin), forbid (the new one is left out) or replace (default forbid)
+    /// When a run is due and the one before goes on: allow (both go on), forbid (the new one is left out) or replace (default forbid)
     #[arg(long, value_name = "RULE", value_parser = choice::parser::<Concurrency>("concurrency", "use allow, forbid or replace"))]
     concurrency: Option<Concurrency>,
     /// Ended runs of a job whose tasks are kept (default 3)
@@ -31,7 +31,7 @@ pub(crate) struct JobFlags {
     /// How long one run of a job may take; 0 is no limit
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration::parser("time-limit"))]
     time_limit: Option<Duration>,
-    /// How long after its end a job is removed, or none
+    /// How long after its end a job is removed, and of one with a schedule the tasks of each run; or none
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration::perhaps("ttl"))]
     ttl: Option<Perhaps>,
 }

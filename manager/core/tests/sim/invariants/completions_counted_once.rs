@@ -11,7 +11,7 @@ use super::Checked;
 /// under way than may be.
 pub(crate) fn check(before: &State, state: &State) -> Checked {
     for service in state.services().filter(|service| service.job.is_some()) {
-        let run = service.job.map_or(0, |job| job.run);
+        let run = service.job.as_ref().map_or(0, |job| job.run);
         let (was, is) = (counts::service(before, service.id), counts::service(state, service.id));
         let slots = completed(state, service.id, run).len() as u64;
         if is.completed > slots || is.completed > is.total {
@@ -19,8 +19,13 @@ pub(crate) fn check(before: &State, state: &State) -> Checked {
         }
         let same = before
             .service(service.id)
-            .is_some_and(|old| old.spec == service.spec && old.job.map(|job| job.run) == Some(run));
-        if same && !service.spec.mode.is_per_node() && is.completed < was.completed {
+            .is_some_and(|old| old.spec == service.spec && old.job.as_ref().map(|job| job.run) == Some(run));
+        let ended = service.job.as_ref().and_then(|job| job.ended_at);
+        let put_away = service.spec.job.schedule.is_some()
+            && ended
+                .zip(service.spec.job.time_to_live)
+                .is_some_and(|(ended, ttl)| ended.after(ttl) <= state.time());
+        if same && !put_away && !service.spec.mode.is_per_node() && is.completed < was.completed {
             return Err(format!(
                 "{} had {} completions and has {}",
                 service.spec.name, was.completed, is.completed
@@ -36,11 +41,20 @@ fn completed(state: &State, service: ServiceId, run: u64) -> BTreeSet<Slot> {
     tasks.filter(|task| task.status.state == TaskState::Complete).map(|task| task.slot).collect()
 }
 
-/// Once settled, nothing is done again that was done.
+/// Once settled, nothing is done again that was done, and a run beside the present one goes on or has ended.
 pub(crate) fn settled(state: &State) -> Checked {
     for task in state.tasks().filter(|task| task.run > 0 && task.is_live()) {
         if completed(state, task.service, task.run).contains(&task.slot) {
             return Err(format!("slot {} of run {} is done and has a task", task.slot, task.run));
+        }
+    }
+    for service in state.services() {
+        let open = service.job.iter().flat_map(|job| &job.earlier).filter(|run| run.ended_at.is_none());
+        for run in open {
+            let mut tasks = state.tasks_of_service(service.id).filter(|task| task.run == run.run);
+            if !tasks.any(|task| task.may_run() || task.is_live()) {
+                return Err(format!("run {} of {} goes on without a task", run.run, service.spec.name));
+            }
         }
     }
     Ok(())
@@ -49,7 +63,7 @@ pub(crate) fn settled(state: &State) -> Checked {
 fn at_a_time(state: &State, id: ServiceId) -> Checked {
     let Some(service) = state.service(id) else { return Ok(()) };
     let ServiceMode::ReplicatedJob { concurrent, .. } = service.spec.mode else { return Ok(()) };
-    let run = service.job.map_or(0, |job| job.run);
+    let run = service.job.as_ref().map_or(0, |job| job.run);
     let live = state.tasks_of_service(id).filter(|task| task.run == run && task.is_live());
     let slots: BTreeSet<Slot> = live.map(|task| task.slot).collect();
     if concurrent > 0 && slots.len() as u64 > concurrent {
@@ -67,6 +81,8 @@ fn it_sees_a_count_that_falls_and_what_is_done_again() {
     use super::forge::{forged, with_task};
     use crate::world::{World, build};
     use coracle_manager_core::state::Record;
+    use coracle_model::job::EarlierRun;
+    use coracle_model::time::Timestamp;
     use std::sync::Arc;
     let mut world = World::default();
     world.add_nodes(2);
@@ -85,6 +101,16 @@ fn it_sees_a_count_that_falls_and_what_is_done_again() {
         (task.slot, task.status.state) = (Slot::Number(0), TaskState::Running);
     });
     assert!(settled(&again).unwrap_err().contains("is done"));
+    let idle = forged(state, |record| match record {
+        Record::Service(service) => {
+            let mut service = (*service).clone();
+            let run = EarlierRun { run: 9, started_at: Timestamp::EPOCH, ended_at: None };
+            service.job.as_mut().unwrap().earlier.push(run);
+            Record::Service(Arc::new(service))
+        }
+        other => other,
+    });
+    assert!(settled(&idle).unwrap_err().contains("run 9 of sum goes on without a task"));
     let fewer = with_task(&world, "sum.1", |task| task.status.state = TaskState::Running);
     assert!(check(state, &fewer).unwrap_err().contains("had 2 completions"));
     let both = with_task(&world, "sum.1", |task| task.status.state = TaskState::Running);

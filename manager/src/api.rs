@@ -13,6 +13,8 @@ pub mod service;
 pub mod swarm;
 pub mod task;
 pub mod volume;
+#[cfg(test)]
+mod world;
 
 use coracle_model::id::IdempotencyKey;
 use coracle_proto::status::{ApiError, Reason};

@@ -1,6 +1,7 @@
 //! Gives certificates: a first one for a token, a new one for a node that has one, or had one ([`recover`]).
 
 mod recover;
+mod refusal;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -112,12 +113,7 @@ impl CaApi {
     }
 
     fn cluster(view: &View) -> Result<Arc<Cluster>, ApiError> {
-        view.cluster().cloned().ok_or_else(|| {
-            ApiError::new(
-                Reason::Unavailable,
-                "this manager has not received the cluster's state yet; try again".to_owned(),
-            )
-        })
+        view.cluster().cloned().ok_or_else(refusal::no_state)
     }
 
     fn sign(cluster: &Cluster, csr: &[u8], subject: Subject) -> Result<(Bytes, Bytes), ApiError> {
@@ -138,10 +134,7 @@ impl CaApi {
         if self.allowance.take(address.into(), Instant::now()) {
             return Ok(());
         }
-        let message = format!(
-            "too many machines try to join or to come back from {address}, or altogether; try again in a moment"
-        );
-        Err(ApiError::new(Reason::Exhausted, message))
+        Err(refusal::too_many(address))
     }
 
     async fn issue_first(
@@ -155,11 +148,7 @@ impl CaApi {
         let cluster = Self::cluster(&view)?;
         let Some(role) = presented_role(&cluster, &request.token_secret)? else {
             warn!(?peer, "a machine tried to join with a wrong token");
-            return Err(ApiError::new(
-                Reason::Unauthenticated,
-                "the join token is not valid (any more)".to_owned(),
-            )
-            .with_hint("get the present one with `coracle swarm join-token worker` on a manager"));
+            return Err(refusal::wrong_token());
         };
         let node = new_node(&request, role)?;
         let id = node.id;

@@ -191,7 +191,12 @@ fn refused(refusal: Refusal) -> ApiError {
         RefusalKind::NotLeader => Reason::NotLeader,
         RefusalKind::Malformed => Reason::Internal,
     };
-    ApiError::new(reason, refusal.message)
+    let error = ApiError::new(reason, refusal.message);
+    match reason {
+        Reason::Exists => error.with_hint("choose another name, or change or remove what has it"),
+        Reason::Stale => error.with_hint("somebody has changed it meanwhile: look at it, and try again"),
+        _ => error,
+    }
 }
 
 /// What a caller is told when Raft could not take a write or a read.

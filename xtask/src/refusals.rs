@@ -1,7 +1,7 @@
 //! Every refusal has its exact text in a golden file or a test: a rule that nobody has tried says something nobody has read.
 //!
 //! The texts of messages are looked for where they are written: literals of several words in the rules and in the parsers of
-//! flags. What stands in braces there may be anything in the golden text.
+//! flags, and in what the managers check themselves. What stands in braces there may be anything in the golden text.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,26 +12,47 @@ use crate::step;
 use crate::tidy::sources;
 
 /// Where refusals are written.
-const RULES: [&str; 5] = [
+const RULES: [&str; 7] = [
     "crates/model/src/validate.rs",
     "crates/model/src/validate",
     "crates/model/src/template.rs",
     "crates/model/src/template/file.rs",
     "cli/src/opt",
+    "manager/src/api",
+    "manager/src/ca/refusal.rs",
 ];
 /// Where their texts are held.
-const GOLDEN: [&str; 4] = [
+const GOLDEN: [&str; 7] = [
     "cli/src/cmd/service/tests/snapshots",
     "cli/tests/snapshots",
     "crates/model/src/validate/tests.rs",
     "crates/model/src/template/tests.rs",
+    "manager/src/api/file_use/tests.rs",
+    "manager/src/api/service/tests.rs",
+    "manager/src/api/volume/tests.rs",
 ];
 /// Literals that are no part of a refusal, with the reason.
-const OTHERS: [(&str, &str); 3] = [
+const OTHERS: [(&str, &str); 17] = [
     ("{field}: invalid value {value:?}: {problem}", "the form of all of them"),
     ("cannot read the file: {error}", "what follows is the system's"),
     ("it asks for what only secrets and configs are given", "no text in these fields can ask for it"),
+    ("rollback in progress", "what a service that goes back says of itself"),
+    ("join token rotated", "the reason of a write"),
+    ("operator certificate issued", "a line of the log"),
+    ("{}: no answer in time", "a node that hangs; `service logs` shows it as a warning"),
+    ("leadership has changed; ask again", "the end of a stream that had begun"),
+    ("leadership has changed; watch again", "the end of a stream that the command line opens again"),
+    ("taking the archive failed: {error}", "a fault of the program"),
+    ("a header after the beginning", TRANSFER),
+    ("the request does not begin with a header", TRANSFER),
+    ("the request does not begin with a start", TRANSFER),
+    ("a start after the beginning", TRANSFER),
+    ("{bytes} bytes of the archive arrived, {} were sent", TRANSFER),
+    ("nothing of the archive arrived for {} s", TRANSFER),
+    ("the archive breaks off before its end", TRANSFER),
 ];
+/// Why there is no command that leads to what is said of the messages of a transfer.
+const TRANSFER: &str = "this command line sends transfers that are whole";
 
 #[test]
 fn every_refusal_has_its_text() -> Result<()> {
@@ -64,7 +85,8 @@ fn every_refusal_has_its_text() -> Result<()> {
         return Ok(());
     }
     bail!(
-        "refusals without a golden text: add flags that lead to them to cli/src/cmd/service/tests/refusals.txt\n  {}",
+        "refusals without a golden text: add flags that lead to them to cli/src/cmd/service/tests/refusals.txt, and for those of \
+         manager/src a test beside them\n  {}",
         missing.join("\n  ")
     )
 }

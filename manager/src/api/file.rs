@@ -25,9 +25,12 @@ pub struct FilesApi(pub Store);
 impl FilesApi {
     fn shown(&self, id: FileId) -> Result<v1::File, ApiError> {
         let view = self.0.view();
-        let gone = || ApiError::new(Reason::NotFound, format!("secret or config {id} was removed meanwhile"));
-        Ok((&**view.file(id).ok_or_else(gone)?).into())
+        Ok((&**view.file(id).ok_or_else(|| gone(id))?).into())
     }
+}
+
+fn gone(id: FileId) -> ApiError {
+    ApiError::new(Reason::NotFound, format!("secret or config {id} was removed meanwhile"))
 }
 
 /// Checks what a secret or a config is to contain; never says what it is.
@@ -207,6 +210,8 @@ mod tests {
             "config \"key\": what has placeholders is text in UTF-8; make one that is delivered as it is without \
              --template-driver"
         );
+        let id = FileId::from_bits(7);
+        assert_eq!(gone(id).message, format!("secret or config {id} was removed meanwhile"));
         let wrong = told(FileKind::Secret, b"x{{canary}}", true);
         assert!(
             wrong.starts_with("secret \"key\": at character 2: what stands there is not known; what can"),

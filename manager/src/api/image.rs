@@ -190,6 +190,29 @@ fn users(state: &State, digest: Digest) -> String {
     }
 }
 
+/// The entry of an image whose name may be taken away.
+fn removable(
+    view: &State,
+    reference: &ImageReference,
+    request: &v1::RemoveImageRequest,
+) -> Result<Arc<ImageEntry>, ApiError> {
+    let name = &request.name;
+    let entry = view.image(&reference.canonical()).cloned().ok_or_else(|| {
+        ApiError::new(Reason::NotFound, format!("no image {name:?}")).with_hint("see `coracle image ls`")
+    })?;
+    if view.is_image_used(entry.digest) && !request.force {
+        let message = format!("image {name:?} is used by {}", users(view, entry.digest));
+        let hint = "remove or update the service first, or use --force: running tasks keep the image";
+        return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint));
+    }
+    Ok(entry)
+}
+
+fn nameless() -> ApiError {
+    let hint = "save it with a name (docker save NAME:TAG), or import a root file system with `coracle image import`";
+    ApiError::new(Reason::Invalid, "the archive names no image").with_hint(hint)
+}
+
 fn item(view: &State, dispatcher: &Dispatcher, entry: &ImageEntry) -> v1::ImageListItem {
     let holders = dispatcher.term().map_or(0, |term| term.registry.holders(entry.digest).len());
     v1::ImageListItem {
@@ -230,9 +253,7 @@ impl Images for ImagesApi {
         (self.changed.0)();
         let entries = entries(&records);
         if entries.is_empty() {
-            let message = "the archive names no image";
-            let hint = "save it with a name (docker save NAME:TAG), or import a root file system with `coracle image import`";
-            return Err(ApiError::new(Reason::Invalid, message).with_hint(hint).into());
+            return Err(nameless().into());
         }
         for entry in &entries {
             info!(name = entry.name, digest = entry.digest, "image loaded");
@@ -269,15 +290,7 @@ impl Images for ImagesApi {
             .parse()
             .map_err(|error| ApiError::new(Reason::Invalid, format!("image: {error}")))?;
         let decided = self.store.decide(|view| {
-            let entry = view
-                .image(&reference.canonical())
-                .cloned()
-                .ok_or_else(|| ApiError::new(Reason::NotFound, format!("no image {:?}", request.name)))?;
-            if view.is_image_used(entry.digest) && !request.force {
-                let message = format!("image {:?} is used by {}", request.name, users(view, entry.digest));
-                let hint = "remove or update the service first, or use --force: running tasks keep the image";
-                return Err(ApiError::new(Reason::Forbidden, message).with_hint(hint));
-            }
+            let entry = removable(view, &reference, &request)?;
             let write = Write {
                 changes: vec![Change::RemoveImage { name: entry.name.clone() }],
                 actor: actor.clone(),
@@ -294,5 +307,39 @@ impl Images for ImagesApi {
             digest: entry.digest.to_string(),
             version,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{DIGEST, image, service, state, told};
+    use super::*;
+
+    #[test]
+    fn every_refusal_says_who_uses_the_image_and_what_to_do() {
+        let removed = |changes: Vec<Change>, name: &str, force| {
+            let view = state(changes);
+            let request = v1::RemoveImageRequest { name: name.to_owned(), force, ..Default::default() };
+            told(removable(&view, &name.parse().unwrap(), &request))
+        };
+        let create = |bits, name| Change::CreateService(Box::new(service(bits, name)));
+        let put = || Change::PutImage(image());
+        assert_eq!(removed(vec![put()], "web:1", false), "fine");
+        assert_eq!(removed(vec![put()], "web:2", false), "no image \"web:2\"\nhint: see `coracle image ls`");
+        let used = vec![put(), create(1, "web")];
+        assert_eq!(
+            removed(used.clone(), "web:1", false),
+            "image \"web:1\" is used by the service web\nhint: remove or update the service first, or use --force: running tasks \
+             keep the image"
+        );
+        assert_eq!(removed(used, "web:1", true), "fine");
+        let several = removed(vec![put(), create(1, "web"), create(2, "db")], "web:1", false);
+        assert!(several.starts_with("image \"web:1\" is used by the services "), "{several}");
+        assert_eq!(users(&State::default(), DIGEST), "tasks of a service that is being removed or updated");
+        assert_eq!(
+            told::<()>(Err(nameless())),
+            "the archive names no image\nhint: save it with a name (docker save NAME:TAG), or import a root file system with \
+             `coracle image import`"
+        );
     }
 }

@@ -154,7 +154,12 @@ fn changed(node: &Node, request: &v1::UpdateNodeRequest) -> Result<NodeSpec, Api
     for key in &request.labels_removed {
         if spec.labels.remove(key).is_none() {
             let message = format!("label-rm: invalid value {key:?}: node {host} has no such label");
-            return Err(ApiError::new(Reason::Invalid, message));
+            let labels: Vec<&str> = node.spec.labels.keys().map(String::as_str).collect();
+            let hint = match labels.as_slice() {
+                [] => "it has no labels of the cluster; engine labels are set on the node itself".to_owned(),
+                labels => format!("it has {}", labels.join(", ")),
+            };
+            return Err(ApiError::new(Reason::Invalid, message).with_hint(hint));
         }
     }
     spec.labels.extend(request.labels_set.clone());
@@ -187,13 +192,67 @@ fn removable(node: &Node, force: bool) -> Result<(), ApiError> {
 }
 
 fn parse_availability(number: i32) -> Result<Availability, ApiError> {
-    v1::Availability::try_from(number)
-        .map(Availability::from)
-        .map_err(|_| ApiError::new(Reason::Invalid, format!("availability: invalid value {number}")))
+    v1::Availability::try_from(number).map(Availability::from).map_err(|_| {
+        ApiError::new(
+            Reason::Invalid,
+            format!("availability: invalid value {number}: use active, pause or drain"),
+        )
+    })
 }
 
 fn parse_role(number: i32) -> Result<Role, ApiError> {
     v1::NodeRole::try_from(number).ok().and_then(|role| Role::try_from(role).ok()).ok_or_else(|| {
         ApiError::new(Reason::Invalid, format!("role: invalid value {number}: use worker or manager"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_model::node::ManagerMember;
+
+    use super::super::world::{node, told};
+    use super::*;
+
+    #[test]
+    fn every_refusal_says_which_node_and_what_to_do() {
+        let request = |labels: &[&str], role: Option<v1::NodeRole>| v1::UpdateNodeRequest {
+            labels_removed: labels.iter().map(|label| (*label).to_owned()).collect(),
+            role: role.map(Into::into),
+            ..Default::default()
+        };
+        let mut worker = node(7, "w1");
+        assert_eq!(
+            told(changed(&worker, &request(&["colour"], None))),
+            "label-rm: invalid value \"colour\": node w1 has no such label\nhint: it has zone"
+        );
+        assert_eq!(
+            told(changed(&worker, &request(&["zone", "zone"], None))),
+            "label-rm: invalid value \"zone\": node w1 has no such label\nhint: it has zone"
+        );
+        worker.spec.labels.clear();
+        assert_eq!(
+            told(changed(&worker, &request(&["zone"], None))),
+            "label-rm: invalid value \"zone\": node w1 has no such label\nhint: it has no labels of the cluster; engine labels \
+             are set on the node itself"
+        );
+        worker.manager = Some(ManagerMember { raft_id: 1, address: String::new() });
+        assert_eq!(
+            told(changed(&worker, &request(&[], Some(v1::NodeRole::Manager)))),
+            "node w1 is still leaving raft\nhint: try again in a moment"
+        );
+        assert_eq!(
+            told(removable(&worker, true)),
+            format!("node w1 is a manager\nhint: demote it first with `coracle node demote {}`", worker.id)
+        );
+        worker.manager = None;
+        worker.status.state = NodeState::Ready;
+        assert_eq!(
+            told(removable(&worker, false)),
+            "node w1 is ready; only a node that is down can be removed\nhint: stop it or let it leave with `coracle swarm leave`, \
+             or use --force"
+        );
+        assert_eq!(told(removable(&worker, true)), "fine");
+        assert_eq!(told(parse_availability(9)), "availability: invalid value 9: use active, pause or drain");
+        assert_eq!(told(parse_role(9)), "role: invalid value 9: use worker or manager");
+    }
 }

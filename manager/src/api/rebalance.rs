@@ -64,3 +64,28 @@ fn check(service: &Service) -> Result<(), ApiError> {
 fn refused(service: &Service, reason: &str) -> ApiError {
     ApiError::new(Reason::Forbidden, format!("service {} cannot be rebalanced: {reason}", service.spec.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use coracle_model::rollout::UpdateState;
+    use coracle_model::service::{ServiceMode, UpdateProgress};
+
+    use super::super::world::{service, told};
+    use super::*;
+
+    #[test]
+    fn every_refusal_names_the_service_and_why() {
+        let mut web = service(1, "web");
+        let begun = |service: &Service, limit| told(begin(service, limit, Timestamp::EPOCH));
+        assert_eq!(begun(&web, None), "fine");
+        assert_eq!(begun(&web, Some(0)), "service web cannot be rebalanced: it is not being rebalanced");
+        web.update = Some(UpdateProgress::begun(UpdateState::Paused, Timestamp::EPOCH, 1, ""));
+        assert_eq!(
+            begun(&web, None),
+            "service web cannot be rebalanced: its update is paused: nothing is moved meanwhile\nhint: wait until it has ended, or \
+             go back with `coracle service rollback`"
+        );
+        web.spec.mode = ServiceMode::Global;
+        assert!(begun(&web, None).starts_with("service web cannot be rebalanced: "));
+    }
+}

@@ -1,5 +1,7 @@
 //! References of operators: a whole id, then a whole name, then a prefix of an id that only one object has.
 
+mod similar;
+
 use std::sync::Arc;
 
 use coracle_manager_core::state::State;
@@ -30,7 +32,7 @@ fn choose<T>(
             format!("{kind}: invalid value \"\": give an id or a name"),
         ));
     }
-    let (mut named, mut prefixed) = (Vec::new(), Vec::new());
+    let (mut named, mut prefixed, mut nearest) = (Vec::new(), Vec::new(), None);
     for candidate in candidates {
         if candidate.id == reference {
             return Ok(candidate.object);
@@ -39,11 +41,19 @@ fn choose<T>(
             named.push(candidate);
         } else if candidate.id.starts_with(reference) {
             prefixed.push(candidate);
+        } else if let Some(distance) = similar::distance(reference, &candidate.name)
+            && nearest.as_ref().is_none_or(|(least, _)| distance < *least)
+        {
+            nearest = Some((distance, candidate.name));
         }
     }
     let mut matching = if named.is_empty() { prefixed } else { named };
     match matching.len() {
-        0 => Err(ApiError::new(Reason::NotFound, format!("no {kind} {reference:?}"))),
+        0 => {
+            let meant = nearest.map(|(_, name)| format!("did you mean {name:?}? ")).unwrap_or_default();
+            let hint = format!("{meant}see `{}`", list_of(kind));
+            Err(ApiError::new(Reason::NotFound, format!("no {kind} {reference:?}")).with_hint(hint))
+        }
         1 => Ok(matching.remove(0).object),
         count => {
             let listed: Vec<_> =
@@ -53,6 +63,14 @@ fn choose<T>(
                 format!("{kind} {reference:?} is ambiguous: it stands for {}{more}", listed.join(", "));
             Err(ApiError::new(Reason::Invalid, message).with_hint("use more characters of the id"))
         }
+    }
+}
+
+/// The command that lists what there is of a kind.
+fn list_of(kind: &str) -> String {
+    match kind {
+        "task" => "coracle service ps SERVICE".to_owned(),
+        kind => format!("coracle {kind} ls"),
     }
 }
 
@@ -100,7 +118,10 @@ pub fn node_or_self(state: &State, reference: &str, asked: NodeId) -> Result<Arc
         return node(state, reference);
     }
     let own = state.node(asked).cloned();
-    own.ok_or_else(|| ApiError::new(Reason::NotFound, "this node is not a member (any more)"))
+    own.ok_or_else(|| {
+        ApiError::new(Reason::NotFound, "this node is not a member of the cluster (any more)")
+            .with_hint("see `coracle system info` on it, and `coracle node ls` on another manager")
+    })
 }
 
 /// The task that a reference stands for.
@@ -138,6 +159,7 @@ pub fn file(state: &State, kind: FileKind, reference: &str) -> Result<Arc<File>,
 
 #[cfg(test)]
 mod tests {
+    use super::super::world::{node as named, state, told};
     use super::*;
 
     fn pick(reference: &str) -> String {
@@ -147,7 +169,10 @@ mod tests {
             name: (*name).to_owned(),
             object: *id,
         });
-        choose("service", reference, candidates).map_or_else(|error| error.message, str::to_owned)
+        match choose("service", reference, candidates) {
+            Ok(found) => found.to_owned(),
+            outcome => told(outcome),
+        }
     }
 
     #[test]
@@ -159,8 +184,23 @@ mod tests {
 
     #[test]
     fn what_is_not_there_or_not_clear_is_refused() {
-        assert_eq!(pick("q"), "no service \"q\"");
-        assert_eq!(pick("ab"), "service \"ab\" is ambiguous: it stands for abc1 (web), abd2 (db)");
+        assert_eq!(pick("q"), "no service \"q\"\nhint: see `coracle service ls`");
+        assert_eq!(pick("wb"), "no service \"wb\"\nhint: did you mean \"web\"? see `coracle service ls`");
+        assert_eq!(
+            pick("ab"),
+            "service \"ab\" is ambiguous: it stands for abc1 (web), abd2 (db)\nhint: use more characters of the id"
+        );
         assert_eq!(pick(""), "service: invalid value \"\": give an id or a name");
+        let view = state(vec![coracle_manager_core::Change::CreateNode(named(7, "worker-1"))]);
+        assert_eq!(
+            told(node(&view, "worker-2")),
+            "no node \"worker-2\"\nhint: did you mean \"worker-1\"? see `coracle node ls`"
+        );
+        assert_eq!(told(task(&view, "web.1")), "no task \"web.1\"\nhint: see `coracle service ps SERVICE`");
+        assert_eq!(
+            told(node_or_self(&view, "self", NodeId::from_bits(8))),
+            "this node is not a member of the cluster (any more)\nhint: see `coracle system info` on it, and `coracle node ls` on \
+             another manager"
+        );
     }
 }

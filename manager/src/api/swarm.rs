@@ -72,7 +72,15 @@ impl SwarmApi {
 }
 
 fn present(state: &State) -> Result<Arc<Cluster>, ApiError> {
-    state.cluster().cloned().ok_or_else(|| ApiError::new(Reason::Unavailable, "there is no cluster yet"))
+    state.cluster().cloned().ok_or_else(|| {
+        ApiError::new(Reason::Unavailable, "this manager has not received the cluster's state yet")
+            .with_hint("try again in a moment")
+    })
+}
+
+fn certificate_request(der: &[u8]) -> Result<CertificateRequest, ApiError> {
+    CertificateRequest::from_der(der)
+        .map_err(|error| ApiError::new(Reason::Invalid, format!("certificate request: {error}")))
 }
 
 #[tonic::async_trait]
@@ -102,8 +110,7 @@ impl Swarm for SwarmApi {
         let cluster = self.cluster().await?;
         let name: OperatorName =
             request.name.parse().map_err(|error| ApiError::new(Reason::Invalid, format!("name: {error}")))?;
-        let csr = CertificateRequest::from_der(&request.csr_der)
-            .map_err(|error| ApiError::new(Reason::Invalid, format!("certificate request: {error}")))?;
+        let csr = certificate_request(&request.csr_der)?;
         let validity = match request.validity {
             0 => cluster.spec.certificate_validity,
             nanos => Duration::from_nanos(nanos),
@@ -174,5 +181,20 @@ impl Swarm for SwarmApi {
             queued: 0,
         };
         Ok(Response::new(v1::ListLoopsResponse { loops: self.loops.rows().into_iter().map(row).collect() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::told;
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        assert_eq!(
+            told(present(&State::default())),
+            "this manager has not received the cluster's state yet\nhint: try again in a moment"
+        );
+        assert!(told(certificate_request(b"no request")).starts_with("certificate request: "));
     }
 }

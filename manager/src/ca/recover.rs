@@ -16,7 +16,7 @@ use coracle_proto::v1;
 use prost::bytes::Bytes;
 use tracing::{info, warn};
 
-use super::{CaApi, authority, unix_time};
+use super::{CaApi, authority, refusal, unix_time};
 use crate::store::now;
 
 impl CaApi {
@@ -74,18 +74,14 @@ impl CaApi {
     fn judge(&self, view: &View, node: NodeId, holder: &PeerIdentity) -> Result<(), ApiError> {
         if view.node(node).is_none() {
             // Ids are never given twice, and the state is that of a majority: what it does not know is gone.
-            return Err(ApiError::new(Reason::Removed, format!("node {node} was removed from this cluster"))
-                .with_hint("let it leave with `coracle swarm leave` and join again"));
+            return Err(refusal::removed(node));
         }
         // A copy of a disk from long ago has a key that was good once. While the node itself is here, with a certificate that is
         // newer, it is not the one who asks.
         let present =
             self.dispatcher.term().and_then(|term| term.registry.get(node)).and_then(|c| c.certified);
         if present.is_some_and(|issued| issued > holder.issued_at()) {
-            return Err(ApiError::new(
-                Reason::Forbidden,
-                format!("node {node} is connected with a newer certificate than the one presented"),
-            ));
+            return Err(refusal::is_here(node));
         }
         Ok(())
     }
@@ -141,9 +137,7 @@ impl CaApi {
         use coracle_model::role::Role;
 
         let cluster = Self::cluster(view)?;
-        let known = view.node(node).ok_or_else(|| {
-            ApiError::new(Reason::Unauthenticated, format!("node {node} is not a member (any more)"))
-        })?;
+        let known = view.node(node).ok_or_else(|| refusal::no_member(node))?;
         // A manager that is to become a worker leaves Raft first.
         let role = if known.manager.is_some() { Role::Manager } else { known.spec.role };
         let subject = Subject::node_with_role(node, role)

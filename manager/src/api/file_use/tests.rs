@@ -65,7 +65,10 @@ fn resolved(files: Vec<FileReference>, env: &[&str]) -> Result<ServiceSpec, Stri
     container.env = env.iter().map(|&entry| entry.to_owned()).collect();
     let mode = ServiceMode::Replicated { replicas: 1 };
     let mut spec = ServiceSpec::of("web".parse().unwrap(), mode, TaskSpec::of(container));
-    resolve(&state(), &mut spec).map_err(|error| error.message)?;
+    resolve(&state(), &mut spec).map_err(|error| match error.hint {
+        Some(hint) => format!("{}\nhint: {hint}", error.message),
+        None => error.message,
+    })?;
     Ok(spec)
 }
 
@@ -87,7 +90,8 @@ fn every_refusal_says_which_and_why_and_nothing_of_the_content() {
     let mut pinned = secret("key", None);
     (pinned.pinned, pinned.content) = (true, 7);
     let cases = [
-        (vec![secret("nokey", None)], "secret: no secret \"nokey\"".to_owned()),
+        (vec![secret("nokey", None)], "secret: no secret \"nokey\"\nhint: make it with `coracle secret create nokey FILE`; see `coracle secret ls`"
+                .to_owned()),
         (vec![pinned], "secret: invalid value \"key@7\": it has no such version; there are 1".to_owned()),
         (
             vec![secret("bytes", Some("A"))],

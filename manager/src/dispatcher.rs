@@ -16,9 +16,12 @@ pub mod session;
 pub mod statuses;
 pub mod volumes;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_manager_core::session::Holds;
+use coracle_proto::status::{ApiError, Reason};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,19 +52,29 @@ pub struct Term {
     pub volumes: Arc<VolumeBroker>,
 }
 
+impl Term {
+    fn goes_on(&self) -> bool {
+        !self.stop.is_cancelled()
+    }
+}
+
 /// The dispatcher: empty while this manager follows.
 #[derive(Debug)]
 pub struct Dispatcher {
     store: Store,
     holds: Holds,
-    term: Mutex<Option<Term>>,
+    term: watch::Sender<Option<Term>>,
 }
+
+/// How long a call waits for the work of a new leader to begin. It has won its election by then and only looks whether it still
+/// leads.
+const TERM_WAIT: Duration = Duration::from_secs(3);
 
 impl Dispatcher {
     /// A dispatcher over this state; evictions are held back for so long when most nodes vanish at once.
     #[must_use]
-    pub const fn new(store: Store, holds: Holds) -> Self {
-        Self { store, holds, term: Mutex::new(None) }
+    pub fn new(store: Store, holds: Holds) -> Self {
+        Self { store, holds, term: watch::Sender::new(None) }
     }
 
     /// The replicated state.
@@ -73,8 +86,19 @@ impl Dispatcher {
     /// The present term, while this manager leads.
     #[must_use]
     pub fn term(&self) -> Option<Term> {
-        let term = self.term.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        term.filter(|term| !term.stop.is_cancelled())
+        self.term.borrow().clone().filter(Term::goes_on)
+    }
+
+    /// The present term; right after an election it is waited for.
+    ///
+    /// # Errors
+    /// If it does not begin in time: another manager leads, or none.
+    pub async fn leading(&self) -> Result<Term, ApiError> {
+        let mut terms = self.term.subscribe();
+        let begun = terms.wait_for(|term| term.as_ref().is_some_and(Term::goes_on));
+        let term = tokio::time::timeout(TERM_WAIT, begun).await.ok().and_then(Result::ok);
+        let term = term.and_then(|term| term.clone());
+        term.ok_or_else(|| ApiError::new(Reason::NotLeader, "leadership is changing; try again"))
     }
 
     /// Begins a term of leadership.
@@ -88,6 +112,6 @@ impl Dispatcher {
         tracker.spawn(run_statuses);
         tracker.spawn(registry::run_fan_out(self.store.clone(), Arc::clone(&registry), stop.clone()));
         let term = Term { number, stop: stop.clone(), registry, liveness, statuses, logs, volumes };
-        *self.term.lock().unwrap_or_else(PoisonError::into_inner) = Some(term);
+        self.term.send_replace(Some(term));
     }
 }

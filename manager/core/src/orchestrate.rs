@@ -22,9 +22,10 @@ pub use follow::plan_file;
 pub use node::plan_node;
 pub use reap::plan_reap;
 pub use rebalance::{plan_rebalance, preview};
+pub use restart::is_up_to_date;
 pub use service::plan_service;
 
 pub(crate) use fit::{constraints_admit, takes_global_task};
 pub(crate) use job::{counts as run_counts, failures as run_failures};
-pub(crate) use restart::{is_settled, is_up_to_date, why_settled};
+pub(crate) use restart::{is_settled, why_settled};
 pub(crate) use slot::{SlotTasks, slots_of};

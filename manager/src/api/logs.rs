@@ -183,6 +183,8 @@ fn render(state: &State, node: NodeId, lines: Vec<v1::LogLine>) -> v1::ServiceLo
             stream: line.stream,
             text: line.text,
             partial: line.partial,
+            service: task.map(|task| task.service.to_string()).unwrap_or_default(),
+            node: node.to_string(),
         }
     };
     v1::ServiceLogChunk { lines: lines.into_iter().map(line).collect(), missing: Vec::new() }

@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{actor, file_use, idempotency, image_mount, logs, progress, rebalance, resolve};
-use crate::dispatcher::{Dispatcher, Term};
+use crate::dispatcher::Dispatcher;
 use crate::store::{Decision, Store, Write, now};
 
 /// Progress messages on their way to a watcher.
@@ -41,18 +41,10 @@ impl ServicesApi {
         Self { store, dispatcher }
     }
 
-    fn term(&self) -> Result<Term, ApiError> {
-        let changing = || ApiError::new(Reason::NotLeader, "leadership is changing; try again");
-        self.dispatcher.term().ok_or_else(changing)
-    }
-
     /// A service that was written once, as it is now.
     fn get_written(&self, id: ServiceId) -> Result<v1::Service, ApiError> {
         let view = self.store.view();
-        let service = view
-            .service(id)
-            .ok_or_else(|| ApiError::new(Reason::NotFound, format!("service {id} was removed meanwhile")))?;
-        Ok((&**service).into())
+        Ok((&**view.service(id).ok_or_else(|| gone(id))?).into())
     }
 
     /// A service that was just written, as it is now. If somebody has removed it meanwhile, the write was done all the
@@ -68,8 +60,7 @@ fn specification(
     present: Option<&ServiceSpec>,
     spec: Option<v1::ServiceSpec>,
 ) -> Result<ServiceSpec, ApiError> {
-    let spec =
-        spec.ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
+    let spec = spec.ok_or_else(no_specification)?;
     let mut draft = draft(spec)?;
     if draft.name().is_none() {
         draft = draft.with_name(free_name(view)?);
@@ -115,14 +106,22 @@ fn updated(
     file_use::keep_for_job(&service.spec, &mut spec);
     if spec.name != service.spec.name {
         let message = format!("name: invalid value {:?}: a service cannot be renamed", spec.name.as_str());
-        return Err(ApiError::new(Reason::Invalid, message));
+        return Err(ApiError::new(Reason::Invalid, message).with_hint("create another service of this name"));
     }
     if std::mem::discriminant(&spec.mode) != std::mem::discriminant(&service.spec.mode) {
         let message =
             format!("mode: invalid value {:?}: the mode of a service cannot change", spec.mode.as_str());
-        return Err(ApiError::new(Reason::Invalid, message));
+        return Err(ApiError::new(Reason::Invalid, message).with_hint("create another service of this mode"));
     }
     Ok(spec)
+}
+
+fn gone(id: ServiceId) -> ApiError {
+    ApiError::new(Reason::NotFound, format!("service {id} was removed meanwhile"))
+}
+
+fn no_specification() -> ApiError {
+    ApiError::new(Reason::Invalid, "the request has no specification")
 }
 
 /// The digest that an image name stands for at present.
@@ -356,7 +355,7 @@ impl Services for ServicesApi {
         let view = self.store.barrier().await?;
         let service = resolve::service(&view, &request.get_ref().service)?.id;
         let (sender, receiver) = mpsc::channel(PROGRESS);
-        let stop = self.term()?.stop;
+        let stop = self.dispatcher.leading().await?.stop;
         tokio::spawn(progress::run(self.store.clone(), service, sender, stop));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -365,7 +364,8 @@ impl Services for ServicesApi {
         &self,
         request: Request<v1::ServiceLogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        let stream = logs::open(self.store.clone(), self.term()?, request.into_inner()).await?;
+        let term = self.dispatcher.leading().await?;
+        let stream = logs::open(self.store.clone(), term, request.into_inner()).await?;
         Ok(Response::new(stream))
     }
 }
@@ -377,8 +377,7 @@ fn keep_pin(view: &View, service: &Service, spec: Option<v1::ServiceSpec>) -> Re
     let requested =
         spec.as_ref().and_then(|s| s.task.as_ref()?.container.as_ref()?.image.clone()).unwrap_or_default();
     if requested.reference == present.reference && requested.digest == present.digest.to_string() {
-        let spec = spec
-            .ok_or_else(|| ApiError::new(Reason::Invalid, "the request has no specification".to_owned()))?;
+        let spec = spec.ok_or_else(no_specification)?;
         let mut spec = draft(spec)?.pin(present.digest)?;
         image_mount::resolve(view, Some(&service.spec), &mut spec)?;
         file_use::resolve(view, &mut spec)?;
@@ -387,3 +386,6 @@ fn keep_pin(view: &View, service: &Service, spec: Option<v1::ServiceSpec>) -> Re
     }
     specification(view, Some(&service.spec), spec)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use coracle_manager_core::orchestrate::is_up_to_date;
 use coracle_manager_core::schedule::Explanations;
 use coracle_manager_core::state::State;
 use coracle_model::id::{NodeId, ServiceId, TaskId};
@@ -24,6 +25,7 @@ struct Selection {
     nodes: BTreeSet<NodeId>,
     tasks: BTreeSet<TaskId>,
     only_wanted: bool,
+    with_spec: bool,
 }
 
 impl Selection {
@@ -45,6 +47,7 @@ impl Selection {
                 .map(|r| Ok(resolve::task(state, r)?.id))
                 .collect::<Result<_, ApiError>>()?,
             only_wanted: request.only_wanted,
+            with_spec: request.with_spec,
         })
     }
 
@@ -69,10 +72,16 @@ impl Selection {
     }
 }
 
-fn render(state: &State, task: &Arc<Task>, explanations: &mut Explanations<'_>) -> v1::TaskListItem {
+fn render(
+    state: &State,
+    task: &Arc<Task>,
+    explanations: &mut Explanations<'_>,
+    with_spec: bool,
+) -> v1::TaskListItem {
     let service = state.service(task.service);
-    let image =
-        state.task_spec(task.service, task.spec_version).map(|spec| spec.container.image.reference.clone());
+    let spec = state.task_spec(task.service, task.spec_version);
+    let image = spec.map(|spec| spec.container.image.reference.clone());
+    let labels = service.filter(|_| with_spec).map(|service| service.spec.labels.clone());
     v1::TaskListItem {
         task: Some((&**task).into()),
         service_name: service
@@ -84,6 +93,12 @@ fn render(state: &State, task: &Arc<Task>, explanations: &mut Explanations<'_>) 
             .unwrap_or_default(),
         image: image.unwrap_or_default(),
         waiting: explanations.why(task.id).unwrap_or_default(),
+        spec: spec.filter(|_| with_spec).map(|spec| (&**spec).into()),
+        service_labels: labels.unwrap_or_default().into_iter().collect(),
+        host_ports: spec
+            .map(|spec| spec.placement.host_ports.iter().map(Into::into).collect())
+            .unwrap_or_default(),
+        up_to_date: service.is_some_and(|service| is_up_to_date(state, service, task)),
     }
 }
 
@@ -100,7 +115,7 @@ impl Tasks for TasksApi {
             .candidates(&view)
             .into_iter()
             .filter(|task| selection.takes(task))
-            .map(|task| render(&view, task, &mut explanations))
+            .map(|task| render(&view, task, &mut explanations, selection.with_spec))
             .collect();
         Ok(Response::new(v1::ListTasksResponse { tasks, index: view.index() }))
     }

@@ -69,8 +69,7 @@ impl VolumesApi {
         let asked = request.extensions().get::<PassedOnBy>().map_or(self.own, |by| by.0);
         // The barrier also makes sure that this manager still leads, so that what agents told it is not old.
         let view = self.store.barrier().await?;
-        let term = self.dispatcher.term();
-        let term = term.ok_or_else(|| ApiError::new(Reason::NotLeader, "this manager does not lead"))?;
+        let term = self.dispatcher.leading().await?;
         Ok(Seen { view, broker: term.volumes, asked })
     }
 }
@@ -129,7 +128,8 @@ fn check_driver(driver: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     let message = format!("driver: invalid value {driver:?}: {LOCAL_DRIVER} is the only one");
-    Err(ApiError::new(Reason::Invalid, message))
+    let hint = "other storage can be mounted on the nodes, and given to tasks with a mount of type=bind";
+    Err(ApiError::new(Reason::Invalid, message).with_hint(hint))
 }
 
 #[tonic::async_trait]
@@ -209,10 +209,7 @@ impl Volumes for VolumesApi {
         let places = match (request.nodes.as_slice(), request.all_nodes) {
             ([], true) => seen.holders(&name),
             ([], false) => seen.only_holder(&name)?.into_iter().collect(),
-            (_, true) => {
-                let message = "all-nodes: conflicts with nodes that are named";
-                return Err(ApiError::new(Reason::Invalid, message).into());
-            }
+            (_, true) => return Err(both_named_and_all().into()),
             (references, false) => seen.named(references)?,
         };
         if places.is_empty() && !request.force {
@@ -249,14 +246,19 @@ impl Volumes for VolumesApi {
             Answer::Pruned(pruned) => Some((place.clone(), pruned)),
             _ => None,
         };
-        let (pruned, failures) = seen.ask("", places, operation, SLOW, pruned).await;
-        let node = |(place, pruned): (Place, v1::VolumesPruned)| v1::PrunedNode {
-            node_id: place.node.to_string(),
-            node_hostname: place.hostname,
-            volumes: pruned.names,
-            freed: pruned.freed,
-        };
-        let nodes = pruned.into_iter().map(node).collect();
+        let (pruned, mut failures) = seen.ask("", places, operation, SLOW, pruned).await;
+        let mut nodes = Vec::new();
+        for (place, pruned) in pruned {
+            // What was removed is told also where it went wrong after that.
+            let problem = pruned.problem.map(|problem| refusal(&seen.view, &place, problem));
+            failures.extend(problem.map(|error| failure(&place, "", error)));
+            nodes.push(v1::PrunedNode {
+                node_id: place.node.to_string(),
+                node_hostname: place.hostname,
+                volumes: pruned.names,
+                freed: pruned.freed,
+            });
+        }
         Ok(Response::new(v1::PruneVolumesResponse { nodes, failures, silent }))
     }
 
@@ -291,6 +293,10 @@ impl Volumes for VolumesApi {
     }
 }
 
+fn both_named_and_all() -> ApiError {
+    ApiError::new(Reason::Invalid, "all-nodes: conflicts with nodes that are named")
+}
+
 /// References without repetitions, few enough.
 fn distinct(references: &[String]) -> Result<BTreeSet<&str>, ApiError> {
     let distinct: BTreeSet<&str> = references.iter().map(String::as_str).collect();
@@ -300,3 +306,6 @@ fn distinct(references: &[String]) -> Result<BTreeSet<&str>, ApiError> {
     }
     Ok(distinct)
 }
+
+#[cfg(test)]
+mod tests;

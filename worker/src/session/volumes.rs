@@ -214,8 +214,12 @@ impl Shared {
     async fn prune(&self, prune: v1::PruneVolumes) -> Result<Answer, VolumeError> {
         let stop = self.stop.clone();
         self.on_disk(move |store| {
-            let pruned = store.prune(|volume| is_chosen(volume, &prune), &stop)?;
-            Ok(Answer::Pruned(v1::VolumesPruned { names: pruned.names, freed: pruned.bytes }))
+            let pruned = store.prune(|volume| is_chosen(volume, &prune), &stop);
+            if let Some(error) = &pruned.failure {
+                warn!(error = %coracle_daemon::ErrorChain(error), removed = pruned.names.len(), "a prune ended early");
+            }
+            let problem = pruned.failure.as_ref().map(problem);
+            Ok(Answer::Pruned(v1::VolumesPruned { names: pruned.names, freed: pruned.bytes, problem }))
         })
         .await
     }

@@ -58,12 +58,14 @@ pub struct VolumeInfo {
 }
 
 /// What a prune removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Pruned {
     /// Names of the volumes.
     pub names: Vec<String>,
     /// Bytes of disk that they took, as far as that could be measured.
     pub bytes: u64,
+    /// Why it ended before the last volume; the others are as they were.
+    pub failure: Option<VolumeError>,
 }
 
 #[derive(Debug)]
@@ -207,15 +209,10 @@ impl VolumeStore {
         Ok(grave)
     }
 
-    /// Removes all volumes that nobody uses and that are chosen.
-    ///
-    /// # Errors
-    /// If the disk refuses, or `stop` was cancelled; some may have been removed.
-    pub fn prune(
-        &self,
-        is_chosen: impl Fn(&VolumeInfo) -> bool,
-        stop: &CancellationToken,
-    ) -> Result<Pruned, VolumeError> {
+    /// Removes all volumes that nobody uses and that are chosen. It ends when the disk refuses or `stop` is cancelled, and says
+    /// what it had removed by then.
+    #[must_use]
+    pub fn prune(&self, is_chosen: impl Fn(&VolumeInfo) -> bool, stop: &CancellationToken) -> Pruned {
         let mut pruned = Pruned::default();
         for volume in self.list() {
             if !volume.users.is_empty() || !is_chosen(&volume) {
@@ -223,7 +220,7 @@ impl VolumeStore {
             }
             let size = match self.size(&volume.name, stop) {
                 Ok(size) => size,
-                Err(error @ VolumeError::Stopped(_)) => return Err(error),
+                Err(error @ VolumeError::Stopped(_)) => return Pruned { failure: Some(error), ..pruned },
                 Err(_) => TreeSize::default(),
             };
             match self.remove(&volume.name) {
@@ -238,10 +235,10 @@ impl VolumeStore {
                     | VolumeError::BackedUp(_)
                     | VolumeError::Unusable { .. },
                 ) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Pruned { failure: Some(error), ..pruned },
             }
         }
-        Ok(pruned)
+        pruned
     }
 
     /// Makes a volume that is not there; its name is locked.

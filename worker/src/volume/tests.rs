@@ -104,7 +104,8 @@ fn one_that_is_in_use_stays_until_the_container_is_gone() {
             TaskId::from_bits(2)
         )
     );
-    assert_eq!(store.prune(|_| true, &never()).unwrap(), Pruned::default());
+    let pruned = store.prune(|_| true, &never());
+    assert!(pruned.names.is_empty() && pruned.failure.is_none(), "{pruned:?}");
     store.release(TaskId::from_bits(1));
     assert!(matches!(store.remove("data"), Err(VolumeError::InUse { .. })));
     store.release(TaskId::from_bits(2));
@@ -292,8 +293,37 @@ fn a_prune_removes_what_is_chosen_and_says_what_that_was() {
     store.create("a", &labels("go")).unwrap();
     store.create("b", &labels("stay")).unwrap();
     fs::write(folder.path().join("volumes/a/_data/file"), vec![1; 1 << 20]).unwrap();
-    let pruned = store.prune(|volume| volume.labels.contains_key("go"), &never()).unwrap();
+    let pruned = store.prune(|volume| volume.labels.contains_key("go"), &never());
     assert_eq!(pruned.names, ["a"]);
-    assert!(pruned.bytes >= 1 << 20);
+    assert!(pruned.bytes >= 1 << 20 && pruned.failure.is_none());
     assert_eq!(store.list().len(), 1);
+}
+
+#[test]
+fn a_prune_that_fails_in_the_middle_says_what_it_had_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for name in ["a", "b", "c"] {
+        store.create(name, &labels("go")).unwrap();
+    }
+    // Where volumes that are removed are put: without it the disk refuses.
+    let graves = folder.path().join("volumes/.tmp");
+    let pruned = store.prune(
+        |volume| {
+            if volume.name == "b" {
+                fs::remove_dir_all(&graves).unwrap();
+                fs::write(&graves, "").unwrap();
+            }
+            true
+        },
+        &never(),
+    );
+    assert_eq!(pruned.names, ["a"]);
+    let failure = pruned.failure.unwrap().to_string();
+    assert!(failure.starts_with("removing ") && failure.ends_with("/volumes/b"), "{failure}");
+    let left: Vec<_> = store.list().into_iter().map(|volume| volume.name).collect();
+    assert_eq!(left, ["b", "c"]);
+    let stopped = never();
+    stopped.cancel();
+    assert!(matches!(store.prune(|_| true, &stopped).failure, Some(VolumeError::Stopped(_))));
 }

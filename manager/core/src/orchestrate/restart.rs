@@ -25,7 +25,8 @@ pub(super) fn ended_by_itself(task: &Task) -> bool {
 }
 
 /// Whether a task made of the specification that this task has is what the service wants now.
-pub(crate) fn is_up_to_date(state: &State, service: &Service, task: &Task) -> bool {
+#[must_use]
+pub fn is_up_to_date(state: &State, service: &Service, task: &Task) -> bool {
     task.spec_version == service.spec_version
         || state
             .task_spec(service.id, task.spec_version)

@@ -111,7 +111,8 @@ impl Seen {
     pub(super) fn nowhere(&self, name: &str) -> ApiError {
         let silent = self.silent();
         if silent.is_empty() {
-            return ApiError::new(Reason::NotFound, format!("no node has a volume {name:?}"));
+            return ApiError::new(Reason::NotFound, format!("no node has a volume {name:?}"))
+                .with_hint("see `coracle volume ls`");
         }
         let hosts = names(silent.iter().map(|node| node.node_hostname.as_str()));
         ApiError::new(Reason::NotFound, format!("no node that is heard has a volume {name:?}"))

@@ -1,5 +1,7 @@
 //! The commands there are.
 
+pub(crate) mod elsewhere;
+
 use clap::{Parser, Subcommand};
 
 use crate::cmd::{completion, config, image, node, secret, service, swarm, system, task, version, volume};

@@ -59,5 +59,8 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
         }
         _ => drop(refusal.print()),
     }
+    if let Some(hint) = app::elsewhere::instead_of(refusal) {
+        error::say(&format!("hint: {hint}"));
+    }
     ExitCode::Usage
 }

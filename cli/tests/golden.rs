@@ -72,6 +72,10 @@ fn lists_of_services() {
             "service ls --format json --filter mode=global",
             "service ls --format '{{.Nope}}'",
             "service ls --filter colour=red",
+            "service ls -q --filter runtime=container --filter label=team=web",
+            "service ls --filter runtime=plugin",
+            "service ls --filter mode=globl",
+            "service ls --format '{{.Name}} {{.Ports}} {{.Labels}} {{.Label \"team\"}} {{.Label \"none\"}}'",
             "service ls --format yaml",
         ],
     );
@@ -87,8 +91,22 @@ fn lists_of_tasks() {
             "service ps web -q",
             "service ps --no-resolve web",
             "service ps nope",
+            "service ps -q --filter label=team=web --filter name=web.2 web",
+            "service ps -q --filter label=task=atas --filter label=task=btas web",
+            "service ps -q --filter label=task=none web",
+            "service ps -q --filter node=self web",
+            "service ps -q --filter up-to-date=false --filter runtime=container web",
+            "service ps -q --filter _up-to-date=true web",
+            "service ps -q --filter desired-state=accepted web",
+            "service ps --filter desired-state=gone web",
+            "service ps --filter up-to-date=perhaps web",
+            "service ps --filter colour=red web",
+            "service ps --format '{{.Name}}: {{.DesiredState}}, {{.Ports}}' web",
+            "service ps import --filter desired-state=complete",
             "node ps",
             "task inspect atas --format '{{.Status.Exit.Description}} on {{.Node}}'",
+            "task inspect dtas --format '{{json .Ports}} {{json .Spec.Container.Labels}} {{.UpToDate}} {{.Run}}'",
+            "task inspect etas --format '{{.DesiredState}} {{.Run}}'",
             "task inspect nope",
         ],
     );
@@ -240,7 +258,15 @@ fn every_flag_reaches_the_specification() {
 fn output_of_services() {
     golden(
         "service_logs",
-        &["service logs web", "service logs --raw -t web", "service logs --tail x web", "service logs nope"],
+        &[
+            "service logs web",
+            "service logs --raw -t web",
+            "service logs --no-resolve --no-trunc web",
+            "service logs --details --no-task-ids web",
+            "service logs --details --raw web",
+            "service logs --tail x web",
+            "service logs nope",
+        ],
     );
 }
 
@@ -260,6 +286,9 @@ fn nodes() {
             "node ls",
             "node ls -q",
             "node ls --filter role=worker --format '{{.ID}} {{.Self}} {{.Address}}'",
+            "node ls --format '{{.Hostname}} {{.TLSStatus}} {{.Label \"zone\"}}'",
+            "node ls --filter role=boss",
+            "node ls --filter membership=maybe",
             "node inspect",
             "node inspect --pretty host-3",
             "node ls -q --filter membership=accepted --filter role=worker",
@@ -352,9 +381,27 @@ fn without_a_daemon() {
         "no_daemon",
         &[
             "--socket nowhere.sock service ls",
+            "--socket . service ls",
             "--socket nowhere.sock version",
             "--host manager.example node ls",
             "--host 127.0.0.1:1 --cert-dir nowhere node ls",
+        ],
+    );
+}
+
+#[test]
+fn words_of_other_programs() {
+    golden(
+        "elsewhere",
+        &[
+            "stack deploy -c app.yaml app",
+            "network ls",
+            "run web:1",
+            "ps",
+            "image pull web:1",
+            "service log web",
+            "srevice ls",
+            "nonsense",
         ],
     );
 }

@@ -10,7 +10,7 @@ use crate::output::{write, write_json};
 /// The flags of every `inspect`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct InspectArgs {
-    /// json, or a template such as '{{.Spec.Name}}'
+    /// json, or a template such as '{{.ID}}' or '{{index .Labels "KEY"}}'
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<Format>,
     /// Only ids

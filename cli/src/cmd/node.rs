@@ -119,6 +119,5 @@ async fn list_tasks(context: &Context, nodes: &[String], ps: &task::PsArgs) -> a
         ids.push(get(context, node).await?.node.unwrap_or_default().id);
     }
     let request = v1::ListTasksRequest { nodes: ids, ..Default::default() };
-    let answer = context.call(request, async |request| context.tasks().list(request).await).await?;
-    task::print(answer.tasks, ps)
+    task::print(context, request, ps).await
 }

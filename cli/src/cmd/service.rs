@@ -103,8 +103,7 @@ pub(crate) async fn run(command: Command, connection: &ConnectionArgs) -> anyhow
         Command::Ls(args) => ls::run(&context, args).await,
         Command::Ps { services, ps } => {
             let request = v1::ListTasksRequest { services, ..Default::default() };
-            let answer = context.call(request, async |request| context.tasks().list(request).await).await?;
-            task::print(answer.tasks, &ps)
+            task::print(&context, request, &ps).await
         }
         Command::Inspect(args) => inspect::run(&context, args).await,
         Command::Scale(args) => scale::run(&context, args).await,

@@ -36,7 +36,8 @@ pub(crate) async fn run(command: Command, connection: &ConnectionArgs) -> anyhow
     let context = Context::connect(connection).await?;
     let found = Found::default();
     let outcome = each(&tasks, async |task| {
-        let request = v1::ListTasksRequest { tasks: vec![task.to_owned()], ..Default::default() };
+        let request =
+            v1::ListTasksRequest { tasks: vec![task.to_owned()], with_spec: true, ..Default::default() };
         let answer = context.call(request, async |request| context.tasks().list(request).await).await?;
         if answer.tasks.is_empty() {
             return Err(ApiError::not_found("task", task).into());

@@ -21,8 +21,30 @@ enum Repeat {
     Harmless,
     /// Do it twice, unless it surely was not done.
     IfNotDone,
-    /// It must not be repeated by itself.
-    Never,
+    /// More than can be taken back: it is only asked elsewhere when the one asked did not lead.
+    NotLed,
+}
+
+/// Repetitions with growing pauses, until it is too late.
+pub(crate) struct Tries {
+    last: Instant,
+    pause: Duration,
+}
+
+impl Tries {
+    fn new(deadline: Duration) -> Self {
+        Self { last: Instant::now() + REPEAT_FOR.min(deadline), pause: FIRST_PAUSE }
+    }
+
+    /// Waits before another try; false when there is no time for it.
+    pub(crate) async fn again(&mut self) -> bool {
+        if Instant::now() + self.pause >= self.last {
+            return false;
+        }
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        true
+    }
 }
 
 impl Context {
@@ -50,7 +72,7 @@ impl Context {
         self.repeat(Repeat::IfNotDone, self.deadline, request, call).await
     }
 
-    /// A call that takes its time and is made once.
+    /// A call that takes its time and is made once, by a manager that leads.
     ///
     /// # Errors
     /// What the other side answers; that there is no answer.
@@ -60,7 +82,33 @@ impl Context {
         request: Q,
         call: impl AsyncFn(Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, ApiError> {
-        self.repeat(Repeat::Never, deadline.max(self.deadline), request, call).await
+        self.repeat(Repeat::NotLed, deadline.max(self.deadline), request, call).await
+    }
+
+    /// A call whose answer is a stream: repeated until it begins, and without a deadline from then on.
+    ///
+    /// # Errors
+    /// What the manager answers instead.
+    pub(crate) async fn open<Q: Clone, A>(
+        &self,
+        request: Q,
+        call: impl AsyncFn(Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<A, ApiError> {
+        let mut tries = Tries::new(self.deadline);
+        loop {
+            let error = match call(Request::new(request.clone())).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => self.explain(&status),
+            };
+            if !error.reason.may_be_repeated() || !tries.again().await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// For calls that are repeated by hand.
+    pub(crate) fn tries(&self) -> Tries {
+        Tries::new(self.deadline)
     }
 
     async fn repeat<Q: Clone, A>(
@@ -71,8 +119,7 @@ impl Context {
         call: impl AsyncFn(Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, ApiError> {
         let end = Instant::now() + deadline;
-        let last_try = Instant::now() + REPEAT_FOR.min(deadline);
-        let mut pause = FIRST_PAUSE;
+        let mut tries = Tries::new(deadline);
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let mut message = Request::new(request.clone());
@@ -85,13 +132,11 @@ impl Context {
             let may_repeat = match repeat {
                 Repeat::Harmless => error.reason.may_be_repeated() || error.reason == Reason::OutcomeUnknown,
                 Repeat::IfNotDone => error.reason.may_be_repeated(),
-                Repeat::Never => false,
+                Repeat::NotLed => error.reason == Reason::NotLeader,
             };
-            if !may_repeat || Instant::now() + pause >= last_try {
+            if !may_repeat || !tries.again().await {
                 return Err(error);
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -101,7 +146,7 @@ impl Context {
         match repeat {
             Repeat::Harmless => ApiError::new(Reason::Unavailable, message)
                 .with_hint("`coracle system info` tells whether the node knows a leader"),
-            Repeat::IfNotDone | Repeat::Never => {
+            Repeat::IfNotDone | Repeat::NotLed => {
                 ApiError::new(Reason::OutcomeUnknown, format!("{message}: it may have been done or not"))
                     .with_hint("look before you try again")
             }

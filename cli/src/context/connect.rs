@@ -105,8 +105,15 @@ async fn local(path: &Path) -> Result<Channel, Failure> {
 }
 
 fn unreachable_socket(path: &Path, error: io::Error) -> Failure {
+    use std::os::unix::fs::FileTypeExt as _;
+
     let place = path.display();
+    let is_socket = std::fs::metadata(path).map(|metadata| metadata.file_type().is_socket());
     match error.kind() {
+        io::ErrorKind::ConnectionRefused if is_socket.is_ok_and(|is_socket| !is_socket) => {
+            Failure::new(ExitCode::Usage, format!("{place} is no socket"))
+                .with_hint("name the daemon's socket with --socket or CORACLE_SOCKET, or leave both out")
+        }
         io::ErrorKind::PermissionDenied => {
             Failure::new(ExitCode::Refused, format!("this user may not use the daemon's socket {place}"))
                 .with_hint("run the command as root, or as a member of the group coracle")
@@ -115,7 +122,7 @@ fn unreachable_socket(path: &Path, error: io::Error) -> Failure {
             ExitCode::Unavailable,
             format!("the daemon is not running or not reachable at {place}"),
         )
-        .with_hint("start it with `coracle daemon`, or name another socket with --socket"),
+        .with_hint("start it with `coracle daemon` as root, or `systemctl start coracle`; another socket is named with --socket"),
         _ => Failure::new(ExitCode::Unavailable, format!("cannot connect to the daemon at {place}"))
             .caused_by(error),
     }

@@ -38,7 +38,9 @@ impl Filters {
         for filter in filters {
             if !known.contains(&filter.key.as_str()) {
                 let given = format!("{}={}", filter.key, filter.value);
-                let problem = format!("unknown key {:?}; use {}", filter.key, known.join(", "));
+                // What begins so is for Docker's scripts, not for people.
+                let shown: Vec<_> = known.iter().copied().filter(|key| !key.starts_with('_')).collect();
+                let problem = format!("unknown key {:?}; use {}", filter.key, shown.join(", "));
                 return Err(FlagError::new("filter", given, problem));
             }
             wanted.entry(filter.key.clone()).or_default().push(filter.value.clone());
@@ -56,6 +58,40 @@ impl Filters {
         check: impl Fn(&str) -> Result<(), FlagError>,
     ) -> Result<(), FlagError> {
         self.wanted.get(key).into_iter().flatten().try_for_each(|value| check(value))
+    }
+
+    /// Looks at every value of `key`: one of `words`, or of those that are known but not proposed.
+    ///
+    /// # Errors
+    /// When it is another.
+    pub(crate) fn check_words(&self, key: &str, words: &[&str], also: &[&str]) -> Result<(), FlagError> {
+        self.check(key, |value| {
+            if words.contains(&value) || also.contains(&value) {
+                return Ok(());
+            }
+            let proposed = match words {
+                [] => String::new(),
+                [only] => (*only).to_owned(),
+                [first @ .., last] => format!("{} or {last}", first.join(", ")),
+            };
+            Err(FlagError::new("filter", format!("{key}={value}"), format!("use {proposed}")))
+        })
+    }
+
+    /// Whether there is a filter on `key`.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.wanted.contains_key(key)
+    }
+
+    /// Whether `word` is a value of the filters on `key`.
+    pub(crate) fn admits_word(&self, key: &str, word: &str) -> bool {
+        self.wanted.get(key).is_some_and(|values| values.iter().any(|value| value == word))
+    }
+
+    /// Puts another value in the place of `word` in the filters on `key`.
+    pub(crate) fn replace(&mut self, key: &str, word: &str, value: &str) {
+        let values = self.wanted.get_mut(key).into_iter().flatten();
+        values.filter(|given| *given == word).for_each(|given| value.clone_into(given));
     }
 
     /// Whether the filters on `key` admit an object, as `holds` says for each value.

@@ -97,6 +97,10 @@ impl Fields {
             "volume-opt" => Err("volumes of the local driver have no options; leave this out".to_owned()),
             "consistency" => Err("it means nothing on Linux; leave this out".to_owned()),
             "image-subpath" => once(&mut self.image_subpath, key, needed()?),
+            _ if value.is_none() && key.contains(':') => Err(
+                "write its fields: type=bind,source=PATH,target=PATH or type=volume,source=NAME,target=PATH"
+                    .to_owned(),
+            ),
             _ => Err(format!(
                 "unknown field {key:?}; use type, source, target, readonly, bind-propagation, bind-recursive, \
                  bind-create-src, tmpfs-size, tmpfs-mode, volume-label, volume-nocopy, volume-subpath and image-subpath"
@@ -272,6 +276,10 @@ mod tests {
     fn refusals_say_what_would_be_right() {
         for (text, part) in [
             ("", "unknown field \"\""),
+            (
+                "/a:/b",
+                "write its fields: type=bind,source=PATH,target=PATH or type=volume,source=NAME,target=PATH",
+            ),
             ("type=bind,target=/b", "the source is missing"),
             ("type=bind,source=/a", "the target is missing"),
             ("type=volume,source=v,target=/b,volume-driver=nfs", "the only volume driver is local"),

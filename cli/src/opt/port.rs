@@ -76,9 +76,39 @@ pub(crate) fn render(port: &v1::HostPort) -> String {
     format!("{}/{}", port.port, crate::output::words::protocol(port.protocol))
 }
 
+/// Ports as tables show them: `*:53->53/udp, *:8080-8082->8080-8082/tcp`. Neighbours are put together.
+pub(crate) fn list(ports: &[v1::HostPort]) -> String {
+    let mut ports: Vec<_> =
+        ports.iter().map(|port| (crate::output::words::protocol(port.protocol), port.port)).collect();
+    ports.sort_unstable_by_key(|(protocol, port)| (*port, *protocol));
+    let mut ranges: Vec<(&str, u32, u32)> = Vec::new();
+    for (protocol, port) in ports {
+        let before = ranges.iter_mut().rev().find(|(of, _, last)| *of == protocol && last + 1 == port);
+        match before {
+            Some((_, _, last)) => *last = port,
+            None => ranges.push((protocol, port, port)),
+        }
+    }
+    let shown = ranges.into_iter().map(|(protocol, first, last)| {
+        let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        format!("*:{range}->{range}/{protocol}")
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_are_put_together() {
+        let port = |port, protocol: v1::PortProtocol| v1::HostPort { port, protocol: protocol.into() };
+        let (tcp, udp) = (v1::PortProtocol::Tcp, v1::PortProtocol::Udp);
+        assert_eq!(list(&[]), "");
+        assert_eq!(list(&[port(53, udp)]), "*:53->53/udp");
+        let mixed = [port(82, tcp), port(80, tcp), port(81, udp), port(81, tcp), port(90, tcp)];
+        assert_eq!(list(&mixed), "*:80-82->80-82/tcp, *:81->81/udp, *:90->90/tcp");
+    }
 
     #[test]
     fn only_ports_of_the_node_itself_are_there() {

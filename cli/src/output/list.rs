@@ -78,8 +78,8 @@ impl List {
             Format::Table => Ok(write(&self.table())?),
             Format::Lines(template) => {
                 let mut text = String::new();
-                for row in &self.rows {
-                    text.push_str(&template.render(&self.fields(row))?);
+                for fields in self.fields() {
+                    text.push_str(&template.render(&fields)?);
                     text.push('\n');
                 }
                 Ok(write(&text)?)
@@ -104,7 +104,7 @@ impl List {
             known.map_or_else(|| name.to_uppercase(), |column| column.header.to_owned())
         });
         let rows: Vec<String> =
-            self.rows.iter().map(|row| columns.render(&self.fields(row))).collect::<Result<_, _>>()?;
+            self.fields().map(|fields| columns.render(&fields)).collect::<Result<_, _>>()?;
         let headers: Vec<&str> = header.split('\t').collect();
         let count = headers.len();
         let cells =
@@ -112,14 +112,17 @@ impl List {
         Ok(table::render(&headers, cells))
     }
 
-    fn fields(&self, row: &[String]) -> Value {
-        let fields: Map<String, Value> = self
-            .columns
-            .iter()
-            .zip(row)
-            .map(|(column, cell)| (column.name.to_owned(), Value::String(cell.clone())))
-            .collect();
-        Value::Object(fields)
+    /// What templates see of each object: its cells, and its labels by themselves.
+    fn fields(&self) -> impl Iterator<Item = Value> + '_ {
+        self.rows.iter().zip(&self.objects).map(|(row, object)| {
+            let cells = self.columns.iter().zip(row);
+            let mut fields: Map<String, Value> =
+                cells.map(|(column, cell)| (column.name.to_owned(), Value::String(cell.clone()))).collect();
+            if let Some(labels) = object.get("labels") {
+                fields.insert("Label".to_owned(), labels.clone());
+            }
+            Value::Object(fields)
+        })
     }
 }
 

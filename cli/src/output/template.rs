@@ -1,7 +1,8 @@
 //! Templates like Docker's: `{{.ID}}: {{.Spec.Name}}`, `{{json .}}`, `{{json .Spec}}`.
 //!
-//! A small part of Go's language: fields by path, `json`, and `\t` and `\n` in the text. Names of fields are compared
-//! without regard to case and underscores, so that both Docker's and JSON's spellings do.
+//! A small part of Go's language: fields by path, `json`, entries of maps (`{{index .Labels "KEY"}}`, in lists also
+//! `{{.Label "KEY"}}`), and `\t` and `\n` in the text. Names of fields are compared without regard to case and underscores, so
+//! that both Docker's and JSON's spellings do; keys of maps are taken as they are.
 
 use serde_json::Value;
 
@@ -14,7 +15,15 @@ pub(crate) struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Field { path: Vec<String>, json: bool },
+    Field {
+        path: Vec<String>,
+        json: bool,
+    },
+    /// An entry of a map; empty where there is none, as in Go.
+    Entry {
+        path: Vec<String>,
+        key: String,
+    },
 }
 
 /// Why a text is no template, or one that does not fit.
@@ -24,7 +33,9 @@ pub(crate) enum TemplateError {
     #[error("format: invalid value {0:?}: a {{{{ is not closed with }}}}")]
     Unclosed(String),
     /// Something between `{{` and `}}` that is not understood.
-    #[error("format: invalid value {0:?}: use {{{{.Field}}}} or {{{{json .Field}}}}")]
+    #[error(
+        "format: invalid value {0:?}: use {{{{.Field}}}}, {{{{json .Field}}}} or {{{{index .Field \"KEY\"}}}}"
+    )]
     Action(String),
     /// No such field.
     #[error("format: unknown field {name:?}; there are {known}")]
@@ -56,16 +67,26 @@ impl std::str::FromStr for Template {
 
 fn field(action: &str) -> Option<Part> {
     let action = action.trim();
+    if let Some((path, key)) = action.strip_suffix('"').and_then(|action| action.split_once('"')) {
+        let path = path.trim();
+        let path = path.strip_prefix("index ").or((path == ".Label").then_some(path))?;
+        return Some(Part::Entry { path: names(path.trim())?, key: key.to_owned() });
+    }
     let (json, path) = match action.strip_prefix("json ") {
         Some(path) => (true, path.trim()),
         None => (false, action),
     };
+    Some(Part::Field { path: names(path)?, json })
+}
+
+/// `.Spec.Name` as names; nothing for another text.
+fn names(path: &str) -> Option<Vec<String>> {
     let path = path.strip_prefix('.')?;
     let named =
         |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "_-/".contains(c));
     let path: Vec<_> =
         if path.is_empty() { Vec::new() } else { path.split('.').map(str::to_owned).collect() };
-    path.iter().all(|part| named(part)).then_some(Part::Field { path, json })
+    path.iter().all(|part| named(part)).then_some(path)
 }
 
 fn unescape(text: &str) -> String {
@@ -95,6 +116,11 @@ impl Template {
                         other => text.push_str(&other.to_string()),
                     }
                 }
+                Part::Entry { path, key } => match lookup(object, path)?.get(key) {
+                    Some(Value::String(string)) => text.push_str(&super::printable(string)),
+                    None | Some(Value::Null) => {}
+                    Some(other) => text.push_str(&other.to_string()),
+                },
             }
         }
         Ok(text)
@@ -105,6 +131,7 @@ impl Template {
         let part = |part: &Part| match part {
             Part::Text(literal) => literal.clone(),
             Part::Field { path, .. } => header(path.last().map_or("", String::as_str)),
+            Part::Entry { key, .. } => key.clone(),
         };
         self.parts.iter().map(part).collect()
     }
@@ -142,6 +169,7 @@ mod tests {
         assert_eq!(rendered("{{.ID}}\\t{{ .Spec.Name }}!").unwrap(), "abc\tweb!");
         assert_eq!(rendered("{{.Spec.ForceUpdate}}{{.spec.force_update}}{{.None}}").unwrap(), "22");
         assert_eq!(rendered("{{json .Spec.Name}} {{json .labels}}").unwrap(), "\"web\" {\"a\":\"b\"}");
+        assert_eq!(rendered("{{index .Labels \"a\"}}-{{ index .labels \"no\" }}").unwrap(), "b-");
         assert!(rendered("{{json .}}").unwrap().starts_with("{\"id\":\"abc\""));
     }
 
@@ -152,5 +180,8 @@ mod tests {
         let error = rendered("{{.Nope}}").unwrap_err().to_string();
         assert_eq!(error, "format: unknown field \"Nope\"; there are .id, .labels, .none, .spec");
         assert!(rendered("{{.ID.X}}").is_err());
+        for broken in ["{{index .Labels}}", "{{index \"a\"}}", "{{.Name \"a\"}}", "{{\"}}", "{{.Label a}}"] {
+            assert!(broken.parse::<Template>().is_err(), "{broken}");
+        }
     }
 }

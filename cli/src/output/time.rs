@@ -16,6 +16,11 @@ pub(crate) fn rfc3339(nanos: u64) -> Option<String> {
     jiff::Timestamp::from_nanosecond(i128::from(nanos)).ok().map(|time| time.to_string())
 }
 
+/// The same for people: whole seconds; empty for a time that was never set.
+pub(crate) fn seconds(nanos: u64) -> String {
+    rfc3339(nanos - nanos % 1_000_000_000).unwrap_or_default()
+}
+
 /// RFC 3339 in UTC with all nine digits, so that lines stay aligned.
 pub(crate) fn rfc3339_nanos(nanos: u64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(nanos)).map(|time| format!("{time:.9}")).unwrap_or_default()
@@ -74,6 +79,7 @@ mod tests {
     fn times_for_programs_are_rfc_3339() {
         assert_eq!(rfc3339(1_000_000_000), Some("1970-01-01T00:00:01Z".to_owned()));
         assert_eq!(rfc3339(0), None);
+        assert_eq!((seconds(1_999_999_999), seconds(0)), ("1970-01-01T00:00:01Z".to_owned(), String::new()));
         assert_eq!(rfc3339_nanos(1_500_000_000), "1970-01-01T00:00:01.500000000Z");
     }
 }

@@ -1,5 +1,7 @@
 //! Words for what messages carry as numbers. Numbers of a newer version are shown as they are.
 
+use std::collections::HashMap;
+
 use coracle_model::job::Concurrency;
 use coracle_model::rebalance::RebalanceState;
 use coracle_model::rollout::{FailureAction, Order, UpdateState};
@@ -17,6 +19,32 @@ pub(crate) fn task_state(number: u32) -> String {
 pub(crate) fn desired_state(number: u32) -> String {
     let known = u16::try_from(number).ok().and_then(DesiredState::from_number);
     known.map_or_else(|| format!("state-{number}"), |state| state.as_str().to_owned())
+}
+
+/// What is wanted of a task, as it is shown: a job's task is to come to its end, as in Swarm.
+pub(crate) fn wanted_state(task: &v1::Task) -> String {
+    if task.run > 0 && task.desired == u32::from(DesiredState::Running.number()) {
+        return TaskState::Complete.as_str().to_owned();
+    }
+    desired_state(task.desired)
+}
+
+/// What managers can want of a task, as it is shown.
+pub(crate) fn wanted_states() -> Vec<&'static str> {
+    let mut states: Vec<_> = DesiredState::ALL.iter().map(|state| state.as_str()).collect();
+    states.insert(2, TaskState::Complete.as_str());
+    states
+}
+
+/// Every observed state.
+pub(crate) fn task_states() -> Vec<&'static str> {
+    TaskState::ALL.iter().map(|state| state.as_str()).collect()
+}
+
+/// Whether a task in this state may have the ports that it takes.
+pub(crate) fn holds_ports(state: u32) -> bool {
+    let known = u16::try_from(state).ok().and_then(TaskState::from_number);
+    matches!(known, Some(TaskState::Starting | TaskState::Running))
 }
 
 /// The role of a node.
@@ -162,6 +190,13 @@ pub(crate) fn slot(slot: Option<&v1::Slot>) -> String {
 /// How a process ended.
 pub(crate) fn exit(exit: &v1::Exit) -> String {
     coracle_model::task::Exit::from(*exit).to_string()
+}
+
+/// Labels in one cell, in order.
+pub(crate) fn labels(labels: &HashMap<String, String>) -> String {
+    let mut labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.sort();
+    labels.join(",")
 }
 
 /// The word with a capital, as Docker's tables have it.

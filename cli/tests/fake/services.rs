@@ -263,6 +263,8 @@ impl v1::services_server::Services for Manager {
             stream,
             text: text.as_bytes().to_vec().into(),
             partial,
+            service: WEB.to_owned(),
+            node: node_id(1),
         };
         let lines = vec![
             line(1, 1, "be", true),
@@ -284,12 +286,15 @@ impl v1::tasks_server::Tasks for Manager {
     ) -> Result<Response<v1::ListTasksResponse>, Status> {
         self.admit()?;
         let request = request.into_inner();
-        for service in &request.services {
-            self.service(service)?;
-        }
-        let tasks = tasks().into_iter().filter(|item| {
+        let services: Vec<String> = request
+            .services
+            .iter()
+            .map(|service| self.service(service).map(|service| service.id))
+            .collect::<Result<_, _>>()?;
+        let tasks = tasks(request.with_spec).into_iter().filter(|item| {
             let task = item.task.clone().unwrap_or_default();
-            (request.nodes.is_empty() || request.nodes.contains(&task.node))
+            (services.is_empty() || services.contains(&task.service))
+                && (request.nodes.is_empty() || request.nodes.contains(&task.node))
                 && (request.tasks.is_empty()
                     || request.tasks.iter().any(|prefix| task.id.starts_with(prefix)))
         });
@@ -297,7 +302,7 @@ impl v1::tasks_server::Tasks for Manager {
     }
 }
 
-fn tasks() -> Vec<v1::TaskListItem> {
+fn tasks(with_spec: bool) -> Vec<v1::TaskListItem> {
     let status = |state, since| v1::TaskStatus { state, since: ago(since), ..Default::default() };
     let item = |id: &str, slot, node: Option<u32>, desired, status| v1::TaskListItem {
         task: Some(v1::Task {
@@ -316,7 +321,23 @@ fn tasks() -> Vec<v1::TaskListItem> {
         service_name: "web".to_owned(),
         node_hostname: node.map(|node| format!("worker-{node}")).unwrap_or_default(),
         image: "web:1".to_owned(),
-        waiting: String::new(),
+        up_to_date: id > "b",
+        host_ports: [80, 81, 443].map(|port| v1::HostPort { port, ..Default::default() }).into(),
+        spec: with_spec.then(|| spec(id)),
+        service_labels: if with_spec {
+            [("team".to_owned(), "web".to_owned())].into()
+        } else {
+            Default::default()
+        },
+        ..Default::default()
+    };
+    let of_job = v1::TaskListItem {
+        service_name: "import".to_owned(),
+        ..item("etas", 0, Some(3), 512, status(576, 60))
+    };
+    let of_job = v1::TaskListItem {
+        task: of_job.task.map(|task| v1::Task { service: IMPORT.to_owned(), run: 4, ..task }),
+        ..of_job
     };
     let failed = v1::TaskStatus {
         exit: Some(v1::Exit { how: Some(v1::exit::How::Code(3)) }),
@@ -334,7 +355,15 @@ fn tasks() -> Vec<v1::TaskListItem> {
     vec![
         item("atas", 1, Some(1), 640, killed),
         waiting,
+        of_job,
         item("btas", 1, Some(2), 640, failed),
         item("dtas", 1, Some(1), 512, v1::TaskStatus { pid: 4242, ..status(512, 330) }),
     ]
+}
+
+/// The specification of a task.
+fn spec(id: &str) -> v1::TaskSpec {
+    let container =
+        v1::ContainerSpec { labels: [("task".to_owned(), id.to_owned())].into(), ..Default::default() };
+    v1::TaskSpec { container: Some(container), ..Default::default() }
 }

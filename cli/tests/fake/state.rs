@@ -19,6 +19,8 @@ pub(crate) struct State {
     pub keys: Mutex<Vec<String>>,
     /// Calls that are still refused for want of a leader.
     pub refusals: AtomicU32,
+    /// Archives that are still refused for want of a leader.
+    pub broken_restores: AtomicU32,
     /// Watches that were opened.
     pub watches: AtomicUsize,
     /// Archives that arrived whole: their name and bytes.
@@ -60,6 +62,7 @@ impl State {
             services: Mutex::new(services),
             keys: Mutex::default(),
             refusals: AtomicU32::new(0),
+            broken_restores: AtomicU32::new(0),
             watches: AtomicUsize::new(0),
             archives: Mutex::default(),
             tokens: Mutex::default(),
@@ -67,7 +70,11 @@ impl State {
     }
 
     pub(crate) fn take_refusal(&self) -> bool {
-        self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        Self::take(&self.refusals)
+    }
+
+    pub(crate) fn take(left: &AtomicU32) -> bool {
+        left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
     }
 
     pub(crate) fn find(&self, reference: &str) -> Option<v1::Service> {
@@ -95,8 +102,21 @@ fn job() -> v1::Service {
         };
         spec.job = Some(v1::JobConfig { schedule: Some(schedule), ..Default::default() });
     }
-    let status = v1::JobStatus { run: 4, started_at: 1_700_000_000 * SECOND, ..Default::default() };
+    let earlier = vec![
+        v1::EarlierRun { run: 2, started_at: 1_699_900_000 * SECOND, ended_at: Some(1_699_900_600 * SECOND) },
+        v1::EarlierRun { run: 3, started_at: 1_699_950_000 * SECOND, ended_at: None },
+    ];
+    let status = v1::JobStatus { run: 4, started_at: 1_700_000_000 * SECOND, earlier, ..Default::default() };
     v1::Service { job: Some(status), ..job }
+}
+
+fn busy_ports() -> Vec<v1::HostPort> {
+    let port = |port, protocol: v1::PortProtocol| v1::HostPort { port, protocol: protocol.into() };
+    vec![
+        port(9100, v1::PortProtocol::Tcp),
+        port(53, v1::PortProtocol::Udp),
+        port(9101, v1::PortProtocol::Tcp),
+    ]
 }
 
 fn service(id: &str, name: &str, mode: v1::service_spec::Mode) -> v1::Service {
@@ -124,6 +144,7 @@ fn service(id: &str, name: &str, mode: v1::service_spec::Mode) -> v1::Service {
         placement: Some(v1::Placement {
             constraints: vec!["node.role==worker".to_owned()],
             max_replicas_per_node: if name == "stuck" { 1 } else { 0 },
+            host_ports: if name == "busy" { busy_ports() } else { Vec::new() },
             ..Default::default()
         }),
         ..Default::default()

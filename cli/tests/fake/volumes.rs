@@ -8,7 +8,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Manager;
-use super::state::{ago, node_id};
+use super::state::{State, ago, node_id};
 
 /// What every archive has in it.
 pub(crate) const ARCHIVE: [&str; 2] = ["first half, ", "second half"];
@@ -207,8 +207,14 @@ impl v1::volumes_server::Volumes for Manager {
             freed: 3 << 20,
         };
         let silent = if request.nodes.is_empty() { silent() } else { Vec::new() };
+        // Of a disk that refuses after the first.
+        let broken = found.iter().filter(|_| request.nodes == ["host-2"]).map(|item| {
+            let message = "node host-2: removing /var/lib/coracle/volumes/data: Read-only file system";
+            failure(item, ApiError::new(Reason::Internal, message))
+        });
+        let failures = broken.collect();
         let nodes = found.into_iter().map(node).collect();
-        Ok(Response::new(v1::PruneVolumesResponse { nodes, failures: Vec::new(), silent }))
+        Ok(Response::new(v1::PruneVolumesResponse { nodes, failures, silent }))
     }
 
     async fn backup(
@@ -254,6 +260,9 @@ impl v1::volumes_server::Volumes for Manager {
                 Some(In::End(end)) => whole = end.bytes == bytes.len() as u64,
                 None => {}
             }
+        }
+        if State::take(&self.0.broken_restores) {
+            return Err(ApiError::new(Reason::NotLeader, "no manager leads at the moment").into());
         }
         if !whole {
             return Err(ApiError::new(Reason::Invalid, "the archive breaks off before its end").into());

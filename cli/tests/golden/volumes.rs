@@ -1,7 +1,9 @@
 //! Commands on volumes.
 
+use std::sync::atomic::Ordering;
+
 use super::fake::{Behaviour, Fake};
-use super::{golden, golden_with};
+use super::{command, golden, golden_with};
 
 #[test]
 fn volumes() {
@@ -29,7 +31,9 @@ fn volumes() {
             "volume prune",
             "volume prune --force",
             "volume prune -a -f --node host-1 --filter label=team",
+            "volume prune -f --node host-2",
             "volume prune -f --filter until=1h",
+            "volume ls --format '{{.Name}} {{.Label \"team\"}}' --filter node=host-1",
         ],
     );
 }
@@ -67,4 +71,38 @@ fn archives_of_volumes() {
     let archives = fake.state.archives.lock().unwrap();
     assert_eq!(archives.len(), 2);
     assert!(archives.iter().all(|(_, bytes)| *bytes == archive));
+}
+
+#[test]
+fn what_is_asked_of_nodes_waits_for_a_leader() {
+    let fake = Fake::start(Behaviour::Manager);
+    std::fs::write(fake.folder().join("in.tar"), b"archive").unwrap();
+    for line in [
+        "volume prune --force",
+        "volume backup data --node host-2 -o out.tar",
+        "volume restore -q new --node host-1 -i in.tar",
+        "service logs web",
+    ] {
+        fake.state.refusals.store(3, Ordering::SeqCst);
+        let output = command(&fake, line).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(fake.state.refusals.load(Ordering::SeqCst), 0, "{line}");
+    }
+    assert_eq!(fake.state.archives.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn an_archive_in_a_file_is_sent_again_when_the_leader_changes() {
+    let fake = Fake::start(Behaviour::Manager);
+    let archive = vec![7; 700_000];
+    std::fs::write(fake.folder().join("in.tar"), &archive).unwrap();
+    fake.state.broken_restores.store(2, Ordering::SeqCst);
+    let output = command(&fake, "volume restore -q new --node host-1 -i in.tar").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(*fake.state.archives.lock().unwrap(), [("new".to_owned(), archive)]);
+    fake.state.broken_restores.store(1, Ordering::SeqCst);
+    let piped = std::fs::File::open("/dev/null").unwrap();
+    let output = command(&fake, "volume restore -q new --node host-1").stdin(piped).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("no manager leads at the moment"), "{told}");
 }

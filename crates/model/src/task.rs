@@ -253,6 +253,9 @@ pub enum DesiredState {
 }
 
 impl DesiredState {
+    /// All states in order.
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Running, Self::Shutdown, Self::Remove];
+
     /// The stored number.
     #[must_use]
     pub const fn number(self) -> u16 {
@@ -262,9 +265,7 @@ impl DesiredState {
     /// The state of a stored number.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
-        [Self::Ready, Self::Running, Self::Shutdown, Self::Remove]
-            .into_iter()
-            .find(|state| state.number() == number)
+        Self::ALL.into_iter().find(|state| state.number() == number)
     }
 
     /// The word in tables.

@@ -52,7 +52,7 @@ fn pretty(text: &mut String, kind: FileKind, file: &v1::File, services: &[String
     if !text.is_empty() {
         text.push('\n');
     }
-    let time = |nanos| time::rfc3339(nanos).unwrap_or_default();
+    let time = time::seconds;
     writeln!(text, "ID:         {}", file.id)?;
     writeln!(text, "Name:       {}", file.name)?;
     let mut labels: Vec<_> = file.labels.iter().collect();

@@ -6,7 +6,7 @@ use coracle_proto::v1;
 use crate::context::Context;
 use crate::opt::filter::{self, Filter, Filters};
 use crate::output::list::{Column, List, ListArgs, short_id};
-use crate::output::{json, time};
+use crate::output::{json, time, words};
 
 const COLUMNS: &[Column] = &[
     Column::new("ID", "ID"),
@@ -57,8 +57,6 @@ pub(crate) async fn run(context: &Context, kind: FileKind, args: Args) -> anyhow
 
 fn cells(file: &v1::File, services: &[String], id: String, now: u64) -> Vec<String> {
     let latest = json::latest(file).map_or(0, |content| content.number);
-    let mut labels: Vec<_> = file.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    labels.sort();
     let numbers: Vec<_> = file.contents.iter().map(|content| content.number.to_string()).collect();
     vec![
         id,
@@ -67,7 +65,7 @@ fn cells(file: &v1::File, services: &[String], id: String, now: u64) -> Vec<Stri
         time::ago(file.created_at, now),
         time::ago(file.updated_at, now),
         services.len().to_string(),
-        labels.join(","),
+        words::labels(&file.labels),
         numbers.join(","),
     ]
 }

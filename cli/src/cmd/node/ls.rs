@@ -16,6 +16,8 @@ const COLUMNS: &[Column] = &[
     Column::new("Availability", "AVAILABILITY"),
     Column::new("ManagerStatus", "MANAGER STATUS"),
     Column::new("EngineVersion", "ENGINE VERSION"),
+    Column::hidden("TLSStatus", "TLS STATUS"),
+    Column::hidden("Labels", "LABELS"),
     Column::hidden("Self", "SELF"),
     Column::hidden("Role", "ROLE"),
     Column::hidden("Address", "ADDRESS"),
@@ -38,6 +40,8 @@ pub(crate) struct Args {
 /// What went wrong.
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let filters = Filters::new(&args.filter, FILTERS)?;
+    filters.check_words("role", &["worker", "manager"], &[])?;
+    filters.check_words("membership", &["accepted", "pending"], &[])?;
     let answer =
         context.call(v1::ListNodesRequest {}, async |request| context.nodes().list(request).await).await?;
     if !answer.notice.is_empty() {
@@ -85,10 +89,17 @@ fn cells(item: &v1::NodeListItem, args: &ListArgs) -> Vec<String> {
         capital(words::availability(spec.availability)),
         manager_status(item).to_owned(),
         description.engine_version,
+        tls_status(status.state).to_owned(),
+        words::labels(&spec.labels),
         item.self_.to_string(),
         words::role(spec.role).to_owned(),
         status.address,
     ]
+}
+
+/// Docker's words. The cluster has one root, which is not exchanged: who has a session has shown a certificate of it.
+fn tls_status(state: i32) -> &'static str {
+    if words::node_state(state) == "ready" { "Ready" } else { "Unknown" }
 }
 
 /// Docker's words; a manager that has no vote yet counts as neither.

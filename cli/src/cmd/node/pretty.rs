@@ -16,12 +16,15 @@ pub(crate) fn describe(item: &v1::NodeListItem) -> String {
     let mut lines = Lines::default();
     lines.add("ID", node.id);
     lines.add("Hostname", description.hostname);
-    lines.add("Joined at", time::rfc3339(node.created_at).unwrap_or_default());
+    lines.add("Joined at", time::seconds(node.created_at));
     lines.sorted("Label", &spec.labels);
     lines.sorted("Engine label", &description.labels);
     lines.add("Role", words::role(spec.role));
     lines.add("Availability", words::capital(words::availability(spec.availability)));
-    let since = time::rfc3339(status.since).map(|at| format!(" since {at}")).unwrap_or_default();
+    let since = match status.since {
+        0 => String::new(),
+        at => format!(" since {}", time::seconds(at)),
+    };
     let why = if status.message.is_empty() { String::new() } else { format!(": {}", status.message) };
     lines.add("Status", format!("{}{since}{why}", words::capital(words::node_state(status.state))));
     lines.add("Address", status.address);

@@ -33,6 +33,12 @@ pub(crate) struct Args {
     /// Show the lines only, without the task that wrote them
     #[arg(long)]
     raw: bool,
+    /// Show before each line which node, service and task it is from, by their ids
+    #[arg(long)]
+    details: bool,
+    /// Show ids of services and nodes instead of their names
+    #[arg(long)]
+    no_resolve: bool,
     /// Leave out the tasks' ids
     #[arg(long)]
     no_task_ids: bool,
@@ -75,8 +81,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         tail: args.tail,
         since: args.since.unwrap_or(0),
     };
-    let answer = context.services().logs(request).await.map_err(|status| context.explain(&status))?;
-    let mut chunks = answer.into_inner();
+    let mut chunks = context.open(request, async |request| context.services().logs(request).await).await?;
     let mut lines = Lines::new(&args);
     while let Some(chunk) = chunks.message().await.map_err(|status| context.explain(&status))? {
         chunk.missing.iter().for_each(|missing| error::say(&format!("warning: {missing}")));
@@ -137,16 +142,32 @@ impl<'a> Lines<'a> {
             prefix.push_str(&time::rfc3339_nanos(line.time));
             prefix.push(' ');
         }
-        if self.args.raw {
-            return prefix;
+        if !self.args.raw {
+            prefix.push_str(&printable(&self.origin(line)));
         }
-        prefix.push_str(&format!("{}.{}", line.service_name, words::slot(line.slot.as_ref())));
+        if self.args.details {
+            let (node, service, task) = (&line.node, &line.service, &line.task);
+            let details =
+                format!("coracle.node.id={node},coracle.service.id={service},coracle.task.id={task} ");
+            prefix.push_str(&printable(&details));
+        }
+        prefix
+    }
+
+    /// `web.1.3k1c…@worker-1 | `
+    fn origin(&self, line: &v1::ServiceLogLine) -> String {
+        let (service, node) = if self.args.no_resolve {
+            (&line.service, &line.node)
+        } else {
+            (&line.service_name, &line.node_hostname)
+        };
+        let mut origin = format!("{service}.{}", words::slot(line.slot.as_ref()));
         if !self.args.no_task_ids {
             let shown = if self.args.no_trunc { usize::MAX } else { 12 };
-            prefix.push('.');
-            prefix.extend(line.task.chars().take(shown));
+            origin.push('.');
+            origin.extend(line.task.chars().take(shown));
         }
-        printable(&format!("{prefix}@{} | ", line.node_hostname))
+        format!("{origin}@{node} | ")
     }
 }
 

@@ -15,13 +15,15 @@ const COLUMNS: &[Column] = &[
     Column::new("Replicas", "REPLICAS"),
     Column::new("Image", "IMAGE"),
     Column::new("Ports", "PORTS"),
+    Column::hidden("Labels", "LABELS"),
 ];
-const FILTERS: &[&str] = &["id", "name", "mode", "label"];
+const FILTERS: &[&str] = &["id", "name", "mode", "label", "runtime"];
+const MODES: &[&str] = &["replicated", "global", "replicated-job", "global-job"];
 
 /// Flags of `service ls`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only services with: id=, name=, mode=, label= (may be repeated)
+    /// Only services with: id=, name=, mode=, label=, runtime=container (may be repeated)
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::parse)]
     filter: Vec<Filter>,
     #[command(flatten)]
@@ -34,6 +36,8 @@ pub(crate) struct Args {
 /// What went wrong.
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let filters = Filters::new(&args.filter, FILTERS)?;
+    filters.check_words("mode", MODES, &[])?;
+    filters.check_words("runtime", &["container"], &[])?;
     let answer = context
         .call(v1::ListServicesRequest {}, async |request| context.services().list(request).await)
         .await?;
@@ -65,8 +69,8 @@ fn cells(id: String, service: v1::Service, counts: v1::ServiceCounts) -> Vec<Str
     let spec = service.spec.unwrap_or_default();
     let replicas = words::replicas(&spec, counts);
     let task = spec.task.unwrap_or_default();
-    let ports = ports(task.placement.as_ref());
-    let most = task.placement.unwrap_or_default().max_replicas_per_node;
+    let placement = task.placement.unwrap_or_default();
+    let most = placement.max_replicas_per_node;
     let most = if most > 0 { format!(" (max {most} per node)") } else { String::new() };
     vec![
         id,
@@ -74,12 +78,7 @@ fn cells(id: String, service: v1::Service, counts: v1::ServiceCounts) -> Vec<Str
         words::mode(spec.mode.as_ref()).to_owned(),
         format!("{replicas}{most}"),
         task.container.unwrap_or_default().image.unwrap_or_default().reference,
-        ports,
+        port::list(&placement.host_ports),
+        words::labels(&spec.labels),
     ]
-}
-
-/// Ports of the nodes that tasks take.
-fn ports(placement: Option<&v1::Placement>) -> String {
-    let ports = placement.map_or(&[][..], |placement| &placement.host_ports);
-    ports.iter().map(port::render).collect::<Vec<_>>().join(", ")
 }

@@ -24,11 +24,15 @@ pub(crate) fn describe(service: &v1::Service, counts: Option<v1::ServiceCounts>)
     lines.add("ID", &service.id);
     lines.add("Name", &spec.name);
     lines.sorted("Label", &spec.labels);
+    lines.add("Created at", time::seconds(service.created_at));
+    lines.add("Updated at", time::seconds(service.updated_at));
     lines.add("Mode", words::mode(spec.mode.as_ref()));
     lines.add("Tasks", tasks(&spec, counts.unwrap_or_default()));
     lines.add("Update", service.update.as_ref().map(update).unwrap_or_default());
     lines.add("Rebalance", service.rebalance.as_ref().map(rebalance).unwrap_or_default());
     lines.add("Job", service.job.as_ref().map(run).unwrap_or_default());
+    let earlier = service.job.iter().flat_map(|job| job.earlier.iter().rev());
+    lines.all("Run before", earlier.map(earlier_run));
     of_image(&mut lines, &container);
     lines.add("Network", words::network(task.network));
     of_rollouts(&mut lines, &spec);
@@ -51,7 +55,7 @@ fn tasks(spec: &v1::ServiceSpec, counts: v1::ServiceCounts) -> String {
 }
 
 fn update(update: &v1::UpdateProgress) -> String {
-    let at = |nanos| time::rfc3339(nanos).unwrap_or_default();
+    let at = time::seconds;
     let when = match update.completed_at {
         Some(completed) => format!("from {} to {}", at(update.started_at), at(completed)),
         None => format!("since {}", at(update.started_at)),
@@ -65,7 +69,10 @@ fn update(update: &v1::UpdateProgress) -> String {
 }
 
 fn rebalance(rebalance: &v1::RebalanceProgress) -> String {
-    let since = time::rfc3339(rebalance.started_at).map(|at| format!(" (since {at})")).unwrap_or_default();
+    let since = match rebalance.started_at {
+        0 => String::new(),
+        at => format!(" (since {})", time::seconds(at)),
+    };
     let by_itself = if rebalance.automatic { " by itself" } else { "" };
     format!("{}{by_itself}{since}: {}", words::rebalance_state(rebalance.state), rebalance.message)
 }
@@ -81,11 +88,17 @@ fn rebalancing(config: &v1::RebalanceConfig) -> String {
 }
 
 fn run(job: &v1::JobStatus) -> String {
-    let at = |nanos| time::rfc3339(nanos).unwrap_or_default();
-    match job.ended_at {
-        Some(ended) => format!("run {} from {} to {}", job.run, at(job.started_at), at(ended)),
-        None if job.run == 0 => "no run yet".to_owned(),
-        None => format!("run {} since {}", job.run, at(job.started_at)),
+    if job.run == 0 {
+        return "no run yet".to_owned();
+    }
+    earlier_run(&v1::EarlierRun { run: job.run, started_at: job.started_at, ended_at: job.ended_at })
+}
+
+fn earlier_run(run: &v1::EarlierRun) -> String {
+    let started = time::seconds(run.started_at);
+    match run.ended_at {
+        Some(ended) => format!("run {} from {started} to {}", run.run, time::seconds(ended)),
+        None => format!("run {} since {started}", run.run),
     }
 }
 

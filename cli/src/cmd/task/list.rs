@@ -3,7 +3,9 @@
 use clap::Args;
 use coracle_proto::v1;
 
+use crate::context::Context;
 use crate::opt::filter::{self, Filter, Filters};
+use crate::opt::port;
 use crate::output::list::{Column, List, ListArgs, short_id};
 use crate::output::table::cut;
 use crate::output::{json, time, words};
@@ -16,15 +18,20 @@ const COLUMNS: &[Column] = &[
     Column::new("DesiredState", "DESIRED STATE"),
     Column::new("CurrentState", "CURRENT STATE"),
     Column::new("Error", "ERROR"),
+    Column::new("Ports", "PORTS"),
 ];
-const FILTERS: &[&str] = &["id", "name", "node", "desired-state"];
+const FILTERS: &[&str] =
+    &["id", "name", "node", "desired-state", "label", "up-to-date", "runtime", "_up-to-date"];
+/// Keys of `--filter` that are asked for what is only sent when it is needed.
+const LABEL: &str = "label";
 /// Characters of an error in a table, as in Docker's.
 const ERROR_WIDTH: usize = 30;
 
 /// The flags of `service ps` and `node ps`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PsArgs {
-    /// Only tasks with: id=, name=, node=, desired-state= (may be repeated)
+    /// Only tasks with: id=, name=, node= (self is the node that answers), desired-state=, label= (of the container or the
+    /// service), up-to-date=true (runs what its service wants at present), runtime=container (may be repeated)
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::parse)]
     pub filter: Vec<Filter>,
     /// Show ids of services and nodes instead of their names
@@ -34,13 +41,40 @@ pub(crate) struct PsArgs {
     pub list: ListArgs,
 }
 
-/// Writes the tasks to the standard output.
+/// Asks for the tasks and writes them to the standard output.
 ///
 /// # Errors
-/// When a filter or a template does not fit, or the output cannot be written.
-pub(crate) fn print(tasks: Vec<v1::TaskListItem>, args: &PsArgs) -> anyhow::Result<()> {
-    let filters = Filters::new(&args.filter, FILTERS)?;
-    let mut tasks: Vec<Row> = tasks.into_iter().map(Row::new).filter(|row| row.admitted(&filters)).collect();
+/// When a filter or a template does not fit, there are no such tasks, or the output cannot be written.
+pub(crate) async fn print(
+    context: &Context,
+    request: v1::ListTasksRequest,
+    args: &PsArgs,
+) -> anyhow::Result<()> {
+    let filters = filters(context, args).await?;
+    let request = v1::ListTasksRequest { with_spec: filters.has(LABEL), ..request };
+    let answer = context.call(request, async |request| context.tasks().list(request).await).await?;
+    write(answer.tasks, &filters, args)
+}
+
+async fn filters(context: &Context, args: &PsArgs) -> anyhow::Result<Filters> {
+    let mut filters = Filters::new(&args.filter, FILTERS)?;
+    // Every state of a task can be asked for, as in Swarm, although managers want few of them.
+    filters.check_words("desired-state", &words::wanted_states(), &words::task_states())?;
+    filters.check_words("runtime", &["container"], &[])?;
+    for key in ["up-to-date", "_up-to-date"] {
+        filters.check_words(key, &["true", "false"], &["1", "0"])?;
+    }
+    if filters.admits_word("node", "self") {
+        let request = v1::GetNodeRequest { node: "self".to_owned() };
+        let answer = context.call(request, async |request| context.nodes().get(request).await).await?;
+        let own = answer.node.and_then(|item| item.node).unwrap_or_default().id;
+        filters.replace("node", "self", &own);
+    }
+    Ok(filters)
+}
+
+fn write(tasks: Vec<v1::TaskListItem>, filters: &Filters, args: &PsArgs) -> anyhow::Result<()> {
+    let mut tasks: Vec<Row> = tasks.into_iter().map(Row::new).filter(|row| row.admitted(filters)).collect();
     if args.no_resolve {
         tasks.iter_mut().for_each(Row::unresolve);
     }
@@ -76,10 +110,27 @@ impl Row {
 
     fn admitted(&self, filters: &Filters) -> bool {
         let node = &self.item.node_hostname;
+        let up_to_date = if self.item.up_to_date { ["true", "1"] } else { ["false", "0"] };
         filters.admit("id", |wanted| self.task.id.starts_with(wanted))
-            && filters.admit("name", |wanted| self.name.starts_with(wanted))
+            && filters.admit("name", |wanted| self.is_named(wanted))
             && filters.admit("node", |wanted| node == wanted || self.task.node.starts_with(wanted))
-            && filters.admit("desired-state", |wanted| words::desired_state(self.task.desired) == wanted)
+            && filters.admit("desired-state", |wanted| words::wanted_state(&self.task) == wanted)
+            && filters.admit_labels(LABEL, |key| self.label(key))
+            && filters.admit("up-to-date", |wanted| up_to_date.contains(&wanted))
+            && filters.admit("_up-to-date", |wanted| up_to_date.contains(&wanted))
+    }
+
+    /// With the task's id as well, as logs and Docker have it.
+    fn is_named(&self, wanted: &str) -> bool {
+        self.name.starts_with(wanted) || format!("{}.{}", self.name, self.task.id).starts_with(wanted)
+    }
+
+    /// Of the container, else of the service.
+    fn label(&self, key: &str) -> Option<&String> {
+        let container = self.item.spec.as_ref().and_then(|spec| spec.container.as_ref());
+        container
+            .and_then(|container| container.labels.get(key))
+            .or_else(|| self.item.service_labels.get(key))
     }
 
     /// By service, then slot, then the newest first.
@@ -102,10 +153,16 @@ impl Row {
             name,
             self.item.image.clone(),
             self.item.node_hostname.clone(),
-            words::capital(&words::desired_state(self.task.desired)),
+            words::capital(&words::wanted_state(&self.task)),
             format!("{state} {}", time::ago(status.since, now)),
             if args.no_trunc { error } else { cut(&error, ERROR_WIDTH) },
+            self.ports(&status),
         ]
+    }
+
+    /// Ports of its node, while it has them.
+    fn ports(&self, status: &v1::TaskStatus) -> String {
+        if words::holds_ports(status.state) { port::list(&self.item.host_ports) } else { String::new() }
     }
 
     /// Why it waits, else what went wrong.

@@ -42,8 +42,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 
 async fn save(context: &Context, args: Args, mut target: Target) -> anyhow::Result<()> {
     let request = v1::BackupVolumeRequest { name: args.name, node: args.node };
-    let answer = context.volumes().backup(request).await.map_err(|status| context.explain(&status))?;
-    let mut parts = answer.into_inner();
+    let mut parts = context.open(request, async |request| context.volumes().backup(request).await).await?;
     let progress = progress(None, "received", args.quiet);
     let mut bytes = 0;
     while let Some(message) = parts.message().await.map_err(|status| broken(context, &status))? {

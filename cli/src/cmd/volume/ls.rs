@@ -7,10 +7,9 @@ use coracle_proto::v1;
 
 use super::{count, tell_silent};
 use crate::context::Context;
-use crate::opt::FlagError;
 use crate::opt::filter::{self, Filter, Filters};
 use crate::output::list::{Column, List, ListArgs};
-use crate::output::{self, json, time};
+use crate::output::{self, json, time, words};
 
 const COLUMNS: &[Column] = &[
     Column::new("Node", "NODE"),
@@ -42,14 +41,7 @@ pub(crate) struct Args {
 /// What went wrong.
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let filters = Filters::new(&args.filter, FILTERS)?;
-    filters.check("dangling", |value| {
-        let known = ["true", "false", "1", "0"].contains(&value);
-        if known {
-            Ok(())
-        } else {
-            Err(FlagError::new("filter", format!("dangling={value}"), "use true or false"))
-        }
-    })?;
+    filters.check_words("dangling", &["true", "false"], &["1", "0"])?;
     let answer = context
         .call(v1::ListVolumesRequest {}, async |request| context.volumes().list(request).await)
         .await?;
@@ -85,16 +77,14 @@ fn admitted(item: &v1::NodeVolume, filters: &Filters) -> bool {
 
 fn cells(item: &v1::NodeVolume, now: u64) -> Vec<String> {
     let volume = item.volume.clone().unwrap_or_default();
-    let mut labels: Vec<String> = volume.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    labels.sort();
     vec![
         item.node_hostname.clone(),
         LOCAL_DRIVER.to_owned(),
-        volume.name,
+        volume.name.clone(),
         if volume.used_by == 0 { "no".to_owned() } else { count(volume.used_by as usize, "task") },
         time::ago(volume.created_at, now),
         item.node_id.clone(),
-        labels.join(","),
+        words::labels(&volume.labels),
         volume.anonymous.to_string(),
         "local".to_owned(),
     ]

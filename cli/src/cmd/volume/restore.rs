@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use bytes::BytesMut;
 use coracle_model::resources::MemoryBytes;
+use coracle_proto::status::ApiError;
 use coracle_proto::v1;
 use coracle_proto::v1::restore_volume_request::Part;
 use indicatif::ProgressBar;
 use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -52,22 +53,29 @@ pub(crate) struct Args {
 /// # Errors
 /// What went wrong.
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
-    let (source, size) = open_source(&args.input).await?;
+    let (mut source, size) = open_source(&args.input).await?;
+    // A pipe can be read only once: that there is a leader, and the node, is known before anything is sent.
+    let node = v1::GetNodeRequest { node: args.node.clone() };
+    context.call(node, async |request| context.nodes().get(request).await).await?;
     let progress = progress(size, "sent", args.quiet);
-    let (parts, queue) = mpsc::channel(QUEUE);
     let start = v1::RestoreVolumeStart {
         name: args.name,
         node: args.node,
         labels: args.label.into_iter().map(|label| (label.key, label.value)).collect(),
         replace: args.replace,
     };
-    let mut volumes = context.volumes();
-    let call = volumes.restore(ReceiverStream::new(queue));
-    let answer = tokio::select! {
-        // Without its end the manager takes no archive for whole: dropping the call is enough.
-        failure = send(source, parts, start, &progress) => return Err(failure),
-        failure = interrupted() => return Err(failure),
-        answer = call => answer.map_err(|status| context.explain(&status))?.into_inner(),
+    let mut tries = context.tries();
+    let answer = loop {
+        let error = match transfer(context, &mut source, start.clone(), &progress).await? {
+            Ok(answer) => break answer,
+            Err(error) => error,
+        };
+        // Nothing of it is kept. Only a file can be sent again.
+        if size.is_none() || !error.reason.may_be_repeated() || !tries.again().await {
+            return Err(error.into());
+        }
+        source.rewind().await.context("cannot read the archive again")?;
+        progress.set_position(0);
     };
     progress.finish_and_clear();
     let place = answer.volume.unwrap_or_default();
@@ -80,9 +88,27 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     Ok(output::line(&place.volume.unwrap_or_default().name)?)
 }
 
+/// One try: what the manager answers, unless the archive cannot be read or the operator interrupts.
+async fn transfer(
+    context: &Context,
+    source: &mut File,
+    start: v1::RestoreVolumeStart,
+    progress: &ProgressBar,
+) -> anyhow::Result<Result<v1::RestoreVolumeResponse, ApiError>> {
+    let (parts, queue) = mpsc::channel(QUEUE);
+    let mut volumes = context.volumes();
+    let call = volumes.restore(ReceiverStream::new(queue));
+    tokio::select! {
+        // Without its end the manager takes no archive for whole: dropping the call is enough.
+        failure = send(source, parts, start, progress) => Err(failure),
+        failure = interrupted() => Err(failure),
+        answer = call => Ok(answer.map(tonic::Response::into_inner).map_err(|status| context.explain(&status))),
+    }
+}
+
 /// Sends everything. Ends with a failure of reading only; otherwise the answer ends it.
 async fn send(
-    mut source: File,
+    source: &mut File,
     parts: mpsc::Sender<v1::RestoreVolumeRequest>,
     start: v1::RestoreVolumeStart,
     progress: &ProgressBar,

@@ -67,8 +67,9 @@ struct Schedule {
     history: u32,
 }
 
+/// What a task runs, and where it may.
 #[derive(Debug, Serialize)]
-struct TaskSpec {
+pub(crate) struct TaskSpec {
     container: Container,
     limits: Limits,
     reservations: Reservations,

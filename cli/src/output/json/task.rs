@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use coracle_proto::v1;
 use serde::Serialize;
 
+use super::spec::TaskSpec;
+use crate::opt::port;
 use crate::output::{time, words};
 
 /// `task inspect`, and one line of `service ps` and `node ps`.
@@ -21,6 +23,8 @@ pub(crate) struct Task {
     node_id: Option<String>,
     node: Option<String>,
     image: String,
+    /// Runs what its service wants at present.
+    up_to_date: bool,
     /// Of its node's other things, by kind: names, or how many of what has none.
     generic_resources: BTreeMap<String, Vec<String>>,
     desired_state: String,
@@ -28,6 +32,13 @@ pub(crate) struct Task {
     status: Status,
     /// Why it has no node yet.
     waiting: Option<String>,
+    /// Ports of its node, while it has them.
+    ports: Vec<String>,
+    /// The run of a job that it belongs to.
+    run: Option<u64>,
+    /// What it runs; only where one task is looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spec: Option<TaskSpec>,
 }
 
 /// The place in the service.
@@ -105,7 +116,14 @@ impl From<Option<v1::Slot>> for Slot {
 impl From<v1::TaskListItem> for Task {
     fn from(item: v1::TaskListItem) -> Self {
         let task = item.task.unwrap_or_default();
+        let state = task.status.as_ref().map_or(0, |status| status.state);
+        let ports = if words::holds_ports(state) { item.host_ports } else { Vec::new() };
         Self {
+            up_to_date: item.up_to_date,
+            ports: ports.iter().map(port::render).collect(),
+            run: (task.run > 0).then_some(task.run),
+            spec: item.spec.map(Into::into),
+            desired_state: words::wanted_state(&task),
             name: format!("{}.{}", item.service_name, words::slot(task.slot.as_ref())),
             id: task.id,
             version: task.version,
@@ -118,7 +136,6 @@ impl From<v1::TaskListItem> for Task {
             node: filled(item.node_hostname),
             image: item.image,
             generic_resources: task.generic.into_iter().map(|(kind, names)| (kind, names.names)).collect(),
-            desired_state: words::desired_state(task.desired),
             start_after: task.start_after.and_then(time::rfc3339),
             status: task.status.unwrap_or_default().into(),
             waiting: filled(item.waiting),

@@ -264,6 +264,7 @@ fn output_of_services() {
             "service logs --no-resolve --no-trunc web",
             "service logs --details --no-task-ids web",
             "service logs --details --raw web",
+            "service logs --follow web",
             "service logs --tail x web",
             "service logs nope",
         ],

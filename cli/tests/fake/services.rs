@@ -253,7 +253,8 @@ impl v1::services_server::Services for Manager {
         request: Request<v1::ServiceLogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
         self.admit()?;
-        self.service(&request.into_inner().target)?;
+        let request = request.into_inner();
+        self.service(&request.target)?;
         let line = |slot, stream, text: &'static str, partial| v1::ServiceLogLine {
             service_name: "web".to_owned(),
             slot: number_slot(slot),
@@ -273,7 +274,14 @@ impl v1::services_server::Services for Manager {
             line(1, 2, "broken", false),
         ];
         let missing = vec!["worker-2 (down): its lines are missing".to_owned()];
-        let chunks = vec![Ok(v1::ServiceLogChunk { lines, missing })];
+        let mut chunks = vec![Ok(v1::ServiceLogChunk { lines, missing })];
+        if request.follow && request.since == 0 {
+            chunks.push(Err(ApiError::new(Reason::Unavailable, "leadership has changed; ask again").into()));
+        } else if request.follow {
+            // The rest is new to whoever asks again.
+            let later = v1::ServiceLogLine { time: 1_700_000_001_000_000_000, ..line(1, 1, "later", false) };
+            chunks.push(Ok(v1::ServiceLogChunk { lines: vec![later], missing: Vec::new() }));
+        }
         Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
+use std::time::Duration;
 
 use coracle_proto::v1;
 
@@ -12,6 +13,8 @@ use crate::output::{printable, time, words};
 
 /// The stream number of the standard error.
 const STANDARD_ERROR: u32 = 2;
+/// Wait before a stream that broke off is opened again.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Longest line that is put together again; a longer one is shown in parts.
 const LINE_LIMIT: usize = 1 << 20;
 
@@ -81,29 +84,60 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         tail: args.tail,
         since: args.since.unwrap_or(0),
     };
-    let mut chunks = context.open(request, async |request| context.services().logs(request).await).await?;
     let mut lines = Lines::new(&args);
-    while let Some(chunk) = chunks.message().await.map_err(|status| context.explain(&status))? {
-        chunk.missing.iter().for_each(|missing| error::say(&format!("warning: {missing}")));
-        for line in chunk.lines {
-            lines.take(line)?;
+    let mut next = request.clone();
+    loop {
+        let mut chunks = context.open(next, async |request| context.services().logs(request).await).await?;
+        let end = loop {
+            match chunks.message().await {
+                Ok(Some(chunk)) => lines.take_all(chunk)?,
+                Ok(None) => return Ok(lines.finish()?),
+                Err(status) => break context.explain(&status),
+            }
+        };
+        // Another manager leads, and knows the same lines.
+        if !args.follow || !end.reason.may_be_repeated() {
+            return Err(end.into());
         }
+        tokio::time::sleep(PAUSE).await;
+        next = lines.resume(request.clone());
     }
-    Ok(lines.finish()?)
 }
 
 /// Parts of long lines are put together, so that lines of several tasks do not mix.
 struct Lines<'a> {
     args: &'a Args,
     parts: HashMap<(String, u32), v1::ServiceLogLine>,
+    /// The time of each task's last line that was shown.
+    shown: HashMap<String, u64>,
+    /// Which of them were shown before the stream broke off: they come again.
+    before: HashMap<String, u64>,
 }
 
 impl<'a> Lines<'a> {
     fn new(args: &'a Args) -> Self {
-        Self { args, parts: HashMap::new() }
+        Self { args, parts: HashMap::new(), shown: HashMap::new(), before: HashMap::new() }
+    }
+
+    fn take_all(&mut self, chunk: v1::ServiceLogChunk) -> Result<(), StdoutError> {
+        chunk.missing.iter().for_each(|missing| error::say(&format!("warning: {missing}")));
+        chunk.lines.into_iter().try_for_each(|line| self.take(line))
+    }
+
+    /// The request that goes on where the stream broke off. Lines whose other parts did not come, come as a whole.
+    fn resume(&mut self, request: v1::ServiceLogsRequest) -> v1::ServiceLogsRequest {
+        self.parts.clear();
+        self.before.clone_from(&self.shown);
+        match self.shown.values().min() {
+            Some(first) => v1::ServiceLogsRequest { since: request.since.max(*first), tail: -1, ..request },
+            None => request,
+        }
     }
 
     fn take(&mut self, line: v1::ServiceLogLine) -> Result<(), StdoutError> {
+        if self.before.get(&line.task).is_some_and(|last| line.time <= *last) {
+            return Ok(());
+        }
         let key = (line.task.clone(), line.stream);
         let line = match self.parts.remove(&key) {
             Some(first) => {
@@ -116,6 +150,7 @@ impl<'a> Lines<'a> {
             self.parts.insert(key, line);
             return Ok(());
         }
+        self.shown.insert(line.task.clone(), line.time);
         self.write(&line)
     }
 

@@ -242,8 +242,14 @@ mod tests {
         );
         assert_eq!(
             told(removable(&worker, true)),
+            "node w1 was demoted and is still leaving raft\nhint: try again in a moment"
+        );
+        worker.spec.role = Role::Manager;
+        assert_eq!(
+            told(removable(&worker, true)),
             format!("node w1 is a manager\nhint: demote it first with `coracle node demote {}`", worker.id)
         );
+        worker.spec.role = Role::Worker;
         worker.manager = None;
         worker.status.state = NodeState::Ready;
         assert_eq!(

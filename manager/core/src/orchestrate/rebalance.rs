@@ -88,6 +88,10 @@ impl Rebalance<'_> {
                 Fate::Over => (progress.moving, progress.since) = (None, self.now),
                 Fate::Failed(reason) => return self.fail(progress, moving, reason, plan),
             }
+            // Switched off in the middle of it: this was the last one.
+            if let Some((ended, reason)) = self.interruption(&progress) {
+                return self.end(progress, ended, reason, plan);
+            }
         }
         if progress.limit.is_some_and(|limit| progress.moves >= limit) {
             let message = format!("{} moved, as many as were wanted", tasks(progress.moves));

@@ -332,3 +332,22 @@ fn holds_keep_their_proportion() {
     assert_eq!(Holds::with_short(SHORT_HOLD), Holds::default());
     assert_eq!(Holds::with_short(Duration::from_secs(3)).longest, Duration::from_secs(30));
 }
+
+#[test]
+fn nothing_makes_a_hold_longer_than_the_longest() {
+    let (mut liveness, dead) = (leader_of_managers(9), [4, 5, 6, 7, 8, 9]);
+    for number in dead {
+        liveness.closed(id(number), session(number), at(0));
+    }
+    hold_until(&mut liveness, 9, &dead, 1000, 290_000);
+    // A worker is back a little before the end: half a minute from now on would be too long.
+    comes_back(&mut liveness, 9, 290_000);
+    let end = 3000 + milliseconds(LONGEST_HOLD);
+    for time in (290_000..end).step_by(1000) {
+        liveness.heard(id(9), session(109), at(time));
+        heard_but(&mut liveness, 9, &dead, at(time));
+        assert_eq!(down(&liveness.tick(at(time))), [], "at {time}");
+    }
+    assert!(liveness.held(at(end - 1)).is_some_and(|held| held.grounded && held.until == at(end)));
+    assert_eq!(down(&liveness.tick(at(end))).len(), 5);
+}

@@ -12,6 +12,10 @@ use coracle_model::version::Version;
 
 use crate::random::Random;
 
+/// Steps that an agent does for a task that hangs: about three minutes, longer than any time-out of an update with all slack, and
+/// shorter than everything may take to come to rest.
+const HANGS: u32 = 190;
+
 /// What a manager tells an agent of one task.
 #[derive(Debug, Clone, Copy)]
 pub struct Told {
@@ -53,6 +57,8 @@ pub struct Local {
     /// Whether its process exists.
     pub process: bool,
     pub restarts: u32,
+    /// For how many more steps it does not come to run, as when its image does not come; not known before it is begun.
+    hangs: Option<u32>,
     /// No longer assigned: it goes when it has ended.
     dropped: bool,
     /// What was said of it in this session.
@@ -128,6 +134,7 @@ impl Agent {
                 state: TaskState::Accepted,
                 process: false,
                 restarts: 0,
+                hangs: None,
                 dropped: false,
                 reported: None,
             });
@@ -170,6 +177,12 @@ impl Agent {
             if random.percent(if stubborn { 85 } else { 40 }) {
                 continue;
             }
+            let hangs =
+                task.hangs.get_or_insert_with(|| if random.percent(failures / 2) { HANGS } else { 0 });
+            if *hangs > 0 && task.told.desired <= DesiredState::Running {
+                *hangs -= 1;
+                continue;
+            }
             match task.told.desired {
                 DesiredState::Shutdown | DesiredState::Remove => task.end(TaskState::Shutdown),
                 _ if random.percent(failures) => match random.below(4) {
@@ -193,6 +206,12 @@ impl Agent {
             }
         }
         self.tasks.retain(|_, task| !(task.dropped && task.state.is_terminal()));
+    }
+
+    /// Whether a task of it that should run hangs.
+    pub fn hangs(&self) -> bool {
+        let hangs = |task: &Local| task.hangs.is_some_and(|steps| steps > 0) && !task.state.is_terminal();
+        self.powered && self.tasks.values().any(hangs)
     }
 
     /// The machine loses power: so does everything on it.
@@ -253,6 +272,14 @@ impl Local {
     /// A task whose process exists, for tests of the invariants.
     #[cfg(test)]
     pub fn running(told: Told) -> Self {
-        Self { told, state: TaskState::Running, process: true, restarts: 0, dropped: false, reported: None }
+        Self {
+            told,
+            state: TaskState::Running,
+            process: true,
+            restarts: 0,
+            hangs: None,
+            dropped: false,
+            reported: None,
+        }
     }
 }

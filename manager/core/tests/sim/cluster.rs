@@ -22,7 +22,7 @@ use crate::{fault, operator};
 const NODES: u128 = 6;
 /// Simulated time after the last fault until everything must be as wanted: an update of every slot one by one, with
 /// every delay there is, is far below.
-const CONVERGED_WITHIN: Duration = Duration::from_secs(240);
+const CONVERGED_WITHIN: Duration = Duration::from_secs(300);
 /// Simulated time after the last fault in which leaders still change.
 const CHANGING: Duration = Duration::from_secs(60);
 /// Steps without a write after which nothing more will come.
@@ -123,6 +123,7 @@ impl Cluster {
         self.land(&before);
         self.orphans.look(&self.log.world.state, self.log.now);
         self.moved.look(&self.log.world.state);
+        self.seen.look(&self.log.world.state);
         self.check(&before);
     }
 
@@ -141,6 +142,9 @@ impl Cluster {
             let mut settled = world.clone();
             settled.settle();
             found.extend(invariants::once_settled(&settled.state));
+        }
+        if !found.is_empty() {
+            self.show();
         }
         assert!(found.is_empty(), "{}", found.join("\n"));
     }
@@ -171,7 +175,8 @@ impl Cluster {
                 self.deposed.clear();
             }
             self.step();
-            if self.state().index() == index {
+            // What hangs will go on one day.
+            if self.state().index() == index && !self.agents.values().any(Agent::hangs) {
                 quiet += 1;
             } else {
                 (quiet, index, since) = (0, self.state().index(), self.log.now);

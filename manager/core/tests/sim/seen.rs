@@ -17,6 +17,8 @@ pub struct Seen {
     global_jobs: u32,
     scheduled_jobs: u32,
     claims: u32,
+    /// Updates that ended since nothing went forward.
+    overdue: u32,
 }
 
 impl Seen {
@@ -46,6 +48,14 @@ impl Seen {
         self.claims += u32::from(state.tasks().any(|task| !task.generic.is_empty() && !task.is_running()));
     }
 
+    /// Looks whether an update came to its time-out.
+    pub fn look(&mut self, state: &State) {
+        let overdue = |service: &Service| {
+            service.update.as_ref().is_some_and(|update| update.message.contains("nothing went forward"))
+        };
+        self.overdue += u32::from(state.services().any(|service| overdue(service)));
+    }
+
     pub fn add(&mut self, other: &Self) {
         for (mine, others) in self.each().into_iter().zip(other.clone().each()) {
             *mine += *others;
@@ -56,7 +66,7 @@ impl Seen {
         self.clone().each().into_iter().all(|count| *count > 0)
     }
 
-    fn each(&mut self) -> [&mut u32; 8] {
+    fn each(&mut self) -> [&mut u32; 9] {
         [
             &mut self.moves,
             &mut self.updates,
@@ -66,6 +76,7 @@ impl Seen {
             &mut self.global_jobs,
             &mut self.scheduled_jobs,
             &mut self.claims,
+            &mut self.overdue,
         ]
     }
 }

@@ -249,7 +249,7 @@ impl Run<'_> {
             }
         }
         fills.sort_by_key(|(tasks, instead, _)| (instead.is_none(), tasks.slot));
-        let mut room = self.at_a_time().saturating_sub(self.under_way(slots));
+        let mut room = self.at_a_time().saturating_sub(self.under_way(slots, needs));
         for (tasks, instead, delay) in fills {
             // What leaves its node is under way, and so is what comes in its place.
             let moves = instead.as_deref().is_some_and(|task| task.is_live() && self.is_within_reach(task));
@@ -281,10 +281,15 @@ impl Run<'_> {
 
     /// Slots with a task that is wanted, or that may still run although it is not: those of earlier runs count as well, so
     /// that there are never more than the operator allows.
-    fn under_way(&self, slots: &[SlotTasks]) -> usize {
+    fn under_way(&self, slots: &[SlotTasks], needs: &BTreeMap<Slot, (SlotTasks, Need)>) -> usize {
+        // This very plan gives it up, and nobody has to stop it.
+        let goes = |task: &Task| {
+            let is_done = matches!(needs.get(&task.slot), Some((_, Need::Done)));
+            task.run == self.job.run && task.node.is_none() && (is_done || !self.is_wanted(task.slot))
+        };
         let counts = |task: &&Arc<Task>| {
             let overlapping = task.run != self.job.run && task.desired <= DesiredState::Running;
-            !overlapping && self.is_within_reach(task) && (task.is_live() || task.may_run())
+            !overlapping && !goes(task) && self.is_within_reach(task) && (task.is_live() || task.may_run())
         };
         let slots: BTreeSet<Slot> =
             slots.iter().flat_map(|slot| &slot.tasks).filter(counts).map(|task| task.slot).collect();

@@ -232,8 +232,11 @@ pub(crate) fn create_private_directory(path: &Path) -> Result<(), ImageError> {
 
 /// Makes a rename durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), ImageError> {
-    let Some(parent) = path.parent() else { return Ok(()) };
-    File::open(parent)
-        .and_then(|parent| parent.sync_all())
-        .map_err(|error| ImageError::io("syncing", parent, error))
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Makes what was put into a directory, or taken out of it, durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), ImageError> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| ImageError::io("syncing", path, error))
 }

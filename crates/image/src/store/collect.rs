@@ -110,8 +110,12 @@ impl ImageStore {
         let mut forgotten = 0;
         for manifest in unwanted {
             if !self.was_completed_within(*manifest, grace) {
-                forgotten += u64::from(self.remove(*manifest)?);
+                forgotten += u64::from(self.remove_record(*manifest)?);
             }
+        }
+        // Once for all: nobody can begin to use an image meanwhile.
+        if forgotten > 0 {
+            self.sync_records()?;
         }
         Ok(forgotten)
     }

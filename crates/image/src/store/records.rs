@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::document::manifest::{digest_text, to_json};
 use crate::document::platform::Platform;
 use crate::error::ImageError;
+use crate::spool::sync_directory;
 
 use super::ImageStore;
 
@@ -144,12 +145,26 @@ impl ImageStore {
     /// # Errors
     /// [`ImageError::Io`] from the disk.
     pub fn remove(&self, manifest: Digest) -> Result<bool, ImageError> {
+        let removed = self.remove_record(manifest)?;
+        if removed {
+            self.sync_records()?;
+        }
+        Ok(removed)
+    }
+
+    /// Makes what was removed durable.
+    pub(crate) fn sync_records(&self) -> Result<(), ImageError> {
+        sync_directory(&self.path("images"))
+    }
+
+    /// As [`ImageStore::remove`], but not durable before [`ImageStore::sync_records`].
+    pub(crate) fn remove_record(&self, manifest: Digest) -> Result<bool, ImageError> {
         let _changing = self.changing();
         let path = self.record_path(manifest);
         match fs::remove_file(&path) {
             Ok(()) => {
                 self.completed().remove(&manifest);
-                crate::spool::sync_parent(&path).map(|()| true)
+                Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(ImageError::io("removing", &path, error)),

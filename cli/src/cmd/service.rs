@@ -14,6 +14,7 @@ mod scale;
 #[cfg(test)]
 mod tests;
 mod update;
+mod write;
 
 pub(crate) use flags::WaitFlags;
 

@@ -1,9 +1,10 @@
 //! `coracle service rollback`
 
+use coracle_proto::status::Reason;
 use coracle_proto::v1;
 
 use super::flags::WaitFlags;
-use super::{get, name_of, update};
+use super::{get, name_of, write};
 use crate::context::{Context, idempotency_key};
 use crate::output;
 use crate::progress::{self, Goal};
@@ -31,17 +32,25 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
 /// # Errors
 /// What went wrong.
 pub(crate) async fn roll_back(context: &Context, reference: &str, wait: &WaitFlags) -> anyhow::Result<()> {
-    let service = get(context, reference).await?.service.unwrap_or_default();
+    let mut service = get(context, reference).await?.service.unwrap_or_default();
     let (id, name) = (service.id.clone(), name_of(&service));
-    let request = v1::RollbackServiceRequest {
-        service: id.clone(),
-        version: service.version,
-        idempotency_key: idempotency_key(),
-    };
-    context
-        .call(request, async |request| context.services().rollback(request).await)
-        .await
-        .map_err(|error| update::changed_meanwhile(error, &name))?;
+    let mut attempts = 1..write::ATTEMPTS;
+    loop {
+        let request = v1::RollbackServiceRequest {
+            service: id.clone(),
+            version: service.version,
+            idempotency_key: idempotency_key(),
+        };
+        let written = context.call(request, async |request| context.services().rollback(request).await).await;
+        match written.map_err(|error| write::changed_meanwhile(error, &name)) {
+            Ok(_) => break,
+            // It is asked for just when an update goes wrong, which the managers take notes of.
+            Err(error) if error.reason == Reason::Stale && attempts.next().is_some() => {
+                service = write::read_again(context, &service, error).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
     output::line(reference)?;
     progress::converge(context, &id, &name, wait, Goal::Rollback).await
 }

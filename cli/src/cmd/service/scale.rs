@@ -5,7 +5,7 @@ use std::str::FromStr;
 use coracle_proto::status::{ApiError, Reason};
 
 use super::flags::WaitFlags;
-use super::{get, name_of, update};
+use super::{get, name_of, update, write};
 use crate::cmd::each;
 use crate::context::Context;
 use crate::opt::{FlagError, count};
@@ -73,7 +73,7 @@ async fn scale(context: &Context, wanted: &Wanted) -> anyhow::Result<(String, St
         let (id, name) = (service.id.clone(), name_of(&service));
         let mut spec = service.spec.unwrap_or_default();
         spec.mode = Some(update::with_replicas(spec.mode.as_ref(), wanted.replicas)?);
-        match update::write(context, &id, &name, service.version, spec).await {
+        match write::write(context, &id, &name, service.version, spec).await {
             Err(ApiError { reason: Reason::Stale, .. }) if attempt < ATTEMPTS => attempt += 1,
             outcome => {
                 let goal = Goal::after(outcome?.service.as_ref());

@@ -1,13 +1,14 @@
 //! `coracle service update`: reads the service, merges the flags, writes it back with the version that was read.
 
-use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::status::Reason;
 use coracle_proto::v1;
 use coracle_proto::v1::service_spec::Mode;
 
 use super::flags::{SpecFlags, WaitFlags};
 use super::lists::UpdateLists;
+use super::write::{ATTEMPTS, read_again, write};
 use super::{get, name_of, rollback};
-use crate::context::{Context, idempotency_key};
+use crate::context::Context;
 use crate::error::{self, Failure};
 use crate::exit_code::ExitCode;
 use crate::opt::{FlagError, count, words};
@@ -58,12 +59,20 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         }
         return rollback::roll_back(context, &args.service, &args.wait).await;
     }
-    let service = get(context, &args.service).await?.service.unwrap_or_default();
+    let mut service = get(context, &args.service).await?.service.unwrap_or_default();
     let (id, name) = (service.id.clone(), name_of(&service));
-    let present = service.spec.unwrap_or_default();
+    let present = service.spec.clone().unwrap_or_default();
     let idle = args.lists.idle_removals(&present);
     let spec = merged(present, &args)?;
-    let written = write(context, &id, &name, service.version, spec).await?;
+    let mut attempts = 1..ATTEMPTS;
+    let written = loop {
+        match write(context, &id, &name, service.version, spec.clone()).await {
+            Err(error) if error.reason == Reason::Stale && attempts.next().is_some() => {
+                service = read_again(context, &service, error).await?;
+            }
+            outcome => break outcome?,
+        }
+    };
     output::line(&args.service)?;
     idle.iter()
         .for_each(|removal| error::say(&format!("warning: {removal}: there is none, nothing was removed")));
@@ -78,36 +87,6 @@ fn probe() -> v1::ServiceSpec {
         mode: Some(Mode::ReplicatedJob(v1::ReplicatedJob { completions: u64::MAX, concurrent: u64::MAX })),
         job: Some(v1::JobConfig { schedule: Some(schedule), ..Default::default() }),
         ..Default::default()
-    }
-}
-
-/// Writes a specification over the version that was read.
-///
-/// # Errors
-/// What the managers answer; a service that was changed meanwhile is told as that.
-pub(crate) async fn write(
-    context: &Context,
-    id: &str,
-    name: &str,
-    version: u64,
-    spec: v1::ServiceSpec,
-) -> Result<v1::UpdateServiceResponse, ApiError> {
-    let request = v1::UpdateServiceRequest {
-        service: id.to_owned(),
-        version,
-        spec: Some(spec),
-        idempotency_key: idempotency_key(),
-    };
-    let outcome = context.call(request, async |request| context.services().update(request).await).await;
-    outcome.map_err(|error| changed_meanwhile(error, name))
-}
-
-/// The refusal of a write over a version that is no longer the present one, in words for people.
-pub(crate) fn changed_meanwhile(error: ApiError, name: &str) -> ApiError {
-    match error.reason {
-        Reason::Stale => ApiError::new(Reason::Stale, format!("service {name:?} was changed meanwhile"))
-            .with_hint("run the command again: it reads the service anew"),
-        _ => error,
     }
 }
 

@@ -319,7 +319,7 @@ mod tests {
     fn every_refusal_says_who_uses_the_image_and_what_to_do() {
         let removed = |changes: Vec<Change>, name: &str, force| {
             let view = state(changes);
-            let request = v1::RemoveImageRequest { name: name.to_owned(), force, ..Default::default() };
+            let request = v1::RemoveImageRequest { name: name.to_owned(), force };
             told(removable(&view, &name.parse().unwrap(), &request))
         };
         let create = |bits, name| Change::CreateService(Box::new(service(bits, name)));

@@ -122,7 +122,7 @@ fn attend(
         sys::Cloned::Child => {
             // Its own copies; the helper's stay open.
             drop((sync, reader, cgroups.directory));
-            become_program(plan, exec, prepared)
+            become_program(plan, init, exec, prepared)
         }
         sys::Cloned::Parent { pid, descriptor } => (pid, descriptor),
     };
@@ -177,15 +177,22 @@ fn open_cgroups(plan: &Plan) -> Result<Cgroups, CallError> {
 }
 
 /// All namespaces at once: the process descriptor cannot come to mean another process between two of them. Of the pid
-/// namespace only children become members.
+/// namespace only children become members. That of cgroups is the child's to enter.
 fn enter(init: BorrowedFd<'_>) -> Result<(), CallError> {
     let all = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::NETWORK
-        | ThreadNameSpaceType::PROCESS_ID
-        | ThreadNameSpaceType::CONTROL_GROUP;
+        | ThreadNameSpaceType::PROCESS_ID;
     rustix::thread::move_into_thread_name_spaces(init, all).in_call(|| "setns(init, all namespaces)".into())
+}
+
+/// Once the child is in the container's cgroup. Before, the helper's own cgroup would be outside of the namespace's root, from
+/// where nobody gets in where cgroups are mounted with `nsdelegate`, as systemd does (kernel: admin-guide/cgroup-v2, Delegation
+/// Containment).
+fn enter_cgroups(init: BorrowedFd<'_>) -> Result<(), CallError> {
+    rustix::thread::move_into_thread_name_spaces(init, ThreadNameSpaceType::CONTROL_GROUP)
+        .in_call(|| "setns(init, CLONE_NEWCGROUP)".into())
 }
 
 /// Looks user and working directory up in the container, as init did.
@@ -209,7 +216,7 @@ fn look_around(plan: &Plan, exec: &Exec) -> Result<Setup, Failure> {
 }
 
 /// Never returns; failures go to the helper.
-fn become_program(plan: &Plan, exec: &Exec, prepared: Prepared) -> ! {
+fn become_program(plan: &Plan, init: BorrowedFd<'_>, exec: &Exec, prepared: Prepared) -> ! {
     let Prepared { mut setup, null, output, sync, join } = prepared;
     let result = (|| {
         init::die_with_supervisor(sync.as_fd()).during(STEP)?;
@@ -218,6 +225,7 @@ fn become_program(plan: &Plan, exec: &Exec, prepared: Prepared) -> ! {
             // "0" stands for the writer.
             procs.write_all(b"0").in_call(|| "write(tasks)".into()).during("joining the cgroup")?;
         }
+        enter_cgroups(init).during("entering the cgroup namespace")?;
         setup
             .connect(null.as_fd(), output.as_fd(), output.as_fd())
             .during("connecting the standard streams")?;

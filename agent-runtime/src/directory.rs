@@ -7,6 +7,7 @@
 
 use crate::error::{IoContext, RuntimeError};
 use crate::id::ContainerId;
+use crate::selinux;
 use crate::spec::{ContainerSpec, Mount, Network, Rootfs};
 use coracle_remove_tree::remove_tree;
 use coracle_runtime_protocol::{
@@ -124,6 +125,9 @@ impl ContainerDirectory {
             let path = self.placed(name);
             fs::write(&path, contents).doing("writing", &path)?;
             fs::set_permissions(&path, Permissions::from_mode(0o644)).doing("changing the mode of", &path)?;
+            if let Some(labels) = &spec.selinux {
+                selinux::label(&path, &labels.mount).doing("labelling", &path)?;
+            }
         }
         Ok(())
     }

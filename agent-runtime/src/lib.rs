@@ -33,6 +33,7 @@ mod prepare;
 mod program;
 mod runtime;
 mod seccomp;
+mod selinux;
 mod spec;
 mod status;
 #[expect(unsafe_code, reason = "the one module that calls the kernel directly")]
@@ -47,6 +48,7 @@ pub use error::RuntimeError;
 pub use exec::{ExecEnd, ExecResult, ExecSpec};
 pub use id::{ContainerId, InvalidContainerId};
 pub use runtime::{ContainerSummary, Runtime, RuntimeConfig};
+pub use selinux::{SelinuxDefaults, SelinuxLabels, selinux_defaults};
 pub use spec::{
     BindOptions, ContainerSpec, Device, HostNamespaces, LogConfig, Mount, Network, PlacedFiles, Propagation,
     ResourceLimit, Resources, Rootfs, Seccomp, SecretVariables, User,

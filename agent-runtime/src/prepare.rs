@@ -5,7 +5,7 @@ use crate::device::{self, Found};
 use crate::error::RuntimeError;
 use crate::seccomp;
 use crate::spec::{ContainerSpec, Seccomp};
-use crate::{cdi, validate};
+use crate::{cdi, selinux, validate};
 use std::fs;
 use std::path::Path;
 
@@ -30,6 +30,7 @@ pub(crate) fn prepare(spec: &ContainerSpec) -> Result<Prepared, RuntimeError> {
     // Everything is unconfined where there is nothing to confine it.
     spec.apparmor = spec.apparmor.filter(|profile| lsm || profile != "unconfined");
     apparmor(spec.apparmor.as_deref(), lsm)?;
+    spec.selinux.as_ref().map_or(Ok(()), selinux::check_policy)?;
     let mut devices = if spec.privileged { device::all() } else { Vec::new() };
     for wanted in &spec.devices {
         let found = device::find(wanted)?;

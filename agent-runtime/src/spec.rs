@@ -1,6 +1,7 @@
 //! What a caller asks for.
 
 use crate::capability::Capabilities;
+use crate::selinux::SelinuxLabels;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ pub struct ContainerSpec {
     pub seccomp: Seccomp,
     /// AppArmor profile that is loaded on the host; `None` is the host's own choice.
     pub apparmor: Option<String>,
+    /// SELinux labels; without them the container has the daemon's own, as far as the policy does not say otherwise.
+    pub selinux: Option<SelinuxLabels>,
     /// Nothing of the host's devices and kernel file systems is kept away. Capabilities, system call filter and
     /// `no_new_privileges` are asked for separately.
     pub privileged: bool,
@@ -87,6 +90,7 @@ impl ContainerSpec {
             no_new_privileges: true,
             seccomp: Seccomp::Default,
             apparmor: None,
+            selinux: None,
             privileged: false,
             devices: Vec::new(),
             cdi_devices: Vec::new(),

@@ -2,6 +2,7 @@
 
 use crate::error::RuntimeError;
 use crate::exec::ExecSpec;
+use crate::selinux;
 use crate::spec::{ContainerSpec, Device, Mount, Network, Propagation, ResourceLimit, Rootfs, User};
 use coracle_runtime_protocol::REQUEST_BYTES;
 use std::path::Path;
@@ -98,6 +99,7 @@ pub(crate) fn check(spec: &ContainerSpec) -> Result<(), RuntimeError> {
         }
     }
     host_namespaces(spec)?;
+    spec.selinux.as_ref().map_or(Ok(()), selinux::check)?;
     for device in &spec.devices {
         check_device(device)?;
     }

@@ -7,7 +7,7 @@ mod support;
 
 use coracle_agent_runtime::{
     BindOptions, Capabilities, ContainerSpec, Device, ExecEnd, ExecSpec, LogConfig, Mount, Network,
-    Propagation, Resources, RuntimeError, Seccomp,
+    Propagation, Resources, RuntimeError, Seccomp, SelinuxLabels,
 };
 use std::fs;
 use std::path::Path;
@@ -141,6 +141,14 @@ fn system_call_profiles() {
         spec.apparmor = Some("unconfined".into());
         spec.args = vec!["true".into()];
         assert_eq!(lab.finish(&spec).code(), 0);
+    }
+    if !Path::new("/sys/fs/selinux/enforce").exists() {
+        let mut spec = lab.spec(&["true"]);
+        let label = |kind: &str| format!("system_u:{kind}:s0");
+        let (process, mount) = (label("system_r:container_t"), label("object_r:container_file_t"));
+        spec.selinux = Some(SelinuxLabels { process: process.clone(), mount });
+        let why = refusal(&lab, &spec);
+        assert!(why.contains(&process) && why.contains("SELinux is not active on this node"), "{why}");
     }
 }
 

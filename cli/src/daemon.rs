@@ -58,6 +58,9 @@ pub(crate) struct DaemonArgs {
     /// Host name to report instead of the machine's
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
+    /// Give every container of this node an SELinux label, not only those whose services ask for one
+    #[arg(long, env = "CORACLE_SELINUX_ENABLED")]
+    pub(crate) selinux_enabled: bool,
     /// How long an image that nothing in the swarm uses or names is kept
     #[arg(long, value_name = "DURATION", env = "CORACLE_IMAGE_GRACE", default_value = "1h",
         value_parser = crate::opt::duration::parser("image-grace"))]

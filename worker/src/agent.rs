@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_agent_runtime::selinux_defaults;
 use coracle_daemon::{Clock, ErrorChain};
 use coracle_image::ImageStore;
 use coracle_model::node::{Availability, NodeDescription};
@@ -27,6 +28,7 @@ use crate::files::mounted::WithFiles;
 use crate::image_use::ImageUses;
 use crate::journal::{Journal, JournalError};
 use crate::outbox::Outgoing;
+use crate::selinux::labelled::{self, WithLabels};
 use crate::session::{Links, keep_session};
 use crate::task::runner::Workshop;
 use crate::transfer::fetch::Fetcher;
@@ -68,6 +70,8 @@ pub struct AgentConfig {
     pub description: NodeDescription,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Containers get SELinux labels also where their services say nothing of it.
+    pub selinux_enabled: bool,
     /// How long an image that nothing uses is kept; [`crate::IMAGE_GRACE`] unless an operator says otherwise.
     pub image_grace: Duration,
 }
@@ -92,6 +96,11 @@ pub enum AgentError {
     /// The folder of volumes cannot be used.
     #[error("volumes cannot be used")]
     Volumes(#[source] VolumeError),
+    /// Labels were asked for.
+    #[error(
+        "selinux-enabled: SELinux is not active on this node: boot it with a policy, or start the daemon without the flag"
+    )]
+    Selinux,
 }
 
 impl From<JournalError> for AgentError {
@@ -150,8 +159,11 @@ impl Agent {
     /// called within a tokio runtime, on a thread that may block.
     ///
     /// # Errors
-    /// If the journal cannot even be begun anew, or the containers cannot be listed.
+    /// If the journal cannot even be begun anew, the containers cannot be listed, or the node lacks SELinux.
     pub fn build(config: AgentConfig) -> Result<Self, AgentError> {
+        if config.selinux_enabled && selinux_defaults().is_none() {
+            return Err(AgentError::Selinux);
+        }
         let folder = config.data_dir.join("agent");
         let (journal, contents) = Journal::open(&folder.join("journal"), config.keyring)?;
         let journal = Arc::new(journal);
@@ -161,6 +173,12 @@ impl Agent {
             Arc::new(WithVolumes::new(config.containers, volumes.clone(), config.run_dir.join("views")));
         let containers: Arc<dyn Containers> =
             Arc::new(WithFiles::new(containers, config.run_dir.join("files")));
+        let node = labelled::Node {
+            defaults: Box::new(selinux_defaults),
+            labels_all: config.selinux_enabled,
+            hostname: config.description.hostname.clone(),
+        };
+        let containers: Arc<dyn Containers> = Arc::new(WithLabels::new(containers, node));
         let files = Shelf::default();
         let found = containers.recover().map_err(AgentError::Containers)?;
         info!(tasks = contents.tasks.len(), containers = found.len(), "agent begins");

@@ -21,6 +21,7 @@ use coracle_model::validate::{self, Invalid};
 use crate::assignments::Assignment;
 use crate::files::LaunchFile;
 use crate::files::content::LaunchVariable;
+use crate::selinux::Labels;
 
 /// Where programs are looked for when neither image nor service says so; Docker's.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -41,6 +42,9 @@ pub const LABEL_STOP_SIGNAL: &str = "coracle.stop-signal";
 pub const LABEL_STOP_GRACE: &str = "coracle.stop-grace-milliseconds";
 /// Label of a container with the names of the volumes that it mounts, with commas between.
 pub const LABEL_VOLUMES: &str = "coracle.volumes";
+
+/// Label of a container with the SELinux label of its processes.
+pub const LABEL_SELINUX: &str = "coracle.selinux";
 
 /// Where on this node that is which a container mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +82,8 @@ pub struct Launch {
     pub files: Vec<LaunchFile>,
     /// Secrets and configs that are variables; no other variable has their names.
     pub variables: Vec<LaunchVariable>,
+    /// SELinux labels; whoever knows the node's policy adds them.
+    pub selinux: Option<Labels>,
     /// How it reaches the network.
     pub network: NetworkMode,
     /// What it may use; zero is no limit, except for processes, where it is the runtime's default.
@@ -138,6 +144,7 @@ pub(crate) fn launch(
         // Whoever has them adds them.
         files: Vec::new(),
         variables: Vec::new(),
+        selinux: None,
         network: spec.network,
         limits: spec.limits.clone(),
         labels: labels(assignment, container, stop_signal),
@@ -233,8 +240,9 @@ fn environment(image: &[String], service: &[String], hostname: Option<&str>) -> 
 
 fn labels(assignment: &Assignment, container: &ContainerSpec, stop_signal: i32) -> BTreeMap<String, String> {
     let mut labels = container.labels.clone();
-    // Whoever has the volumes adds it.
+    // Whoever has the volumes, or knows of SELinux, adds it.
     labels.remove(LABEL_VOLUMES);
+    labels.remove(LABEL_SELINUX);
     let own = [
         (LABEL_TASK, assignment.id.to_string()),
         (LABEL_SERVICE, assignment.service.to_string()),

@@ -35,6 +35,7 @@ mod image_use;
 mod journal;
 mod outbox;
 mod retention;
+mod selinux;
 mod session;
 mod task;
 
@@ -43,5 +44,6 @@ mod tests;
 
 pub use collect::IMAGE_GRACE;
 pub use files::LaunchFile;
+pub use selinux::Labels;
 
 pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentStatus, NodeUpdate};

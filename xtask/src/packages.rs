@@ -32,6 +32,7 @@ pub(crate) const ALL: &[Needed] = &[
     ("tar", "tar"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("secilc", "secilc"),
 ];
 
 /// Installs what is missing with `apt-get`; on other systems it says what to install.

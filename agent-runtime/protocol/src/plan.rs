@@ -186,8 +186,21 @@ pub enum Step {
         /// Value.
         value: String,
     },
+    /// Give the root of a file system that we mounted an SELinux label, where it can have one of its own.
+    LabelRoot {
+        /// Absolute path in the container.
+        path: String,
+        /// The label.
+        label: String,
+    },
     /// Hide a file behind /dev/null or a directory behind an empty one; nothing if it is missing.
-    Mask(String),
+    Mask {
+        /// Absolute path in the container.
+        path: String,
+        /// SELinux label of the empty one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
+    },
     /// Make a path read-only; nothing if it is missing.
     ReadOnlyPath(String),
     /// Make a mount that we made read-only, now that its contents are made.
@@ -198,10 +211,14 @@ pub enum Step {
     ReadOnlyRoot,
     /// Create the working directory when missing, and enter it.
     WorkingDirectory(String),
+    /// Make keys with this SELinux label, until the program is executed.
+    KeyLabel(String),
     /// Join a new, empty session keyring of this name.
     SessionKeyring(String),
     /// Be confined by this AppArmor profile from the execution of the program on.
     AppArmor(String),
+    /// Have this SELinux label from the execution of the program on.
+    ProcessLabel(String),
     /// Set a resource limit that nobody asked for, as far as the hard limit allows, so that those of the daemon are
     /// not inherited.
     DefaultResourceLimit(ResourceLimit),
@@ -357,12 +374,16 @@ impl fmt::Display for Step {
             Self::Directory { path } => write!(f, "making the directory {path}"),
             Self::SymbolicLink { path, target } => write!(f, "linking {path} to {target}"),
             Self::KernelParameter { name, value } => write!(f, "setting {name} to {value:?}"),
-            Self::Mask(path) => write!(f, "masking {path}"),
+            Self::LabelRoot { path, label } => write!(f, "labelling {path} {label}"),
+            Self::Mask { path, label: None } => write!(f, "masking {path}"),
+            Self::Mask { path, label: Some(label) } => write!(f, "masking {path} (context={label})"),
             Self::ReadOnlyPath(path) => write!(f, "making {path} read-only"),
             Self::SealMount(path) => write!(f, "making the mount {path} read-only"),
             Self::PivotRoot => f.write_str("changing the root"),
             Self::ReadOnlyRoot => f.write_str("making the root read-only"),
             Self::WorkingDirectory(path) => write!(f, "entering the working directory {path:?}"),
+            Self::KeyLabel(label) => write!(f, "labelling keys {label}"),
+            Self::ProcessLabel(label) => write!(f, "taking on the SELinux label {label}"),
             Self::SessionKeyring(name) => write!(f, "joining the session keyring {name:?}"),
             Self::DefaultResourceLimit(limit) => write!(
                 f,

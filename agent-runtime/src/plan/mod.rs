@@ -2,6 +2,7 @@
 //! what will be done (see the snapshot in the tests).
 
 mod defaults;
+mod label;
 
 use crate::cgroup::{CgroupVersion, Membership};
 use crate::device::Found;
@@ -13,6 +14,7 @@ use coracle_runtime_protocol as protocol;
 use coracle_runtime_protocol::{
     Credentials, DeviceNode, HostDevice, LogPlan, MountAttributes, Plan, Program, ResourceLimit, Step,
 };
+use label::{context, labelled, own_labelled};
 use std::path::PathBuf;
 
 /// Everything the plan depends on.
@@ -147,14 +149,15 @@ fn host_tree(mount: &Mount, steps: &mut Vec<Step>) {
 }
 
 fn root(input: &Input<'_>, steps: &mut Vec<Step>) {
-    let Rootfs::Overlay { lower } = &input.spec.rootfs;
+    let spec = input.spec;
+    let Rootfs::Overlay { lower } = &spec.rootfs;
     let layers: Vec<String> = (0..lower.len()).map(|index| format!("l/{index}")).collect();
     steps.push(Step::MountOverlay {
         directory: input.directory.state.clone(),
-        options: format!("lowerdir={},upperdir=upper,workdir=work", layers.join(":")),
+        options: labelled(spec, format!("lowerdir={},upperdir=upper,workdir=work", layers.join(":"))),
         target: "rootfs".into(),
     });
-    let user = &input.spec.user;
+    let user = &spec.user;
     steps.push(Step::ResolveUser {
         user: user.user.clone(),
         group: user.group.clone(),
@@ -179,21 +182,23 @@ fn kernel_filesystems(input: &Input<'_>, steps: &mut Vec<Step>) {
     let parameters = kernel_parameters(input.spec);
     steps.extend(parameters.into_iter().map(|(name, value)| Step::KernelParameter { name, value }));
     let dev = MountAttributes { no_devices: false, ..QUIET };
-    steps.push(own("tmpfs", "/dev", dev, &[("mode", "755"), ("size", "65536k")]));
+    let spec = input.spec;
+    steps.push(own_labelled(spec, "tmpfs", "/dev", dev, &[("mode", "755"), ("size", "65536k")]));
     for &(name, major, minor) in defaults::DEVICES {
         steps.push(Step::Device(DeviceNode { name: name.into(), major, minor }));
     }
     let terminals = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     let terminal = MountAttributes { no_devices: false, ..QUIET };
-    steps.push(own("devpts", "/dev/pts", terminal, &terminals));
-    steps.push(shared_memory(input.spec));
+    steps.push(own_labelled(spec, "devpts", "/dev/pts", terminal, &terminals));
+    steps.push(shared_memory(spec));
     steps.push(own("mqueue", "/dev/mqueue", QUIET, &[]));
+    steps.extend(label::of_queues(spec));
     for &(path, target) in defaults::LINKS {
         steps.push(Step::SymbolicLink { path: path.into(), target: target.into() });
     }
     let quiet = if input.spec.privileged { QUIET } else { QUIET_READ_ONLY };
     steps.push(own("sysfs", "/sys", quiet, &[]));
-    cgroup_filesystems(input.membership, quiet, steps);
+    cgroup_filesystems(input, quiet, steps);
     steps.extend(input.devices.iter().map(|found| {
         Step::HostDevice(HostDevice {
             path: found.path.clone(),
@@ -222,7 +227,7 @@ fn shared_memory(spec: &ContainerSpec) -> Step {
         };
     }
     let size = spec.shm_size.map_or_else(|| defaults::SHARED_MEMORY.to_owned(), |size| size.to_string());
-    own("tmpfs", PLACE, QUIET, &[("mode", "1777"), ("size", &size)])
+    own_labelled(spec, "tmpfs", PLACE, QUIET, &[("mode", "1777"), ("size", &size)])
 }
 
 /// The container's own user may listen on low ports and ping: the network is its own. Given values win.
@@ -236,13 +241,14 @@ fn kernel_parameters(spec: &ContainerSpec) -> Vec<(String, String)> {
     parameters.into_iter().collect()
 }
 
-fn cgroup_filesystems(membership: &Membership, attributes: MountAttributes, steps: &mut Vec<Step>) {
+fn cgroup_filesystems(input: &Input<'_>, attributes: MountAttributes, steps: &mut Vec<Step>) {
     const ROOT: &str = "/sys/fs/cgroup";
+    let membership = input.membership;
     if membership.version == CgroupVersion::V2 {
         steps.push(own("cgroup2", ROOT, attributes, &[]));
         return;
     }
-    steps.push(own("tmpfs", ROOT, QUIET, &[("mode", "755"), ("size", "1m")]));
+    steps.push(own_labelled(input.spec, "tmpfs", ROOT, QUIET, &[("mode", "755"), ("size", "1m")]));
     for controllers in &membership.hierarchies {
         let name = controllers.join(",");
         let options: Vec<(&str, &str)> =
@@ -298,7 +304,7 @@ fn layers(input: &Input<'_>, steps: &mut Vec<Step>) {
         let names: Vec<String> = (0..=lower.len()).map(|layer| format!("m/{index}/{layer}")).collect();
         steps.push(Step::MountLayers {
             directory: input.directory.state.clone(),
-            options: format!("lowerdir={}", names.join(":")),
+            options: labelled(input.spec, format!("lowerdir={}", names.join(":"))),
             target: format!("m/{index}/mount").into(),
         });
     }
@@ -351,9 +357,10 @@ fn user_mount(input: &Input<'_>, index: usize, mount: &Mount) -> Step {
         Mount::Tmpfs { target, size, mode } => {
             let mode = ("mode".to_owned(), Some(format!("{:o}", mode.unwrap_or(0o1777))));
             let size = size.map(|size| ("size".to_owned(), Some(size.to_string())));
+            let context = context(input.spec).map(|(key, label)| (key.to_owned(), Some(label.to_owned())));
             Step::MountFilesystem {
                 filesystem: "tmpfs".into(),
-                options: [mode].into_iter().chain(size).collect(),
+                options: [mode].into_iter().chain(size).chain(context).collect(),
                 attributes: QUIET,
                 target: target.clone(),
                 plain_directory: false,
@@ -367,7 +374,8 @@ fn masks(input: &Input<'_>, steps: &mut Vec<Step>) {
         return;
     }
     let masked = defaults::MASKED.iter().map(|&path| path.to_owned()).chain(input.host_masks.iter().cloned());
-    steps.extend(masked.map(Step::Mask));
+    let label = input.spec.selinux.as_ref().map(|labels| labels.mount.clone());
+    steps.extend(masked.map(|path| Step::Mask { path, label: label.clone() }));
     steps.extend(defaults::READ_ONLY.iter().map(|&path| Step::ReadOnlyPath(path.to_owned())));
 }
 
@@ -378,6 +386,8 @@ fn finish(input: &Input<'_>, steps: &mut Vec<Step>) {
     if spec.read_only_rootfs {
         steps.push(Step::ReadOnlyRoot);
     }
+    let label = spec.selinux.as_ref().map(|labels| labels.process.clone());
+    steps.extend(label.clone().map(Step::KeyLabel));
     steps.push(Step::SessionKeyring(format!("_ses.{}", input.id)));
     for &(name, limit) in defaults::RESOURCE_LIMITS {
         let asked_for = spec.resource_limits.iter().any(|limit| limit.name == name);
@@ -392,6 +402,7 @@ fn finish(input: &Input<'_>, steps: &mut Vec<Step>) {
         }
     }
     steps.extend(spec.apparmor.clone().map(Step::AppArmor));
+    steps.extend(label.map(Step::ProcessLabel));
     steps.push(Step::Restrict(Credentials {
         capabilities: spec.capabilities.bits(),
         no_new_privileges: spec.no_new_privileges,

@@ -80,6 +80,38 @@ fn everything_on_version_2() {
 }
 
 #[test]
+fn labels_are_on_all_that_is_made_for_the_container_and_on_nothing_else() {
+    let mut spec = ContainerSpec::new(vec!["/layers/a".into()], vec!["sh".into()]);
+    spec.mounts = vec![
+        Mount::Tmpfs { target: "/cache".into(), size: None, mode: None },
+        Mount::Layers { lower: vec!["/layers/b".into()], target: "/other".into(), subpath: String::new() },
+        Mount::Bind {
+            source: "/srv".into(),
+            target: "/srv".into(),
+            read_only: true,
+            recursive: true,
+            options: BindOptions::default(),
+        },
+    ];
+    spec.selinux = Some(crate::selinux::SelinuxLabels {
+        process: "u:r:box_t:s0:c1,c2".into(),
+        mount: "u:object_r:box_file_t:s0:c1,c2".into(),
+    });
+    let plan = plan(&spec, CgroupVersion::V1);
+    let text = text(&plan);
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("c1,c2")).collect();
+    // Masked files get a file, not a file system; one that is no folder does not use the label.
+    let lines: Vec<&str> = lines.into_iter().filter(|line| !line.starts_with("masking ")).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+    let round: Plan = serde_json::from_slice(&serde_json::to_vec(&plan).unwrap()).unwrap();
+    assert_eq!(round, plan);
+    // The host's own queues and shared memory are not touched.
+    spec.host_namespaces.ipc = true;
+    let text = self::text(&self::plan(&spec, CgroupVersion::V1));
+    assert!(!text.contains("labelling /dev") && !text.contains("mounting tmpfs at /dev/shm"), "{text}");
+}
+
+#[test]
 fn namespaces_follow_the_network() {
     let mut spec = ContainerSpec::new(vec!["/layers/a".into()], vec!["sh".into()]);
     let network = u64::from(libc::CLONE_NEWNET.cast_unsigned());

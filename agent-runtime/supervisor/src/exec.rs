@@ -248,8 +248,10 @@ fn become_program(plan: &Plan, init: BorrowedFd<'_>, exec: &Exec, prepared: Prep
 fn restricts(step: &Step) -> bool {
     matches!(
         step,
-        Step::SessionKeyring(_)
+        Step::KeyLabel(_)
+            | Step::SessionKeyring(_)
             | Step::AppArmor(_)
+            | Step::ProcessLabel(_)
             | Step::DefaultResourceLimit(_)
             | Step::ResourceLimit(_)
             | Step::Restrict(_)

@@ -1,11 +1,12 @@
 //! Mounts, made detached and then attached to a descriptor, so that no path is looked up twice.
 
+use crate::confine::OwnProc;
 use crate::error::{CallError, InCall};
 use crate::resolve::{self, Missing};
 use crate::sys;
 use coracle_runtime_protocol::{DeviceNode, FailureKind, HostDevice, MountAttributes, Propagation};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, makedev, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, XattrFlags, fsetxattr, fstat, makedev, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -193,37 +194,28 @@ impl Mounts {
         Ok((master, slave))
     }
 
-    /// Asks for an AppArmor profile through our own procfs, and makes sure that the kernel heard it (CVE-2019-16884).
-    pub(crate) fn apparmor(&self, profile: &str) -> Result<(), CallError> {
-        let entered;
-        let proc = match &self.proc {
-            Some(proc) => proc.as_fd(),
-            None => {
-                entered =
-                    resolve::existing_plain(self.root()?, "/proc").in_call(|| "openat2(\"/proc\")".into())?;
-                resolve::expect_proc(entered.as_fd())?;
-                entered.as_fd()
-            }
-        };
-        let own = rustix::process::getpid().as_raw_nonzero();
-        let names = [format!("{own}/attr/apparmor/exec"), format!("{own}/attr/exec")];
-        let flags = rustix::fs::ResolveFlags::BENEATH
-            | rustix::fs::ResolveFlags::NO_XDEV
-            | rustix::fs::ResolveFlags::NO_SYMLINKS;
-        let open = |name: &String| resolve::open_in_root(proc, name, OFlags::RDWR, flags);
-        let file =
-            open(&names[0]).or_else(|_| open(&names[1])).in_call(|| format!("openat2({:?})", names[1]))?;
-        let wish = format!("exec {profile}");
-        rustix::io::write(&file, wish.as_bytes()).in_call(|| format!("write({:?}, {wish:?})", names[0]))?;
-        let mut heard = vec![0; profile.len() + 64];
-        let length = rustix::io::pread(&file, &mut heard, 0).in_call(|| format!("read({:?})", names[0]))?;
-        if heard[..length].starts_with(profile.as_bytes()) {
-            return Ok(());
+    /// Our own procfs, in the container's mount namespace: what is to be written there is never written somewhere else.
+    pub(crate) fn own_proc(&self) -> Result<OwnProc<'_>, CallError> {
+        if let Some(proc) = &self.proc {
+            return Ok(OwnProc::Made(proc.as_fd()));
         }
-        Err(CallError::refused(
-            FailureKind::Unsupported,
-            format!("the kernel did not take the AppArmor profile {profile:?}"),
-        ))
+        let entered =
+            resolve::existing_plain(self.root()?, "/proc").in_call(|| "openat2(\"/proc\")".into())?;
+        resolve::expect_proc(entered.as_fd())?;
+        Ok(OwnProc::Entered(entered))
+    }
+
+    /// mqueue(7): its file system is there with the namespace, so that no option labels it any more.
+    pub(crate) fn label_root(&self, path: &str, label: &str) -> Result<(), CallError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let resolve = rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_SYMLINKS;
+        let root = resolve::open_in_root(self.root()?, path, flags, resolve)
+            .in_call(|| format!("openat2({path:?})"))?;
+        match fsetxattr(&root, "security.selinux", label.as_bytes(), XattrFlags::empty()) {
+            // The policy gives such files no labels of their own.
+            Err(Errno::OPNOTSUPP) => Ok(()),
+            result => result.in_call(|| format!("fsetxattr({path:?}, security.selinux, {label:?})")),
+        }
     }
 
     /// The target of a mount that a user asked for.
@@ -285,10 +277,10 @@ impl Mounts {
         rustix::io::write(&file, value.as_bytes()).in_call(|| format!("write({path:?}, {value:?})")).map(drop)
     }
 
-    pub(crate) fn mask(&mut self, path: &str) -> Result<(), CallError> {
+    pub(crate) fn mask(&mut self, path: &str, label: Option<&str>) -> Result<(), CallError> {
         let Some(place) = self.existing(path)? else { return Ok(()) };
         if file_type(place.as_fd()).in_call(|| format!("fstat({path:?})"))? == FileType::Directory {
-            return self.mask_directory(place.as_fd(), path);
+            return self.mask_directory(place.as_fd(), path, label);
         }
         let null = self.null.as_ref().ok_or_else(|| out_of_order("/dev/null"))?;
         let cover = clone_mount(null.as_fd(), false).in_call(|| format!("open_tree(cover of {path:?})"))?;
@@ -297,7 +289,12 @@ impl Mounts {
 
     /// Kernels before 6.15 copy a mount only once it is attached somewhere: the first directory gets the empty file
     /// system itself, the others its copies.
-    fn mask_directory(&mut self, place: BorrowedFd<'_>, path: &str) -> Result<(), CallError> {
+    fn mask_directory(
+        &mut self,
+        place: BorrowedFd<'_>,
+        path: &str,
+        label: Option<&str>,
+    ) -> Result<(), CallError> {
         if let Some(empty) = &self.empty {
             let cover =
                 clone_mount(empty.as_fd(), false).in_call(|| format!("open_tree(cover of {path:?})"))?;
@@ -306,7 +303,8 @@ impl Mounts {
         let read_only =
             MountAttributes { read_only: true, no_set_user_id: true, no_devices: true, no_execute: true };
         let options = [("size", "0"), ("nr_inodes", "1"), ("mode", "0555")];
-        let options = options.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+        let options = options.into_iter().chain(label.map(|label| ("context", label)));
+        let options: Vec<_> = options.map(|(key, value)| (key.to_owned(), Some(value.to_owned()))).collect();
         let empty = make_filesystem("tmpfs", &options, read_only)?;
         attach(empty.as_fd(), place, path)?;
         self.empty = Some(empty);

@@ -106,6 +106,7 @@ async fn build_agent(
             managers,
             description: node.description().clone(),
             clock: Arc::new(SystemClock::default()),
+            selinux_enabled: args.selinux_enabled,
             image_grace: args.image_grace,
         };
         Agent::build(config).context("starting the agent")

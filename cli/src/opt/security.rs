@@ -13,7 +13,7 @@ pub(crate) enum SecurityOption {
     Seccomp(String),
     /// `unconfined`, `default` or a profile's name.
     AppArmor(String),
-    /// `disable`, `KEY:VALUE`, or empty for none.
+    /// `disable`, `KEY:VALUE`, or empty for none of those that there were.
     Label(String),
 }
 

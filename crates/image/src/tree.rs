@@ -6,6 +6,7 @@
 //! Device nodes and sockets are left out, as is what is mounted below the tree.
 
 mod content;
+mod label;
 mod measure;
 mod pack;
 
@@ -17,6 +18,7 @@ use crate::error::ImageError;
 use crate::limits::Limits;
 use crate::unpack::{UnpackReport, unpack_tree};
 
+pub use label::set_label;
 pub use measure::{TreeSize, measure};
 pub use pack::{PackError, pack};
 

@@ -17,7 +17,8 @@ pub struct Privileges {
     pub seccomp: Seccomp,
     /// AppArmor profile, where the node has AppArmor.
     pub apparmor: AppArmor,
-    /// SELinux label options as `KEY:VALUE` (`type`, `level`, `role`, `user`), or `disable`.
+    /// SELinux label options as `KEY:VALUE` (`user`, `role`, `type`, `level`, and `filetype` for the container's files), or
+    /// `disable`.
     pub selinux: Vec<String>,
 }
 

@@ -78,6 +78,22 @@ pub fn data_archive(program: &Path, name: &str, volumes: &[&str]) -> Result<Vec<
     saved(name, &tar.finish()?, &serde_json::json!({ "Volumes": volumes }))
 }
 
+/// An image with a static busybox as `/bin/busybox` and `/bin/sh`, whose command is a script for the latter.
+///
+/// # Errors
+/// When the program cannot be read.
+pub fn shell_archive(busybox: &Path, name: &str) -> Result<Vec<u8>> {
+    let content = fs::read(busybox).with_context(|| format!("read {}", busybox.display()))?;
+    let mut tar = Tar::new(Vec::new());
+    for folder in ["bin/", "dev/", "etc/", "proc/", "sys/"] {
+        tar.add(folder, 0o755, Entry::Folder)?;
+    }
+    tar.add("bin/busybox", 0o755, Entry::File(&content))?;
+    tar.add("bin/sh", 0o777, Entry::SymbolicLink("busybox"))?;
+    let config = serde_json::json!({ "Entrypoint": ["/bin/sh", "-c"], "Env": ["PATH=/bin"] });
+    saved(name, &tar.finish()?, &config)
+}
+
 /// With what else its configuration says.
 fn saved(name: &str, layer: &[u8], more: &serde_json::Value) -> Result<Vec<u8>> {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };

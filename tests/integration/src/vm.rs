@@ -51,6 +51,7 @@ pub struct Machine {
     folder: PathBuf,
     files: Initramfs,
     disk: Option<PathBuf>,
+    parameters: String,
 }
 
 impl Machine {
@@ -71,7 +72,8 @@ impl Machine {
             let content = fs::read(&path).with_context(|| format!("read the module {}", path.display()))?;
             files.add(&format!("lib/modules/{}", file_name(module)), 0o644, &content)?;
         }
-        let machine = Self { kernel, folder: folder.to_owned(), files, disk: None };
+        let machine =
+            Self { kernel, folder: folder.to_owned(), files, disk: None, parameters: String::new() };
         machine.with_program(BUSYBOX, Path::new(BUSYBOX))
     }
 
@@ -100,6 +102,12 @@ impl Machine {
         Self { disk: Some(image.to_owned()), ..self }
     }
 
+    /// With further parameters of the kernel (kernel: Documentation/admin-guide/kernel-parameters.rst).
+    #[must_use]
+    pub fn with_kernel_parameters(self, parameters: &str) -> Self {
+        Self { parameters: parameters.to_owned(), ..self }
+    }
+
     /// Switches it on. `name` tells the files of several starts in one folder apart.
     ///
     /// # Errors
@@ -108,7 +116,7 @@ impl Machine {
         let image = self.folder.join(format!("{name}.cpio"));
         fs::write(&image, self.files.finish()?).with_context(|| format!("write {}", image.display()))?;
         let log = self.folder.join(format!("{name}.console"));
-        Emulator::start(&self.kernel.image, &image, self.disk.as_deref(), &log)
+        Emulator::start(&self.kernel.image, &self.parameters, &image, self.disk.as_deref(), &log)
     }
 }
 

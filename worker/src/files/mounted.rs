@@ -46,7 +46,8 @@ impl WithFiles {
         let folder = self.folder(launch.task);
         // What an earlier try has left.
         clear(&folder).map_err(|error| failed("removing old secrets and configs", &error))?;
-        fill(&folder, &launch.files).map_err(|error| failed("writing secrets and configs", &error))?;
+        let label = launch.selinux.as_ref().map(|labels| labels.mount.as_str());
+        fill(&folder, &launch.files, label).map_err(|error| failed("writing secrets and configs", &error))?;
         Ok(launch
             .files
             .iter()
@@ -86,18 +87,20 @@ fn bind(source: &Path, file: &LaunchFile) -> Mount {
     Mount { target: file.target.clone(), read_only: true, kind }
 }
 
-/// Mounts a file system in memory and writes the files, named by their places in the list.
-fn fill(folder: &Path, files: &[LaunchFile]) -> io::Result<()> {
+/// Mounts a file system in memory, with this SELinux label, and writes the files, named by their places in the list.
+fn fill(folder: &Path, files: &[LaunchFile], label: Option<&str>) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
     let size = files.iter().map(|file| file.reveal().len()).sum::<usize>() + ROOM;
-    mount_memory(folder, size)?;
+    mount_memory(folder, size, label)?;
     files.iter().enumerate().try_for_each(|(at, file)| write(&folder.join(at.to_string()), file))
 }
 
-fn mount_memory(folder: &Path, size: usize) -> io::Result<()> {
+fn mount_memory(folder: &Path, size: usize, label: Option<&str>) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let options = |more: &str| CString::new(format!("mode=0700,size={size}{more}")).map_err(io::Error::other);
+    let context = context(label);
+    let options =
+        |more: &str| CString::new(format!("mode=0700,size={size}{more}{context}")).map_err(io::Error::other);
     match mount("coracle-files", folder, "tmpfs", flags, options(",noswap")?.as_c_str()) {
         // Before 6.4 the kernel does not know the option.
         Err(Errno::INVAL) => mount("coracle-files", folder, "tmpfs", flags, options("")?.as_c_str())?,
@@ -105,6 +108,11 @@ fn mount_memory(folder: &Path, size: usize) -> io::Result<()> {
     }
     // Nobody else's mount namespace gets it by propagation.
     Ok(mount_change(folder, MountPropagationFlags::PRIVATE)?)
+}
+
+/// The option for a label of all files; in quotation marks, because a level has commas.
+fn context(label: Option<&str>) -> String {
+    label.map(|label| format!(",context=\"{label}\"")).unwrap_or_default()
 }
 
 fn write(path: &Path, file: &LaunchFile) -> io::Result<()> {
@@ -162,5 +170,16 @@ impl InFront for WithFiles {
         let found = self.containers.recover()?;
         self.sweep(&found);
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_with_commas_stays_one_option() {
+        assert_eq!(context(Some("u:object_r:t:s0:c1,c2")), ",context=\"u:object_r:t:s0:c1,c2\"");
+        assert_eq!(context(None), "");
     }
 }

@@ -68,6 +68,7 @@ impl Node {
 
     pub(crate) fn config(&self, managers: &[&str]) -> AgentConfig {
         AgentConfig {
+            selinux_enabled: false,
             data_dir: self.folder.path().to_owned(),
             run_dir: self.folder.path().join("run"),
             identity: self.identity.clone(),

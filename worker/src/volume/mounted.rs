@@ -15,7 +15,7 @@ use coracle_model::mount::MountKind;
 use super::disk::own_name;
 use super::image_view::copy_from;
 use super::usage::{Fill, Wanted};
-use super::{VolumeStore, VolumeUser};
+use super::{VolumeError, VolumeStore, VolumeUser};
 use crate::adapters::containers::{ContainerError, Containers, Found, Reality};
 use crate::adapters::in_front::InFront;
 use crate::launch::{LABEL_SERVICE_NAME, LABEL_VOLUMES, Launch, Place};
@@ -52,6 +52,7 @@ impl WithVolumes {
             let data = self
                 .volumes
                 .take(&user, wanted, fill)
+                .and_then(|data| self.label(&name, launch).map(|()| data))
                 .map_err(|error| ContainerError(format!("mount {}: {}", mount.target, ErrorChain(&error))))?;
             places.insert(mount.target.clone(), Place::Folder(data));
             names.insert(name);
@@ -65,6 +66,11 @@ impl WithVolumes {
             self.volumes.release(task);
         }
         made
+    }
+
+    /// Tasks of all levels may use what they share. A volume that nobody with a label uses keeps the labels that it has.
+    fn label(&self, name: &str, launch: &Launch) -> Result<(), VolumeError> {
+        launch.selinux.as_ref().map_or(Ok(()), |labels| self.volumes.label(name, &labels.shared))
     }
 
     fn fill(&self, launch: &Launch, target: &str, data: &Path) -> Result<u64, String> {

@@ -1,13 +1,16 @@
 //! Who uses which volume: tasks take them, and are done with them when their containers are gone.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use coracle_daemon::ErrorChain;
+use coracle_image::tree::set_label;
 use coracle_model::id::TaskId;
 use tracing::warn;
 
-use super::disk::{Record, Scratch};
+use super::disk::{Record, Scratch, io};
 use super::store::{Known, check_name};
 use super::{VolumeError, VolumeStore, VolumeUser};
 
@@ -55,6 +58,15 @@ impl VolumeStore {
         }
         self.changed();
         Ok(data)
+    }
+
+    /// Gives all that is in a volume an SELinux label, unless its folder has it: then all of it has.
+    pub(crate) fn label(&self, name: &str, label: &str) -> Result<(), VolumeError> {
+        let _lock = self.lock(name);
+        let data = self.disk().data(name);
+        let failed = |error| io("labelling", &data, error);
+        let root = File::open(&data).map_err(failed)?;
+        set_label(root.as_fd(), label).map_err(failed)
     }
 
     /// The container of a task is gone: it uses no volume, and those of its own go.

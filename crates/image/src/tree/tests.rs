@@ -258,3 +258,40 @@ fn large_attributes_come_back() {
     unpack(&packed(&from)[..], &to, "test", &limits).unwrap();
     assert_eq!(packed(&to), packed(&from));
 }
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
+fn a_label_reaches_everything_below_and_the_root_last() {
+    use rustix::fs::{lgetxattr, lsetxattr};
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: needs root to set security attributes");
+        return;
+    }
+    let place = place();
+    let root = place.from.join("labelled");
+    fs::create_dir_all(root.join("deep/er")).unwrap();
+    fs::write(root.join("deep/er/file"), "x").unwrap();
+    symlink("/etc/passwd", root.join("deep/link")).unwrap();
+    let outside = fs::metadata("/etc/passwd").unwrap();
+    let label = |path: &str| {
+        let mut told = [0; 64];
+        let length = lgetxattr(root.join(path), "security.selinux", &mut told).unwrap_or(0);
+        String::from_utf8_lossy(&told[..length]).into_owned()
+    };
+    let set = || set_label(fs::File::open(&root).unwrap().as_fd(), "u:object_r:t:s0:c1,c2");
+    set().unwrap();
+    for path in ["", "deep", "deep/er", "deep/er/file", "deep/link"] {
+        assert_eq!(label(path), "u:object_r:t:s0:c1,c2", "{path:?}");
+    }
+    assert_eq!(fs::metadata("/etc/passwd").unwrap().ctime(), outside.ctime(), "no link is followed");
+    // The root has it, so all that was there has.
+    let other = |path: &str| {
+        lsetxattr(root.join(path), "security.selinux", b"other\0", XattrFlags::empty()).unwrap();
+    };
+    other("deep");
+    set().unwrap();
+    assert_eq!(label("deep"), "other\0");
+    other("");
+    set().unwrap();
+    assert_eq!(label("deep"), "u:object_r:t:s0:c1,c2");
+}

@@ -5,6 +5,11 @@ use crate::service::ServiceSpec;
 
 use super::{Invalid, invalid};
 
+/// Types of the policies of distributions that confine nothing. A node's own policy may have more of them, and has the last
+/// word on which types the daemon may give.
+const UNCONFINED_TYPES: [&str; 6] =
+    ["spc_t", "unconfined_t", "unconfined_service_t", "container_runtime_t", "init_t", "kernel_t"];
+
 /// Refuses what gives a container power over its node, unless `allowed`.
 ///
 /// # Errors
@@ -46,6 +51,11 @@ fn first(spec: &ServiceSpec) -> Option<(&'static str, String)> {
     }
     if privileges.selinux.iter().any(|option| option == "disable") {
         return found("security-opt", "label=disable");
+    }
+    let is_unconfined =
+        |option: &&String| option.strip_prefix("type:").is_some_and(|kind| UNCONFINED_TYPES.contains(&kind));
+    if let Some(option) = privileges.selinux.iter().find(is_unconfined) {
+        return found("security-opt", &format!("label={option}"));
     }
     let added = &privileges.capabilities_added;
     [

@@ -89,6 +89,9 @@ pub const IPC_SYSCTLS: [&str; 13] = [
 /// Largest seccomp profile in bytes.
 const PROFILE_LIMIT: usize = 256 * 1024;
 
+/// Longest part of an SELinux label, in bytes, with its key.
+const LABEL_LIMIT: usize = 128;
+
 pub(super) fn check(task: &TaskSpec) -> Result<(), Invalid> {
     let container = &task.container;
     privileges(&container.privileges)?;
@@ -160,11 +163,22 @@ fn selinux(options: &[String]) -> Result<(), Invalid> {
         let value = option.split_once(':').map(|(_, value)| value);
         let good = match (key, value) {
             ("disable", None) => true,
-            ("user" | "role" | "type" | "level", Some(value)) => !value.is_empty(),
+            ("user" | "role" | "type" | "filetype" | "level", Some(value)) => !value.is_empty(),
             _ => false,
         };
         if !good {
-            let problem = "use label=disable, or label=KEY:VALUE with user, role, type or level";
+            let problem = "use label=disable, or label=KEY:VALUE with user, role, type, filetype or level";
+            return invalid("security-opt", format!("label={option}"), problem);
+        }
+        if !value.unwrap_or_default().chars().all(|c| of_label(key, c)) {
+            let problem = match key {
+                "level" => "a level such as s0:c1,c2 has letters, digits and _ . : , - only",
+                _ => "it has letters, digits and _ . - only",
+            };
+            return invalid("security-opt", format!("label={option}"), problem);
+        }
+        if option.len() > LABEL_LIMIT {
+            let problem = format!("it is longer than {LABEL_LIMIT} bytes");
             return invalid("security-opt", format!("label={option}"), problem);
         }
         if !keys.insert(key) {
@@ -172,6 +186,11 @@ fn selinux(options: &[String]) -> Result<(), Invalid> {
         }
     }
     Ok(())
+}
+
+/// Whether a part of an SELinux label may have this character. A part without colons cannot become several.
+fn of_label(key: &str, c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_.-".contains(c) || (key == "level" && ":,".contains(c))
 }
 
 fn devices(devices: &[Device]) -> Result<(), Invalid> {

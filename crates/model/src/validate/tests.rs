@@ -364,7 +364,15 @@ fn every_rule_of_privileges_names_field_value_and_remedy() {
         ),
         (
             check(|s| s.task.container.privileges.selinux = vec!["colour:red".to_owned()]),
-            "security-opt: invalid value \"label=colour:red\": use label=disable, or label=KEY:VALUE with user, role, type or level",
+            "security-opt: invalid value \"label=colour:red\": use label=disable, or label=KEY:VALUE with user, role, type, filetype or level",
+        ),
+        (
+            check(|s| s.task.container.privileges.selinux = vec!["type:web_t:s0".to_owned()]),
+            "security-opt: invalid value \"label=type:web_t:s0\": it has letters, digits and _ . - only",
+        ),
+        (
+            check(|s| s.task.container.privileges.selinux = vec!["level:s0\",size=1".to_owned()]),
+            "security-opt: invalid value \"label=level:s0\\\",size=1\": a level such as s0:c1,c2 has letters, digits and _ . : , - only",
         ),
         (
             check(|s| {
@@ -383,11 +391,12 @@ fn every_rule_of_privileges_names_field_value_and_remedy() {
 fn power_over_the_node_needs_the_clusters_policy() {
     use crate::security::{NamespaceMode, Seccomp};
     type Change = fn(&mut ServiceSpec);
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 6] = [
         ("privileged", |s| s.task.container.privileges.privileged = true),
         ("device", |s| s.task.container.devices = vec![device("/dev/fuse", "r")]),
         ("pid", |s| s.task.container.pid = NamespaceMode::Host),
         ("security-opt", |s| s.task.container.privileges.seccomp = Seccomp::Unconfined),
+        ("security-opt", |s| s.task.container.privileges.selinux = vec!["type:spc_t".to_owned()]),
         ("cap-add", |s| s.task.container.privileges.capabilities_added = ["CAP_SYS_ADMIN".to_owned()].into()),
     ];
     for (field, change) in changes {

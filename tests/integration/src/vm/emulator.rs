@@ -32,16 +32,24 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts the emulator; the console is also written to `log`.
+    /// Starts the emulator; the console is also written to `log`. `parameters` are further ones of the kernel.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(kernel: &Path, initramfs: &Path, disk: Option<&Path>, log: &Path) -> Result<Self> {
+    pub fn start(
+        kernel: &Path,
+        parameters: &str,
+        initramfs: &Path,
+        disk: Option<&Path>,
+        log: &Path,
+    ) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("create {}", log.display()))?;
         let messages = file.try_clone().with_context(|| format!("open {} again", log.display()))?;
         // A test that is killed takes its machine with it.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", PROGRAM]).args(arguments(kernel, initramfs, disk));
+        command
+            .args(["--pdeathsig", "KILL", "--", PROGRAM])
+            .args(arguments(kernel, parameters, initramfs, disk));
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -136,7 +144,7 @@ impl Drop for Emulator {
     }
 }
 
-fn arguments(kernel: &Path, initramfs: &Path, disk: Option<&Path>) -> Vec<String> {
+fn arguments(kernel: &Path, parameters: &str, initramfs: &Path, disk: Option<&Path>) -> Vec<String> {
     let mut all: Vec<String> = [
         "-nodefaults",
         "-no-user-config",
@@ -162,7 +170,7 @@ fn arguments(kernel: &Path, initramfs: &Path, disk: Option<&Path>) -> Vec<String
     all.extend(["-accel".to_owned(), accelerator]);
     all.extend(["-kernel".to_owned(), kernel.display().to_string()]);
     all.extend(["-initrd".to_owned(), initramfs.display().to_string()]);
-    all.extend(["-append".to_owned(), COMMAND_LINE.to_owned()]);
+    all.extend(["-append".to_owned(), format!("{COMMAND_LINE} {parameters}").trim_end().to_owned()]);
     if let Some(disk) = disk {
         // NVMe is built into the kernel. Kept in the host's memory, a flush costs little, and the guest's own cache,
         // which is what a loss of power takes, is the same.
@@ -193,12 +201,17 @@ mod tests {
     #[test]
     fn a_disk_is_attached_only_if_there_is_one() {
         let [kernel, initramfs] = ["k", "i"].map(Path::new);
-        let none = arguments(kernel, initramfs, None).join(" ");
+        let none = arguments(kernel, "", initramfs, None).join(" ");
         assert!(
             none.contains("-kernel k -initrd i -append console=ttyS0") && !none.contains("nvme"),
             "{none}"
         );
-        let some = arguments(kernel, initramfs, Some(Path::new("/d"))).join(" ");
-        assert!(some.contains("file=/d,format=raw") && some.contains("nvme,drive=disk"), "{some}");
+        let some = arguments(kernel, "security=selinux", initramfs, Some(Path::new("/d"))).join(" ");
+        assert!(
+            some.contains("file=/d,format=raw")
+                && some.contains("ifnames=0 security=selinux -drive")
+                && some.contains("nvme,drive=disk"),
+            "{some}"
+        );
     }
 }

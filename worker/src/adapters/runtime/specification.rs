@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use coracle_agent_runtime::{
     BindOptions, Capabilities, ContainerSpec, Device, HostNamespaces, LogConfig, Mount, Network, PlacedFiles,
-    Propagation, ResourceLimit, Resources, Seccomp, SecretVariables, User,
+    Propagation, ResourceLimit, Resources, Seccomp, SecretVariables, SelinuxLabels, User,
 };
 use coracle_model::mount::{Mount as MountSpec, MountKind, Propagation as Propagate, Recursive};
 use coracle_model::resources::{Limits, Swap};
@@ -72,6 +72,10 @@ pub(super) fn specification(launch: &Launch, node: &NodeFiles) -> Result<Contain
         .map(|(name, limit)| ResourceLimit { name: name.clone(), soft: limit.soft, hard: limit.hard })
         .collect();
     spec.files = files(launch, node);
+    spec.selinux = launch
+        .selinux
+        .as_ref()
+        .map(|labels| SelinuxLabels { process: labels.process.clone(), mount: labels.mount.clone() });
     privilege(&mut spec, privileges)?;
     devices(&mut spec, &wishes.devices);
     Ok(spec)
@@ -98,12 +102,7 @@ fn privilege(spec: &mut ContainerSpec, privileges: &Privileges) -> Result<(), Co
         AppArmor::Unconfined => Some("unconfined".into()),
         AppArmor::Profile(profile) => Some(profile.clone()),
     };
-    match privileges.selinux.iter().find(|option| *option != "disable") {
-        Some(option) => {
-            Err(refused("selinux", option, "labels are not supported; leave it out, or use disable"))
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Docker's rules: what is named wins over `ALL`, and `ALL` is what the daemon has itself.

@@ -22,6 +22,7 @@ fn launch() -> Launch {
         places: BTreeMap::new(),
         files: Vec::new(),
         variables: Vec::new(),
+        selinux: None,
         network: NetworkMode::None,
         limits: Limits::default(),
         labels: BTreeMap::new(),
@@ -99,11 +100,17 @@ fn protections_are_on_unless_switched_off() {
     loose.container.privileges.seccomp = Filter::Custom("{}".into());
     assert_eq!(made(&loose).seccomp, Seccomp::Custom("{}".into()));
     let mut labelled = launch();
-    labelled.container.privileges.selinux = vec!["disable".into()];
-    made(&labelled);
     labelled.container.privileges.selinux = vec!["level:s0:c1".into()];
-    let error = specification(&labelled, &node()).unwrap_err().to_string();
-    assert!(error.starts_with("selinux: level:s0:c1:"), "{error}");
+    assert_eq!(made(&labelled).selinux, None, "they are made by whoever knows the node's policy");
+    let [process, mount] = ["u:r:t:s0:c1", "u:object_r:f:s0:c1"].map(str::to_owned);
+    let labels = crate::Labels {
+        process: process.clone(),
+        mount: mount.clone(),
+        shared: "u:object_r:f:s0".into(),
+        layer: "u:object_r:l:s0".into(),
+    };
+    labelled.selinux = Some(labels);
+    assert_eq!(made(&labelled).selinux, Some(SelinuxLabels { process, mount }));
 }
 
 #[test]

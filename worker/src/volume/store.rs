@@ -218,6 +218,9 @@ impl VolumeStore {
             if !volume.users.is_empty() || !is_chosen(&volume) {
                 continue;
             }
+            if stop.is_cancelled() {
+                return Pruned { failure: Some(VolumeError::Stopped(volume.name)), ..pruned };
+            }
             let size = match self.size(&volume.name, stop) {
                 Ok(size) => size,
                 Err(error @ VolumeError::Stopped(_)) => return Pruned { failure: Some(error), ..pruned },

@@ -1,3 +1,5 @@
+mod meanwhile;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Requests and archives between operators and nodes that are lost, too slow, or not who they should be.
 
+mod sessions;
+
 use std::sync::Arc;
 use std::time::Duration;
 

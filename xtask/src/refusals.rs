@@ -32,7 +32,7 @@ const GOLDEN: [&str; 7] = [
     "manager/src/api/volume/tests.rs",
 ];
 /// Literals that are no part of a refusal, with the reason.
-const OTHERS: [(&str, &str); 17] = [
+const OTHERS: [(&str, &str); 18] = [
     ("{field}: invalid value {value:?}: {problem}", "the form of all of them"),
     ("cannot read the file: {error}", "what follows is the system's"),
     ("it asks for what only secrets and configs are given", "no text in these fields can ask for it"),
@@ -43,6 +43,7 @@ const OTHERS: [(&str, &str); 17] = [
     ("leadership has changed; ask again", "the end of a stream that had begun"),
     ("leadership has changed; watch again", "the end of a stream that the command line opens again"),
     ("taking the archive failed: {error}", "a fault of the program"),
+    ("looking ahead failed: {error}", "a fault of the program"),
     ("a header after the beginning", TRANSFER),
     ("the request does not begin with a header", TRANSFER),
     ("the request does not begin with a start", TRANSFER),

@@ -8,8 +8,10 @@ use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Slot, Task, TaskState};
 
 use crate::orchestrate::{
-    SlotTasks, is_settled, is_up_to_date, run_counts, run_failures, slots_of, takes_global_task, why_settled,
+    SlotTasks, is_settled, is_up_to_date, plan_rebalance, plan_service, run_counts, run_failures, slots_of,
+    takes_global_task, why_settled,
 };
+use crate::plan::{IdSource, PlanContext, Waiting};
 use crate::schedule::Explanations;
 use crate::state::State;
 
@@ -174,6 +176,36 @@ fn waiting(state: &State, service: &Service, slots: &[SlotTasks]) -> Vec<String>
     for reason in given_up(state, service, slots) {
         *reasons.entry(reason).or_default() += 1;
     }
-    let tasks = |count: u64| if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") };
-    reasons.into_iter().map(|(reason, count)| format!("{}: {reason}", tasks(count))).collect()
+    for (reason, tasks) in held_up(state, service, slots) {
+        reasons.entry(reason).or_insert(tasks);
+    }
+    let about = |(reason, count): (String, u64)| match count {
+        0 => reason,
+        1 => format!("1 task: {reason}"),
+        _ => format!("{count} tasks: {reason}"),
+    };
+    reasons.into_iter().map(about).collect()
+}
+
+/// What the planners of a service would do, and cannot yet: they are asked, as they know best. What they would do is dropped.
+fn held_up(state: &State, service: &Service, slots: &[SlotTasks]) -> BTreeMap<String, u64> {
+    /// Identifiers of objects that never are.
+    struct Unused(u128);
+    impl IdSource for Unused {
+        fn next(&mut self) -> u128 {
+            self.0 += 1;
+            self.0
+        }
+    }
+    let mut context = PlanContext { now: state.time(), ids: &mut Unused(0) };
+    let mut waiting = plan_rebalance(state, service.id, &mut context).waiting;
+    // Why empty slots stay empty is found above; here, why one whose task lives has no other.
+    let is_held = |slot| slots.iter().any(|of: &SlotTasks| Some(of.slot) == slot && of.live().is_some());
+    let own = plan_service(state, service.id, &mut context).waiting;
+    waiting.extend(own.into_iter().filter(|waiting| waiting.slot.is_none() || is_held(waiting.slot)));
+    let mut reasons = BTreeMap::new();
+    for Waiting { tasks, reason, .. } in waiting {
+        *reasons.entry(reason).or_default() += tasks;
+    }
+    reasons
 }

@@ -33,8 +33,10 @@ use super::settings::{MESSAGE_LIMIT, STALL};
 use super::snapshot::{SnapshotFile, SnapshotStore};
 use super::types::{Member, Snapshot, TypeConfig, Vote};
 use super::wire::{self, Malformed};
+use heartbeats::Line;
 use revocable::revocable;
 
+mod heartbeats;
 mod revocable;
 mod snapshot;
 
@@ -160,7 +162,8 @@ impl<P: Platform> PeerFactory<P> {
 
     fn peer(&self, raft_id: u64, member: &Member, heartbeats: bool) -> Peer<P> {
         let peers = self.peers.clone();
-        Peer { peers, raft_id, member: member.clone(), heartbeats, _platform: PhantomData }
+        let line = Line::default();
+        Peer { peers, raft_id, member: member.clone(), heartbeats, line, _platform: PhantomData }
     }
 }
 
@@ -183,8 +186,10 @@ pub(crate) struct Peer<P: Platform = Host> {
     peers: Arc<Peers>,
     raft_id: u64,
     member: Member,
-    /// Appends go as single calls on the control connection.
+    /// Appends go one by one on the control connection.
     heartbeats: bool,
+    /// By which they go.
+    line: Line,
     _platform: PhantomData<P>,
 }
 
@@ -302,9 +307,14 @@ impl<P: Platform> RaftNetworkV2<TypeConfig<P>> for Peer<P> {
     ) -> Result<AppendEntriesResponse<TypeConfig<P>>, RPCError<TypeConfig<P>>> {
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let wire = wire::append_request_to_wire(self.addressee(), &request);
-        let mut client = self.client(Lane::Control)?;
-        let answer = self.call(RPCTypes::AppendEntries, option.hard_ttl(), client.heartbeat(wire)).await?;
+        let client = self.client(Lane::Control)?;
+        let beat = heartbeats::exchange(client.clone(), self.line.take(), wire);
+        let (stream, answer) = self.call(RPCTypes::AppendEntries, option.hard_ttl(), beat).await?;
         let result = wire::append_result_from_wire(answer).map_err(|error| self.malformed(error))?;
+        // After anything but a match the peer ends the stream.
+        if result.is_ok() {
+            self.line.keep_or_open::<P>(stream, client);
+        }
         Ok(match result {
             Ok(matched) if matched != last => AppendEntriesResponse::PartialSuccess(matched),
             result => result.into(),

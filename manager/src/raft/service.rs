@@ -67,6 +67,18 @@ impl<P: Platform> RaftService<P> {
         )))
     }
 
+    /// A heartbeat, or one append outside the stream of appends.
+    async fn append_one(&self, message: v1::RaftAppendRequest) -> Result<v1::RaftAppendResponse, Status> {
+        let request = self.append_request(message)?;
+        let previous = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+        let answer = self.raft.append_entries(request).await.map_err(|error| stopped(&error))?;
+        if answer.is_conflict() && previous.is_none() {
+            return Err(Status::internal("conflict with the beginning of the log"));
+        }
+        Ok(wire::append_result_to_wire(answer.into_stream_result(previous, last)))
+    }
+
     fn append_request(
         &self,
         message: v1::RaftAppendRequest,
@@ -86,6 +98,7 @@ type EarlyEnd = Arc<Mutex<Option<Status>>>;
 #[tonic::async_trait]
 impl<P: Platform> RaftTransport for RaftService<P> {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<v1::RaftAppendResponse, Status>> + Send>>;
+    type HeartbeatsStream = Self::AppendStream;
 
     async fn append(
         &self,
@@ -133,14 +146,27 @@ impl<P: Platform> RaftTransport for RaftService<P> {
         &self,
         request: Request<v1::RaftAppendRequest>,
     ) -> Result<Response<v1::RaftAppendResponse>, Status> {
-        let request = self.append_request(request.into_inner())?;
-        let previous = request.prev_log_id;
-        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
-        let answer = self.raft.append_entries(request).await.map_err(|error| stopped(&error))?;
-        if answer.is_conflict() && previous.is_none() {
-            return Err(Status::internal("conflict with the beginning of the log"));
-        }
-        Ok(Response::new(wire::append_result_to_wire(answer.into_stream_result(previous, last))))
+        self.append_one(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn heartbeats(
+        &self,
+        request: Request<Streaming<v1::RaftAppendRequest>>,
+    ) -> Result<Response<Self::HeartbeatsStream>, Status> {
+        let start = Some((request.into_inner(), self.clone()));
+        let answers = futures::stream::unfold(start, |start| async move {
+            let (mut messages, service) = start?;
+            let answer = match messages.message().await {
+                Ok(Some(message)) => service.append_one(message).await,
+                Ok(None) => return None,
+                Err(status) => Err(status),
+            };
+            let more = answer.is_ok().then_some((messages, service));
+            Some((answer, more))
+        });
+        let mut stopped = self.stopped.clone();
+        let stopped = async move { stopped.wait_until(|stopped| *stopped).await.is_ok() };
+        Ok(Response::new(Box::pin(answers.take_until(Box::pin(stopped)))))
     }
 
     async fn vote(

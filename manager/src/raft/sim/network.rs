@@ -122,7 +122,7 @@ impl Network {
         lock(&self.0).votes.wrong.clone()
     }
 
-    /// How many calls were carried, by method.
+    /// How many calls were carried, by method; `Message` are the requests on streams of heartbeats.
     pub(super) fn calls(&self) -> BTreeMap<String, u64> {
         lock(&self.0).calls.clone()
     }
@@ -171,12 +171,13 @@ impl Network {
             return Err(failed("no connection"));
         }
         let Port::Open { server, life } = self.port(to) else { return Err(failed("connection refused")) };
-        let answer = if matches!(method.as_str(), "Append" | "InstallSnapshot") {
-            let request = request.map(|body| self.pump(from, to, body));
+        let answer = if matches!(method.as_str(), "Append" | "Heartbeats" | "InstallSnapshot") {
+            let counted = method == "Heartbeats";
+            let request = request.map(|body| self.pump(from, to, counted, body));
             let network = self.clone();
             answered_by(&life, async move {
                 // The answers are pumped by the one who answers.
-                serve(server, request).await.map(|body| network.pump(to, from, body))
+                serve(server, request).await.map(|body| network.pump(to, from, false, body))
             })
         } else {
             self.single(server, &life, (from, to), &method, request).await?

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::{KEEP_ALIVE, Network};
+use super::{KEEP_ALIVE, Network, lock};
 use crate::raft::sim::runtime::{Clockwork, now, sleep};
 
 /// Pieces under way on one connection.
@@ -32,13 +32,13 @@ struct Piece(Duration, Content);
 
 impl Network {
     /// The other end of a body; to be called by the one who sends it.
-    pub(super) fn pump(&self, from: u64, to: u64, body: Body) -> Body {
+    pub(super) fn pump(&self, from: u64, to: u64, counted: bool, body: Body) -> Body {
         let (sender, receiver) = mpsc::channel(WINDOW);
-        drop(Clockwork::spawn(self.clone().run_pump(from, to, body, sender)));
+        drop(Clockwork::spawn(self.clone().run_pump(from, to, counted, body, sender)));
         Body::new(StreamBody::new(stream::unfold(Some((receiver, self.clone(), from, to)), arrive)))
     }
 
-    async fn run_pump(self, from: u64, to: u64, mut body: Body, sender: mpsc::Sender<Piece>) {
+    async fn run_pump(self, from: u64, to: u64, counted: bool, mut body: Body, sender: mpsc::Sender<Piece>) {
         let mut last = now();
         loop {
             let content = match Clockwork::select2(body.frame(), self.noticed_end(from, to, &sender)).await {
@@ -48,6 +48,9 @@ impl Network {
                 Select2::Second(()) => return,
             };
             let over = !matches!(content, Content::Frame(_));
+            if counted && !over {
+                *lock(&self.0).calls.entry("Message".to_owned()).or_default() += 1;
+            }
             if !self.passable(from, to).await {
                 let _ = sender.send(Piece(now(), Content::Failed(Status::unavailable("timed out")))).await;
                 // Nobody told the sender; it goes on until its own limits end it.

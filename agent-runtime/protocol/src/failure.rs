@@ -42,7 +42,28 @@ pub enum FailureKind {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.step, self.call)?;
-        if self.errno == 0 { Ok(()) } else { write!(f, "={}", ErrorNumber(self.errno)) }
+        if self.errno != 0 {
+            write!(f, "={}", ErrorNumber(self.errno))?;
+        }
+        self.advice().map_or(Ok(()), |advice| write!(f, ": {advice}"))
+    }
+}
+
+impl Failure {
+    /// What an operator is to look at, where the number alone misleads: execve(2) has one number for several causes.
+    fn advice(&self) -> Option<&'static str> {
+        match (self.kind, self.errno) {
+            (FailureKind::ProgramNotFound, 2) => {
+                Some("the image has no such program, or not the interpreter or loader that the program names")
+            }
+            (FailureKind::ProgramNotExecutable, 8) => {
+                Some("it is of another architecture, or a script whose first line does not begin with #!")
+            }
+            (FailureKind::ProgramNotExecutable, 13) => {
+                Some("it is no file, or the container's user may not execute it")
+            }
+            _ => None,
+        }
     }
 }
 
@@ -102,4 +123,29 @@ pub fn errno_name(errno: i32) -> Option<&'static str> {
         (116, "ESTALE"),
     ];
     NAMES.iter().find(|(number, _)| *number == errno).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(kind: FailureKind, errno: i32) -> String {
+        Failure { step: "executing the program".to_owned(), call: r#"execve("/x")"#.to_owned(), errno, kind }
+            .to_string()
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_executed_is_told_with_what_to_look_at() {
+        assert_eq!(
+            failure(FailureKind::ProgramNotFound, 2),
+            r#"executing the program: execve("/x")=ENOENT: the image has no such program, or not the interpreter or loader that the program names"#
+        );
+        assert!(failure(FailureKind::ProgramNotExecutable, 8).contains("another architecture"));
+        assert!(
+            failure(FailureKind::ProgramNotExecutable, 13)
+                .ends_with("the container's user may not execute it")
+        );
+        assert_eq!(failure(FailureKind::Other, 2), r#"executing the program: execve("/x")=ENOENT"#);
+        assert_eq!(failure(FailureKind::ProgramNotFound, 0), r#"executing the program: execve("/x")"#);
+    }
 }

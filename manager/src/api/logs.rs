@@ -23,6 +23,8 @@ use crate::store::{Store, Wake};
 const CHUNKS: usize = 16;
 /// How long a node may be silent before its lines are counted as missing (without `--follow`).
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often somebody who follows looks whether nodes have come back: a session that begins again need not touch the state.
+const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
 enum Target {
@@ -63,7 +65,9 @@ async fn run(
 ) {
     let mut feed = store.watch();
     let mut open: BTreeMap<NodeId, usize> = BTreeMap::new();
-    extend(&store.view(), target, &mut subscriber, &sender, &mut open).await;
+    let mut missing = BTreeMap::new();
+    let mut look = tokio::time::interval(LOOK);
+    extend(&store.view(), target, &mut subscriber, &sender, &mut open, &mut missing).await;
     loop {
         if !follow && open.is_empty() {
             return;
@@ -76,8 +80,8 @@ async fn run(
             () = sender.closed() => return,
             event = subscriber.events.recv() => match event {
                 Some(LogEvent::Lines(node, lines)) => {
-                    let chunk = render(&store.view(), node, lines);
-                    if sender.send(Ok(chunk)).await.is_err() {
+                    let chunk = render(&store.view(), node, subscriber.only_new(lines));
+                    if !chunk.lines.is_empty() && sender.send(Ok(chunk)).await.is_err() {
                         return;
                     }
                 }
@@ -91,6 +95,10 @@ async fn run(
                 let _ = sender.send(Ok(v1::ServiceLogChunk { lines: Vec::new(), missing })).await;
                 return;
             }
+            _ = look.tick(), if follow => {
+                subscriber.forget_former_sessions();
+                extend(&store.view(), target, &mut subscriber, &sender, &mut open, &mut missing).await;
+            }
             wake = feed.next(), if follow => match wake {
                 Wake::Closed => return,
                 Wake::Touched(touched) if !concerns(&touched, target) => {}
@@ -100,7 +108,7 @@ async fn run(
                     if tasks_by_node(&view, target).is_empty() && is_gone(&view, target) {
                         return;
                     }
-                    extend(&view, target, &mut subscriber, &sender, &mut open).await;
+                    extend(&view, target, &mut subscriber, &sender, &mut open, &mut missing).await;
                 }
             },
         }
@@ -116,24 +124,32 @@ fn finish(open: &mut BTreeMap<NodeId, usize>, node: NodeId) {
     }
 }
 
-/// Asks the nodes of tasks that were not asked for yet.
+/// Asks the nodes of tasks that were not asked for yet. What is missing of a node is told once.
 async fn extend(
     view: &View,
     target: Target,
     subscriber: &mut Subscriber,
     sender: &Sender,
     open: &mut BTreeMap<NodeId, usize>,
+    missing: &mut BTreeMap<NodeId, String>,
 ) {
-    let mut missing = Vec::new();
+    let mut news = Vec::new();
     for (node, tasks) in tasks_by_node(view, target) {
         match subscriber.add(node, &tasks).await {
-            Ok(true) => *open.entry(node).or_default() += 1,
+            Ok(true) => {
+                *open.entry(node).or_default() += 1;
+                missing.remove(&node);
+            }
             Ok(false) => {}
-            Err(why) => missing.push(why),
+            Err(why) => {
+                if missing.insert(node, why.clone()).as_ref() != Some(&why) {
+                    news.push(why);
+                }
+            }
         }
     }
-    if !missing.is_empty() {
-        let _ = sender.send(Ok(v1::ServiceLogChunk { lines: Vec::new(), missing })).await;
+    if !news.is_empty() {
+        let _ = sender.send(Ok(v1::ServiceLogChunk { lines: Vec::new(), missing: news })).await;
     }
 }
 

@@ -60,7 +60,12 @@ pub struct LogBroker {
 pub struct Subscriber {
     broker: Arc<LogBroker>,
     query: LogQuery,
-    asked: BTreeSet<TaskId>,
+    /// Which node was asked for the lines of a task, in which session.
+    asked: BTreeMap<TaskId, (NodeId, SessionId)>,
+    /// The time of each task's last line that came.
+    last: BTreeMap<TaskId, u64>,
+    /// The same when its node was asked again: until then they come twice.
+    resumed: BTreeMap<TaskId, u64>,
     streams: Vec<(SessionId, NodeId)>,
     sender: mpsc::Sender<LogEvent>,
     /// What the nodes send.
@@ -99,7 +104,9 @@ impl LogBroker {
         Ok(Subscriber {
             broker: Arc::clone(self),
             query,
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            last: BTreeMap::new(),
+            resumed: BTreeMap::new(),
             streams: Vec::new(),
             sender,
             events,
@@ -153,11 +160,11 @@ impl Subscriber {
     /// # Errors
     /// Why its lines will be missing.
     pub async fn add(&mut self, node: NodeId, tasks: &BTreeSet<TaskId>) -> Result<bool, String> {
-        let new: BTreeSet<TaskId> = tasks.difference(&self.asked).copied().collect();
+        let new: BTreeSet<TaskId> =
+            tasks.iter().filter(|task| !self.asked.contains_key(task)).copied().collect();
         if new.is_empty() {
             return Ok(false);
         }
-        self.asked.extend(&new);
         let host = self
             .broker
             .store
@@ -165,20 +172,58 @@ impl Subscriber {
             .node(node)
             .map_or_else(|| node.to_string(), |n| n.description.hostname.clone());
         let connected = self.broker.registry.get(node).ok_or_else(|| format!("{host}: not connected"))?;
+        self.asked.extend(new.iter().map(|task| (*task, (node, connected.session))));
+        let (again, first): (BTreeSet<_>, BTreeSet<_>) =
+            new.into_iter().partition(|task| self.last.contains_key(task));
+        let lasts = again.iter().filter_map(|task| Some((*task, *self.last.get(task)?)));
+        self.resumed.extend(lasts);
+        let since = again.iter().filter_map(|task| self.resumed.get(task)).min().copied().unwrap_or(0);
+        let resumed = LogQuery { tail: -1, since: self.query.since.max(since), ..self.query };
+        for (tasks, query) in [(first, self.query), (again, resumed)] {
+            if !tasks.is_empty() {
+                let message = manager_message::Message::SubscribeLogs(self.subscribe(node, tasks, query));
+                let sent = connected.messages.send(message).await;
+                sent.map_err(|_| format!("{host}: the connection was lost"))?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn subscribe(&mut self, node: NodeId, tasks: BTreeSet<TaskId>, query: LogQuery) -> v1::LogSubscription {
         let id = SessionId::from_bits(rand::random());
         let subscription = v1::LogSubscription {
             id: id.to_string(),
-            tasks: new.iter().map(ToString::to_string).collect(),
-            follow: self.query.follow,
-            tail: self.query.tail,
-            since: self.query.since,
+            tasks: tasks.iter().map(ToString::to_string).collect(),
+            follow: query.follow,
+            tail: query.tail,
+            since: query.since,
         };
-        let stream = Stream { events: self.sender.clone(), node, tasks: new };
+        let stream = Stream { events: self.sender.clone(), node, tasks };
         self.broker.with(|all| all.insert(id, stream));
         self.streams.push((id, node));
-        let message = manager_message::Message::SubscribeLogs(subscription);
-        connected.messages.send(message).await.map_err(|_| format!("{host}: the connection was lost"))?;
-        Ok(true)
+        subscription
+    }
+
+    /// Nodes that were asked and have begun another session since, which knows nothing of that, are to be asked again.
+    pub fn forget_former_sessions(&mut self) {
+        let registry = &self.broker.registry;
+        let is_former = |node: NodeId, session: SessionId| {
+            registry.get(node).is_some_and(|connected| connected.session != session)
+        };
+        self.asked.retain(|_, (node, session)| !is_former(*node, *session));
+    }
+
+    /// The lines that did not come before: a node that is asked again may begin with some that did. Lines may have equal times.
+    pub fn only_new(&mut self, mut lines: Vec<v1::LogLine>) -> Vec<v1::LogLine> {
+        lines.retain(|line| {
+            let Ok(task) = line.task.parse::<TaskId>() else { return false };
+            let is_new = self.resumed.get(&task).is_none_or(|last| line.time > *last);
+            if is_new {
+                self.last.insert(task, line.time);
+            }
+            is_new
+        });
+        lines
     }
 }
 

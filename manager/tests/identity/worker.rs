@@ -54,6 +54,24 @@ impl Agent {
         let node = world.add_node(hostname, Role::Worker, None).await;
         let credentials = world.credentials(Subject::Worker(node));
         let mut client = DispatcherClient::new(world.channel(Some(&credentials)));
+        let (up, down) = Self::open(&mut client, hostname).await;
+        Self {
+            node,
+            client,
+            up,
+            down,
+            received: String::new(),
+            tasks: BTreeSet::new(),
+            subscriptions: Vec::new(),
+            acknowledged: 0,
+        }
+    }
+
+    /// Opens a session; one that is open ends.
+    async fn open(
+        client: &mut DispatcherClient<Channel>,
+        hostname: &str,
+    ) -> (mpsc::Sender<v1::AgentMessage>, Streaming<v1::ManagerMessage>) {
         let (up, requests) = mpsc::channel(64);
         let hello = v1::Hello {
             description: Some(v1::NodeDescription {
@@ -68,16 +86,12 @@ impl Agent {
         };
         up.send(v1::AgentMessage { message: Some(Up::Hello(hello)) }).await.unwrap();
         let down = client.session(ReceiverStream::new(requests)).await.unwrap().into_inner();
-        Self {
-            node,
-            client,
-            up,
-            down,
-            received: String::new(),
-            tasks: BTreeSet::new(),
-            subscriptions: Vec::new(),
-            acknowledged: 0,
-        }
+        (up, down)
+    }
+
+    /// Begins another session, as after a link that was cut.
+    async fn reopen(&mut self, hostname: &str) {
+        (self.up, self.down) = Self::open(&mut self.client, hostname).await;
     }
 
     async fn send(&self, message: Up) {
@@ -125,14 +139,16 @@ impl Agent {
             .map_err(|status| status.code())
     }
 
-    async fn publish(&mut self, subscription: &str, task: TaskId) -> Result<(), Code> {
-        let line = v1::LogLine {
+    async fn publish(&mut self, subscription: &str, task: TaskId, times: &[u64]) -> Result<(), Code> {
+        let line = |time: &u64| v1::LogLine {
             task: task.to_string(),
+            time: *time,
             stream: 1,
             text: "forged".into(),
             ..v1::LogLine::default()
         };
-        let chunk = v1::LogChunk { subscription: subscription.to_owned(), lines: vec![line] };
+        let chunk =
+            v1::LogChunk { subscription: subscription.to_owned(), lines: times.iter().map(line).collect() };
         let published = self.client.publish_logs(tokio_stream::iter([chunk])).await;
         published.map(drop).map_err(|status| status.code())
     }
@@ -273,10 +289,10 @@ async fn logs_are_asked_of_and_taken_from_the_tasks_own_node() {
     let subscription = one.subscriptions[0].clone();
     assert!(subscription.tasks.iter().all(|task| one.tasks.contains(&task.parse().unwrap())));
     let (own, foreign) = (*one.tasks.first().unwrap(), *two.tasks.first().unwrap());
-    assert_eq!(two.publish(&subscription.id, foreign).await.unwrap_err(), Code::NotFound);
-    assert_eq!(two.publish(&subscription.id, own).await.unwrap_err(), Code::NotFound);
-    assert_eq!(one.publish(&subscription.id, foreign).await.unwrap_err(), Code::PermissionDenied);
-    one.publish(&subscription.id, own).await.unwrap();
+    assert_eq!(two.publish(&subscription.id, foreign, &[7]).await.unwrap_err(), Code::NotFound);
+    assert_eq!(two.publish(&subscription.id, own, &[7]).await.unwrap_err(), Code::NotFound);
+    assert_eq!(one.publish(&subscription.id, foreign, &[7]).await.unwrap_err(), Code::PermissionDenied);
+    one.publish(&subscription.id, own, &[7]).await.unwrap();
     let mut got = Vec::new();
     while got.is_empty() {
         let chunk = tokio::time::timeout(PATIENCE, lines.message()).await.unwrap().unwrap().unwrap();
@@ -284,6 +300,15 @@ async fn logs_are_asked_of_and_taken_from_the_tasks_own_node() {
     }
     assert!(got.iter().all(|line| line.task == own.to_string()), "{got:?}");
     assert!(two.subscriptions.is_empty());
+    // Another session of the node knows nothing of what it was asked. It begins with lines that came already.
+    one.reopen("w1").await;
+    let is_again = |subscription: &&v1::LogSubscription| subscription.since == 7;
+    one.until("it is asked again", |agent| agent.subscriptions.iter().any(|s| is_again(&s))).await;
+    let again = one.subscriptions.iter().find(is_again).unwrap().clone();
+    assert_eq!((again.tasks, again.follow, again.tail), (vec![own.to_string()], true, -1));
+    one.publish(&again.id, own, &[7, 8]).await.unwrap();
+    let chunk = tokio::time::timeout(PATIENCE, lines.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!(chunk.lines.iter().map(|line| line.time).collect::<Vec<_>>(), [8]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coracle_manager_core::Touched;
 use coracle_manager_core::state::{State, View};
 use coracle_model::id::{NodeId, ServiceId, TaskId};
-use coracle_model::task::Task;
+use coracle_model::task::{Task, TaskState};
 use coracle_proto::status::ApiError;
 use coracle_proto::v1;
 use tokio::sync::mpsc;
@@ -67,6 +67,7 @@ async fn run(
     let mut open: BTreeMap<NodeId, usize> = BTreeMap::new();
     let mut missing = BTreeMap::new();
     let mut look = tokio::time::interval(LOOK);
+    subscriber.begin_with(tasks_by_node(&store.view(), target).into_values().flatten());
     extend(&store.view(), target, &mut subscriber, &sender, &mut open, &mut missing).await;
     loop {
         if !follow && open.is_empty() {
@@ -105,7 +106,7 @@ async fn run(
                 _ => {
                     let view = store.view();
                     // Nothing of a removed service is left that could print another line.
-                    if tasks_by_node(&view, target).is_empty() && is_gone(&view, target) {
+                    if is_gone(&view, target) && tasks_by_node(&view, target).is_empty() {
                         return;
                     }
                     extend(&view, target, &mut subscriber, &sender, &mut open, &mut missing).await;
@@ -173,7 +174,8 @@ fn tasks_by_node(state: &State, target: Target) -> BTreeMap<NodeId, BTreeSet<Tas
         Target::Task(task) => state.task(task).into_iter().collect(),
     };
     let mut nodes: BTreeMap<NodeId, BTreeSet<TaskId>> = BTreeMap::new();
-    for task in tasks {
+    // One that its agent has not spoken of may be unknown there, and has no lines yet.
+    for task in tasks.into_iter().filter(|task| task.status.state > TaskState::Assigned) {
         if let Some(node) = task.node {
             nodes.entry(node).or_default().insert(task.id);
         }

@@ -60,6 +60,8 @@ pub struct LogBroker {
 pub struct Subscriber {
     broker: Arc<LogBroker>,
     query: LogQuery,
+    /// Tasks that were there at the beginning: of later ones all lines are wanted.
+    early: BTreeSet<TaskId>,
     /// Which node was asked for the lines of a task, in which session.
     asked: BTreeMap<TaskId, (NodeId, SessionId)>,
     /// The time of each task's last line that came.
@@ -104,6 +106,7 @@ impl LogBroker {
         Ok(Subscriber {
             broker: Arc::clone(self),
             query,
+            early: BTreeSet::new(),
             asked: BTreeMap::new(),
             last: BTreeMap::new(),
             resumed: BTreeMap::new(),
@@ -155,6 +158,11 @@ fn unknown() -> ApiError {
 }
 
 impl Subscriber {
+    /// The tasks that there are already: the last lines are theirs only.
+    pub fn begin_with(&mut self, tasks: impl IntoIterator<Item = TaskId>) {
+        self.early.extend(tasks);
+    }
+
     /// Asks a node for lines of tasks that it was not asked for before; says whether there were any.
     ///
     /// # Errors
@@ -175,11 +183,14 @@ impl Subscriber {
         self.asked.extend(new.iter().map(|task| (*task, (node, connected.session))));
         let (again, first): (BTreeSet<_>, BTreeSet<_>) =
             new.into_iter().partition(|task| self.last.contains_key(task));
+        let (early, late): (BTreeSet<_>, BTreeSet<_>) =
+            first.into_iter().partition(|task| self.early.contains(task));
         let lasts = again.iter().filter_map(|task| Some((*task, *self.last.get(task)?)));
         self.resumed.extend(lasts);
         let since = again.iter().filter_map(|task| self.resumed.get(task)).min().copied().unwrap_or(0);
         let resumed = LogQuery { tail: -1, since: self.query.since.max(since), ..self.query };
-        for (tasks, query) in [(first, self.query), (again, resumed)] {
+        let whole = LogQuery { tail: -1, ..self.query };
+        for (tasks, query) in [(early, self.query), (late, whole), (again, resumed)] {
             if !tasks.is_empty() {
                 let message = manager_message::Message::SubscribeLogs(self.subscribe(node, tasks, query));
                 let sent = connected.messages.send(message).await;

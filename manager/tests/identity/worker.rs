@@ -311,6 +311,22 @@ async fn logs_are_asked_of_and_taken_from_the_tasks_own_node() {
     assert_eq!(chunk.lines.iter().map(|line| line.time).collect::<Vec<_>>(), [8]);
 }
 
+/// An agent that is asked before it has heard of a task has no lines of it, and says that it is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_of_a_task_are_asked_for_once_its_agent_has_spoken_of_it() {
+    let world = World::new().await;
+    let (mut one, _two) = two_workers(&world).await;
+    let mut services = ServicesClient::new(world.channel(Some(&world.operator())));
+    let request = v1::ServiceLogsRequest { target: "red".to_owned(), follow: true, tail: 0, since: 0 };
+    let _lines = services.logs(request).await.unwrap().into_inner();
+    let task = *one.tasks.first().unwrap();
+    one.report(1, task, TaskState::Running).await;
+    one.until("it is asked for its lines", |agent| !agent.subscriptions.is_empty()).await;
+    let subscription = &one.subscriptions[0];
+    assert_eq!(subscription.tasks, [task.to_string()], "of the other it has not spoken");
+    assert_eq!(subscription.tail, -1, "all of a task that began later");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_is_limited_by_where_it_comes_from() {
     use coracle_proto::v1::certificate_authority_client::CertificateAuthorityClient;

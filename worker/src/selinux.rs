@@ -12,3 +12,14 @@ pub(crate) mod labelled;
 mod levels;
 
 pub use label::Labels;
+
+/// What a usual policy with levels has for containers.
+#[cfg(test)]
+fn usual_defaults() -> coracle_agent_runtime::SelinuxDefaults {
+    coracle_agent_runtime::SelinuxDefaults {
+        process: "system_u:system_r:container_t:s0".into(),
+        file: "system_u:object_r:container_file_t:s0".into(),
+        layer: "system_u:object_r:container_ro_file_t:s0".into(),
+        has_levels: true,
+    }
+}

@@ -218,10 +218,8 @@ impl Subscriber {
     /// Nodes that were asked and have begun another session since, which knows nothing of that, are to be asked again.
     pub fn forget_former_sessions(&mut self) {
         let registry = &self.broker.registry;
-        let is_former = |node: NodeId, session: SessionId| {
-            registry.get(node).is_some_and(|connected| connected.session != session)
-        };
-        self.asked.retain(|_, (node, session)| !is_former(*node, *session));
+        self.asked
+            .retain(|_, (node, session)| registry.session(*node).is_none_or(|present| present == *session));
     }
 
     /// The lines that did not come before: a node that is asked again may begin with some that did. Lines may have equal times.

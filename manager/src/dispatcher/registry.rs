@@ -60,10 +60,16 @@ impl Registry {
         self.with(|all| all.get(&node).cloned())
     }
 
+    /// The session of a node that is connected.
+    #[must_use]
+    pub fn session(&self, node: NodeId) -> Option<SessionId> {
+        self.with(|all| all.get(&node).map(|connected| connected.session))
+    }
+
     /// Whether this is the session of the node.
     #[must_use]
     pub fn is_session(&self, node: NodeId, session: SessionId) -> bool {
-        self.with(|all| all.get(&node).is_some_and(|connected| connected.session == session))
+        self.session(node) == Some(session)
     }
 
     /// Notes what a node holds.

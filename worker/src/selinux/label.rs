@@ -99,19 +99,11 @@ pub(super) fn compose(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn defaults() -> SelinuxDefaults {
-        SelinuxDefaults {
-            process: "system_u:system_r:container_t:s0".into(),
-            file: "system_u:object_r:container_file_t:s0".into(),
-            layer: "system_u:object_r:container_ro_file_t:s0".into(),
-            has_levels: true,
-        }
-    }
+    use crate::selinux::usual_defaults;
 
     fn composed(options: &[&str]) -> [String; 3] {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        let labels = compose(&defaults(), &options, "c5,c9").unwrap();
+        let labels = compose(&usual_defaults(), &options, "c5,c9").unwrap();
         [labels.process, labels.mount, labels.shared]
     }
 

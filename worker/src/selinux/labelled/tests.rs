@@ -5,20 +5,15 @@ use coracle_model::template::NodeFacts;
 use super::*;
 use crate::adapters::fake::FakeContainers;
 use crate::assignments::Assignment;
-
-fn defaults() -> SelinuxDefaults {
-    SelinuxDefaults {
-        process: "system_u:system_r:container_t:s0".into(),
-        file: "system_u:object_r:container_file_t:s0".into(),
-        layer: "system_u:object_r:container_ro_file_t:s0".into(),
-        has_levels: true,
-    }
-}
+use crate::selinux::usual_defaults;
 
 /// As a daemon that begins, on a node with or without SELinux.
 fn begin(fake: &Arc<FakeContainers>, active: bool, labels_all: bool) -> WithLabels {
-    let node =
-        Node { defaults: Box::new(move || active.then(defaults)), labels_all, hostname: "node-1".into() };
+    let node = Node {
+        defaults: Box::new(move || active.then(usual_defaults)),
+        labels_all,
+        hostname: "node-1".into(),
+    };
     let containers = WithLabels::new(Arc::clone(fake) as _, node);
     containers.recover().unwrap();
     containers

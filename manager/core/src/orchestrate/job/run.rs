@@ -201,9 +201,16 @@ impl Run<'_> {
     fn is_beside(&self, slot: Slot, task: &Task) -> bool {
         let within_reach = |node: NodeId| !self.state.is_node_lost(node);
         self.state.tasks_of_slot(self.service.id, slot).any(|other| {
-            let overlaps = super::may_overlap(self.service) && other.run != task.run && other.is_live();
-            other.id != task.id && !overlaps && other.may_run() && other.node.is_some_and(within_reach)
+            other.id != task.id
+                && !self.overlaps(other)
+                && other.may_run()
+                && other.node.is_some_and(within_reach)
         })
+    }
+
+    /// Whether a task is of another run, which goes on beside this one.
+    fn overlaps(&self, task: &Task) -> bool {
+        super::may_overlap(self.service) && task.run != self.job.run && task.is_live()
     }
 
     pub(super) fn counts(&self, needs: &BTreeMap<Slot, (SlotTasks, Need)>) -> RunCounts {
@@ -261,10 +268,7 @@ impl Run<'_> {
             }
             // Tasks of an earlier run in this slot may still be stopping.
             let beside = slots.iter().find(|slot| slot.slot == tasks.slot).unwrap_or(tasks);
-            let overlaps = |task: &Arc<Task>| {
-                super::may_overlap(self.service) && task.run != self.job.run && task.is_live()
-            };
-            let held = beside.tasks.iter().filter(|task| !overlaps(task)).cloned().collect();
+            let held = beside.tasks.iter().filter(|task| !self.overlaps(task)).cloned().collect();
             let all = SlotTasks { slot: tasks.slot, tasks: held };
             all.refill(self.state, self.service, instead.as_deref(), delay, context, plan);
         }

@@ -8,17 +8,14 @@ use std::vec;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 use rustix::io::Errno;
 
+use crate::unpack::root::retry;
+
 /// Opens the directory `path` below the root; empty is the root itself.
 pub(crate) fn open_directory(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let name = if path.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(path) };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    loop {
-        match openat2(root, name, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            result => return result,
-        }
-    }
+    retry(|| openat2(root, name, flags, Mode::empty(), resolve))
 }
 
 /// The names in a directory, in order: the same tree is walked in the same way.

@@ -9,6 +9,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::unpack::root::retry;
 use crate::walk::{Agenda, names, open_directory};
 
 const ATTRIBUTE: &str = "security.selinux";
@@ -59,12 +60,9 @@ fn has(file: BorrowedFd<'_>, label: &str) -> bool {
 fn set(directory: BorrowedFd<'_>, name: &OsStr, label: &str) -> io::Result<FileType> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV;
-    let entry = loop {
-        match openat2(directory, name, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(Errno::NOENT | Errno::XDEV) => return Ok(FileType::Unknown),
-            result => break result?,
-        }
+    let entry = match retry(|| openat2(directory, name, flags, Mode::empty(), resolve)) {
+        Err(Errno::NOENT | Errno::XDEV) => return Ok(FileType::Unknown),
+        result => result?,
     };
     // Descriptors of paths take no attributes themselves.
     let path = format!("/proc/self/fd/{}", entry.as_raw_fd());

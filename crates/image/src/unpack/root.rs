@@ -114,7 +114,7 @@ fn in_root() -> ResolveFlags {
 }
 
 /// `openat2` says EAGAIN when a rename elsewhere on the host raced with a `..` in a link, openat2(2).
-fn retry<T>(mut attempt: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+pub(crate) fn retry<T>(mut attempt: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     const ATTEMPTS: usize = 100;
     for _ in 1..ATTEMPTS {
         match attempt() {

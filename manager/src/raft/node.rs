@@ -360,6 +360,12 @@ async fn publish<P: Platform>(
             *old = new;
             changed
         });
+        if failed.is_some() {
+            // openraft keeps the end of its core for whoever waits for it first. If that is the handler of a call, which is
+            // cancelled as soon as others hear of the end, everybody who asks later panics (`get_core_stop_error`). So
+            // nobody hears of it before the core has ended altogether.
+            let _ = raft.shutdown().await;
+        }
         match failed {
             None => {}
             Some(openraft::error::Fatal::Stopped) => return,

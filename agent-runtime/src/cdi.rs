@@ -1,18 +1,16 @@
 //! Devices by their names in the node's CDI files (Container Device Interface specification 0.8): what has to be in a
 //! container for it to use one, such as a graphics card with its libraries.
-//!
-//! Hooks are programs that are run on the host for whoever may write such a file; they are refused.
 
+mod hook;
 mod yaml;
 
 use crate::error::RuntimeError;
-use crate::spec::{BindOptions, ContainerSpec, Device, Mount};
+use crate::spec::{BindOptions, ContainerSpec, Device, Mount, Propagation};
+pub(crate) use hook::Hook;
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Later folders win.
-const FOLDERS: &[&str] = &["/etc/cdi", "/var/run/cdi"];
 /// Far more than any vendor writes.
 const FILE_BYTES: u64 = 4 << 20;
 
@@ -46,7 +44,7 @@ struct Edits {
     env: Vec<String>,
     device_nodes: Vec<Node>,
     mounts: Vec<Place>,
-    hooks: Vec<serde_json::Value>,
+    hooks: Vec<hook::Entry>,
     #[serde(rename = "additionalGids")]
     groups: Vec<u32>,
     intel_rdt: Option<serde_json::Value>,
@@ -79,21 +77,22 @@ fn refused(value: &str, why: impl Into<String>) -> RuntimeError {
     RuntimeError::InvalidSpec { field: "CDI device", value: value.to_owned(), why: why.into() }
 }
 
-/// Puts what the devices need into the specification.
-pub(crate) fn apply(spec: &mut ContainerSpec) -> Result<(), RuntimeError> {
-    let folders: Vec<PathBuf> = FOLDERS.iter().map(PathBuf::from).collect();
-    apply_from(spec, &folders)
-}
-
-fn apply_from(spec: &mut ContainerSpec, folders: &[PathBuf]) -> Result<(), RuntimeError> {
+/// Puts what the devices need into the specification. Returns the programs that they need run.
+pub(crate) fn apply(spec: &mut ContainerSpec, folders: &[PathBuf]) -> Result<Vec<Hook>, RuntimeError> {
+    let mut hooks: Vec<Hook> = Vec::new();
     for name in std::mem::take(&mut spec.cdi_devices) {
-        let edits = find(&name, folders)?;
         // What all devices of a file need comes once, also for two of them.
-        for edits in edits {
+        for edits in find(&name, folders)? {
+            for entry in &edits.hooks {
+                let hook = entry.clone().read(&name).map_err(|why| refused(&name, why))?;
+                if !hooks.iter().any(|known| known.is_same(&hook)) {
+                    hooks.push(hook);
+                }
+            }
             edit(spec, &name, edits)?;
         }
     }
-    Ok(())
+    Ok(hooks)
 }
 
 /// The edits of the file, and those of the device.
@@ -114,14 +113,20 @@ fn find(name: &str, folders: &[PathBuf]) -> Result<[Edits; 2], RuntimeError> {
             if file.kind == kind
                 && let Some(device) = file.devices.into_iter().find(|known| known.name == device)
             {
-                found = Some([file.container_edits, device.container_edits]);
+                found = Some((path, [file.container_edits, device.container_edits]));
             }
         }
     }
     let problem = problem.unwrap_or_default();
-    found.ok_or_else(|| {
-        refused(name, format!("no file in /etc/cdi or /var/run/cdi of this node has it{problem}"))
-    })
+    let (path, edits) = found.ok_or_else(|| {
+        let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        refused(name, format!("no file in {} of this node has it{problem}", folders.join(" or ")))
+    })?;
+    let has_hooks = edits.iter().any(|edits| !edits.hooks.is_empty());
+    match has_hooks.then(|| hook::distrust(&path)).flatten() {
+        Some(why) => Err(refused(name, why)),
+        None => Ok(edits),
+    }
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -149,12 +154,6 @@ fn read(path: &Path) -> Result<File, String> {
 }
 
 fn edit(spec: &mut ContainerSpec, name: &str, edits: Edits) -> Result<(), RuntimeError> {
-    if !edits.hooks.is_empty() {
-        return Err(refused(
-            name,
-            "it needs hooks, which are programs run on the node, and these are refused",
-        ));
-    }
     if edits.intel_rdt.is_some() || !edits.net_devices.is_empty() {
         return Err(refused(name, "it needs intelRdt or netDevices, which are not supported"));
     }
@@ -197,8 +196,12 @@ fn mount(name: &str, place: Place) -> Result<Mount, RuntimeError> {
         source: place.host_path.into(),
         target: place.container_path,
         read_only: has("ro"),
-        recursive: !has("bind"),
-        options: BindOptions::default(),
+        recursive: has("rbind") || !has("bind"),
+        options: BindOptions {
+            propagation: if has("rslave") { Propagation::Slave } else { Propagation::Private },
+            no_execute: has("noexec"),
+            ..BindOptions::default()
+        },
     })
 }
 
@@ -214,30 +217,46 @@ mod tests {
         (folder, folders)
     }
 
-    fn applied(text: &str, name: &str) -> Result<ContainerSpec, RuntimeError> {
+    fn applied(text: &str, names: &[&str]) -> Result<(ContainerSpec, Vec<Hook>), RuntimeError> {
         let (_folder, folders) = folder(text);
         let mut spec = ContainerSpec::new(vec!["/layer".into()], vec!["true".into()]);
         spec.env = vec!["A=1".into()];
-        spec.cdi_devices = vec![name.to_owned()];
-        apply_from(&mut spec, &folders).map(|()| spec)
+        spec.cdi_devices = names.iter().map(|&name| name.to_owned()).collect();
+        apply(&mut spec, &folders).map(|hooks| (spec, hooks))
     }
 
     const GOOD: &str = r#"{"cdiVersion":"0.6.0","kind":"vendor.com/card","devices":[
         {"name":"0","containerEdits":{"deviceNodes":[{"path":"/dev/card0","hostPath":"/dev/null","permissions":"rw"}],
             "env":["A=2"],"additionalGids":[7]}},
-        {"name":"hook","containerEdits":{"hooks":[{"hookName":"createContainer","path":"/bin/x"}]}}],
-        "containerEdits":{"env":["CARD=yes"],"mounts":[{"hostPath":"/usr/lib/card","containerPath":"/usr/lib/card",
-            "options":["ro","nosuid","bind"]}]}}"#;
+        {"name":"1","containerEdits":{"hooks":[{"hookName":"createContainer","path":"/bin/x"},
+            {"hookName":"createContainer","path":"/bin/y"}]}},
+        {"name":"late","containerEdits":{"hooks":[{"hookName":"poststop","path":"/bin/x"}]}}],
+        "containerEdits":{"env":["CARD=yes"],"hooks":[{"hookName":"createContainer","path":"/bin/x"}],
+            "mounts":[{"hostPath":"/usr/lib/card","containerPath":"/usr/lib/card",
+            "options":["ro","nosuid","bind"]},{"hostPath":"/run/card","containerPath":"/run/card",
+            "options":["noexec","rbind","rslave"]}]}}"#;
 
     #[test]
     fn edits_of_the_file_and_of_the_device() {
-        let spec = applied(GOOD, "vendor.com/card=0").unwrap();
-        assert_eq!(spec.env, ["CARD=yes", "A=2"]);
+        let (spec, hooks) = applied(GOOD, &["vendor.com/card=0", "vendor.com/card=1"]).unwrap();
+        assert_eq!(spec.env, ["A=2", "CARD=yes"]);
         assert_eq!(spec.devices[0].host, Path::new("/dev/null"));
         assert_eq!(spec.devices[0].container, "/dev/card0");
         assert_eq!(spec.user.additional_groups, ["7"]);
-        assert!(matches!(&spec.mounts[0], Mount::Bind { read_only: true, recursive: false, .. }));
+        let Mount::Bind { read_only: true, recursive: false, options, .. } = &spec.mounts[0] else {
+            panic!()
+        };
+        assert_eq!(*options, BindOptions::default());
+        let Mount::Bind { read_only: false, recursive: true, options, .. } = &spec.mounts[1] else {
+            panic!()
+        };
+        assert!(options.no_execute && options.propagation == Propagation::Slave);
+        assert_eq!(spec.mounts.len(), 2);
         assert!(spec.cdi_devices.is_empty());
+        // Each once, for the first that has it.
+        let hooks: Vec<_> =
+            hooks.iter().map(|hook| (hook.path.to_str().unwrap(), hook.device.as_str())).collect();
+        assert_eq!(hooks, [("/bin/x", "vendor.com/card=0"), ("/bin/y", "vendor.com/card=1")]);
     }
 
     #[test]
@@ -251,7 +270,7 @@ mod tests {
         let folders = [folder.path().to_owned()];
         let mut spec = ContainerSpec::new(vec!["/layer".into()], vec!["true".into()]);
         spec.cdi_devices = vec!["vendor.com/card=0".into()];
-        apply_from(&mut spec, &folders).unwrap();
+        apply(&mut spec, &folders).unwrap();
         assert_eq!(
             (spec.env, spec.user.additional_groups),
             (vec!["CARD=yes".to_owned()], vec!["7".to_owned()])
@@ -262,19 +281,31 @@ mod tests {
         );
         let mut spec = ContainerSpec::new(vec!["/layer".into()], vec!["true".into()]);
         spec.cdi_devices = vec!["vendor.com/card=9".into()];
-        let error = apply_from(&mut spec, &folders).unwrap_err().to_string();
+        let error = apply(&mut spec, &folders).unwrap_err().to_string();
         assert!(error.contains("odd.yaml cannot be read: "), "{error}");
+    }
+
+    #[test]
+    fn hooks_of_files_that_others_may_write_are_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let (folder, folders) = folder(GOOD);
+        let file = folder.path().join("vendor.json");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        let mut spec = ContainerSpec::new(vec!["/layer".into()], vec!["true".into()]);
+        spec.cdi_devices = vec!["vendor.com/card=0".into()];
+        let error = apply(&mut spec, &folders).unwrap_err();
+        assert!(error.is_rejection() && error.to_string().contains("chmod go-w"), "{error}");
     }
 
     #[test]
     fn what_cannot_be_is_refused_by_name() {
         for (name, why) in [
-            ("vendor.com/card=1", "no file in /etc/cdi"),
+            ("vendor.com/card=7", "no file in /"),
             ("vendor.com/other=0", "other.json cannot be read"),
             ("vendor.com/card", "VENDOR/CLASS=NAME"),
-            ("vendor.com/card=hook", "hooks"),
+            ("vendor.com/card=late", "a poststop hook (/bin/x)"),
         ] {
-            let error = applied(GOOD, name).unwrap_err();
+            let error = applied(GOOD, &[name]).unwrap_err();
             assert!(error.is_rejection());
             let error = error.to_string();
             assert!(error.contains(name) && error.contains(why), "{error}");

@@ -2,11 +2,12 @@
 //!
 //! Durable (`state_dir/<id>`): `container.json`, `exit.json`, `upper/`, `work/`, `rootfs/` (a mount point in the
 //! container's own mount namespace only), `l/` (short links to the layers), `files/`, and the log unless it goes
-//! elsewhere; also `lock` and `state.json`, which mean nothing after a reboot. Until reboot (`run_dir/<id>`):
+//! elsewhere, `bundle/` for hooks; also `lock` and `state.json`, which mean nothing after a reboot. Until reboot (`run_dir/<id>`):
 //! `control`. Whoever removes the run directory while containers run costs them that socket, and not their lives.
 
 use crate::error::{IoContext, RuntimeError};
 use crate::id::ContainerId;
+use crate::plan::OCI_VERSION;
 use crate::selinux;
 use crate::spec::{ContainerSpec, Mount, Network, Rootfs};
 use coracle_remove_tree::remove_tree;
@@ -135,6 +136,29 @@ impl ContainerDirectory {
     /// A file that is bound into /etc.
     pub(crate) fn placed(&self, name: &str) -> PathBuf {
         self.state.join("files").join(name)
+    }
+
+    /// Where the root is mounted, in the container's mount namespace only.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.state.join("rootfs")
+    }
+
+    /// What hooks may read of the container.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.state.join("bundle")
+    }
+
+    /// Writes the part of an OCI configuration ("config.md", "Root") that hooks look for: where the root is. Nothing of the
+    /// program is in it, whose variables may be secrets.
+    pub(crate) fn write_bundle(&self, read_only: bool) -> Result<(), RuntimeError> {
+        let bundle = self.bundle();
+        make_private(&bundle)?;
+        let path = bundle.join("config.json");
+        let configuration = serde_json::json!({
+            "ociVersion": OCI_VERSION,
+            "root": { "path": self.root(), "readonly": read_only },
+        });
+        fs::write(&path, configuration.to_string()).doing("writing", &path)
     }
 
     pub(crate) fn lock_path(&self) -> PathBuf {

@@ -7,7 +7,7 @@ use crate::seccomp;
 use crate::spec::{ContainerSpec, Seccomp};
 use crate::{cdi, selinux, validate};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A specification that this host can carry out, as far as can be told beforehand.
 #[derive(Debug)]
@@ -15,14 +15,16 @@ pub(crate) struct Prepared {
     /// With what CDI devices need.
     pub(crate) spec: ContainerSpec,
     pub(crate) devices: Vec<Found>,
+    /// Programs that CDI devices need run.
+    pub(crate) hooks: Vec<cdi::Hook>,
     /// The compiled filter of system calls.
     pub(crate) seccomp: Option<String>,
 }
 
 /// Checks and looks up everything.
-pub(crate) fn prepare(spec: &ContainerSpec) -> Result<Prepared, RuntimeError> {
+pub(crate) fn prepare(spec: &ContainerSpec, cdi_folders: &[PathBuf]) -> Result<Prepared, RuntimeError> {
     let mut spec = spec.clone();
-    cdi::apply(&mut spec)?;
+    let hooks = cdi::apply(&mut spec, cdi_folders)?;
     validate::check(&spec)?;
     capabilities(spec.capabilities, Capabilities::available())?;
     let lsm = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
@@ -45,7 +47,7 @@ pub(crate) fn prepare(spec: &ContainerSpec) -> Result<Prepared, RuntimeError> {
     if seccomp.is_some() && !Path::new("/proc/sys/kernel/seccomp").exists() {
         return Err(RuntimeError::Host("the kernel has no seccomp filters".into()));
     }
-    Ok(Prepared { spec, devices, seccomp })
+    Ok(Prepared { spec, devices, hooks, seccomp })
 }
 
 /// Nobody can give what they do not have.

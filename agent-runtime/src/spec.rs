@@ -248,6 +248,8 @@ pub struct BindOptions {
     /// Path below the source that is mounted instead, which no link in the source leads out of; empty is the source. Not
     /// with a propagation other than private.
     pub subpath: String,
+    /// Nothing on it is executed.
+    pub no_execute: bool,
 }
 
 /// How mounts below a bind mount are seen on either side (mount_namespaces(7)), recursively.

@@ -8,12 +8,14 @@
 mod control;
 mod exec;
 mod failure;
+mod hook;
 mod plan;
 mod record;
 
 pub use control::{Reply, Report, Request};
 pub use exec::{Exec, ExecEnd, ExecUser, Executed};
 pub use failure::{Failure, FailureKind, errno_name};
+pub use hook::{Hook, HookPlace, HookState};
 pub use plan::{
     Credentials, DeviceNode, HostDevice, LogPlan, MountAttributes, OutOfMemoryCounter, Plan, Program,
     Propagation, ResourceLimit, Step,

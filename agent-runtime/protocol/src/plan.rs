@@ -1,5 +1,6 @@
 //! The plan: everything the supervisor does to set up one container, decided beforehand.
 
+use crate::hook::Hook;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -205,6 +206,8 @@ pub enum Step {
     ReadOnlyPath(String),
     /// Make a mount that we made read-only, now that its contents are made.
     SealMount(String),
+    /// Run a program of the host, which changes what is mounted so far.
+    Hook(Box<Hook>),
     /// Make the new root the root and detach the old one.
     PivotRoot,
     /// Make the root's mount read-only.
@@ -379,6 +382,7 @@ impl fmt::Display for Step {
             Self::Mask { path, label: Some(label) } => write!(f, "masking {path} (context={label})"),
             Self::ReadOnlyPath(path) => write!(f, "making {path} read-only"),
             Self::SealMount(path) => write!(f, "making the mount {path} read-only"),
+            Self::Hook(hook) => write!(f, "running the hook {} of {}", hook.path.display(), hook.device),
             Self::PivotRoot => f.write_str("changing the root"),
             Self::ReadOnlyRoot => f.write_str("making the root read-only"),
             Self::WorkingDirectory(path) => write!(f, "entering the working directory {path:?}"),

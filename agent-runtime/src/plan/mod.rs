@@ -2,8 +2,10 @@
 //! what will be done (see the snapshot in the tests).
 
 mod defaults;
+mod hook;
 mod label;
 
+use crate::cdi;
 use crate::cgroup::{CgroupVersion, Membership};
 use crate::device::Found;
 use crate::directory::ContainerDirectory;
@@ -14,6 +16,7 @@ use coracle_runtime_protocol as protocol;
 use coracle_runtime_protocol::{
     Credentials, DeviceNode, HostDevice, LogPlan, MountAttributes, Plan, Program, ResourceLimit, Step,
 };
+pub(crate) use hook::OCI_VERSION;
 use label::{context, labelled, own_labelled};
 use std::path::PathBuf;
 
@@ -27,6 +30,8 @@ pub(crate) struct Input<'a> {
     pub(crate) log_directory: PathBuf,
     /// Devices of the host.
     pub(crate) devices: &'a [Found],
+    /// Programs of the host that CDI devices need run.
+    pub(crate) hooks: &'a [cdi::Hook],
     /// The compiled filter of system calls, as the supervisor is given it.
     pub(crate) seccomp: Option<String>,
     /// Paths to mask that depend on the host's processors.
@@ -100,7 +105,7 @@ fn environment(input: &Input<'_>) -> Vec<String> {
 }
 
 /// The order is the meaning. Memberships come before the namespaces that hide them; kernel file systems before
-/// anything that a user may place; masks after all of them; privileges go last.
+/// anything that a user may place; hooks when all of that is there, and masks after what those may mount; privileges go last.
 fn steps(input: &Input<'_>) -> Vec<Step> {
     let mut steps = Vec::with_capacity(96);
     isolation(input, &mut steps);
@@ -109,6 +114,7 @@ fn steps(input: &Input<'_>) -> Vec<Step> {
     kernel_filesystems(input, &mut steps);
     placed_files(input, &mut steps);
     user_mounts(input, &mut steps);
+    steps.extend(hook::steps(input));
     masks(input, &mut steps);
     finish(input, &mut steps);
     steps
@@ -328,7 +334,7 @@ fn user_mount(input: &Input<'_>, index: usize, mount: &Mount) -> Step {
                 read_only: *read_only,
                 no_set_user_id: true,
                 no_devices: true,
-                no_execute: false,
+                no_execute: options.no_execute,
             },
             optional: false,
             propagation: match options.propagation {

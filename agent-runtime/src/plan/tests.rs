@@ -3,6 +3,10 @@ use crate::spec::{BindOptions, User};
 use std::fmt::Write;
 
 fn plan(spec: &ContainerSpec, version: CgroupVersion) -> Plan {
+    plan_with(spec, version, &[])
+}
+
+fn plan_with(spec: &ContainerSpec, version: CgroupVersion, hooks: &[cdi::Hook]) -> Plan {
     let id = "web.1.abc".parse().unwrap();
     let v1 = version == CgroupVersion::V1;
     let membership = Membership {
@@ -25,6 +29,7 @@ fn plan(spec: &ContainerSpec, version: CgroupVersion) -> Plan {
         membership: &membership,
         log_directory: directory.state.clone(),
         devices: &[],
+        hooks,
         seccomp: Some("00".into()),
         host_masks: &["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
         start_at_once: true,
@@ -141,4 +146,39 @@ fn secret_variables_take_the_place_of_others_and_are_not_printed() {
     assert_eq!(environment[..2], ["A=1", "TOKEN=canary=x"]);
     let printed = format!("{spec:?}");
     assert!(printed.contains("[\"TOKEN\"]") && !printed.contains("canary"), "{printed}");
+}
+
+#[test]
+fn hooks_come_when_all_is_mounted_and_before_anything_is_masked() {
+    use coracle_runtime_protocol::HookPlace;
+    let hook = |place, path: &str| cdi::Hook {
+        device: "v.com/c=0".into(),
+        place,
+        path: path.into(),
+        arguments: vec!["x".into()],
+        environment: vec!["A=1".into()],
+        seconds: 7,
+    };
+    let mut spec = ContainerSpec::new(vec!["/layers/a".into()], vec!["sh".into()]);
+    spec.mounts = vec![Mount::Tmpfs { target: "/cache".into(), size: None, mode: None }];
+    let hooks = [hook(HookPlace::Container, "/bin/last"), hook(HookPlace::Host, "/bin/first")];
+    let plan = plan_with(&spec, CgroupVersion::V2, &hooks);
+    let text = text(&plan);
+    let at = |line: &str| text.lines().position(|known| known.starts_with(line)).unwrap();
+    let order = [
+        at("mounting tmpfs at /cache"),
+        at("running the hook /bin/first of v.com/c=0"),
+        at("running the hook /bin/last of v.com/c=0"),
+        at("masking "),
+        at("changing the root"),
+    ];
+    assert!(order.is_sorted(), "{order:?}");
+    let Step::Hook(told) = &plan.steps[order[1]] else { panic!() };
+    let state = serde_json::to_string(&told.state).unwrap();
+    assert_eq!(
+        state,
+        r#"{"ociVersion":"1.2.0","id":"web.1.abc","status":"creating","pid":0,"bundle":"/state/web.1.abc/bundle","root":"/state/web.1.abc/rootfs"}"#
+    );
+    let round: Plan = serde_json::from_slice(&serde_json::to_vec(&plan).unwrap()).unwrap();
+    assert_eq!(round, plan);
 }

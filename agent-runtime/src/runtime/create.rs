@@ -20,7 +20,7 @@ impl Runtime {
         spec: &ContainerSpec,
         start_at_once: bool,
     ) -> Result<Status, RuntimeError> {
-        let prepared = prepare::prepare(spec)?;
+        let prepared = prepare::prepare(spec, &self.shared.config.cdi_folders)?;
         self.shared.reserve(id, &prepared.spec)?;
         let started = self.shared.build(id, &prepared, start_at_once);
         match started.and_then(|status| self.watch(id).map(|()| status)) {
@@ -81,6 +81,9 @@ impl Shared {
             log_directory: self.log_directory(id, spec),
         };
         directory.create(spec, &file)?;
+        if !prepared.hooks.is_empty() {
+            directory.write_bundle(spec.read_only_rootfs)?;
+        }
         let devices = Devices { all: spec.privileged, found: &prepared.devices };
         let membership = self.cgroups.create(id, &spec.resources, &devices)?;
         let plan = plan::build(&plan::Input {
@@ -90,6 +93,7 @@ impl Shared {
             membership: &membership,
             log_directory: self.log_directory(id, spec),
             devices: &prepared.devices,
+            hooks: &prepared.hooks,
             seccomp: prepared.seccomp.clone(),
             host_masks: &self.host_masks,
             start_at_once,

@@ -42,13 +42,16 @@ pub struct RuntimeConfig {
     pub cgroup_parent: String,
     /// How long setting up a container may take before it is given up.
     pub setup_timeout: Duration,
+    /// Folders with CDI files; of two files with the same device the one in the later folder counts.
+    pub cdi_folders: Vec<PathBuf>,
 }
 
 impl RuntimeConfig {
-    /// A configuration with the default time limit of one minute.
+    /// A configuration with the default time limit of one minute, and the folders that the CDI specification names.
     #[must_use]
     pub fn new(state_dir: PathBuf, run_dir: PathBuf, cgroup_parent: String) -> Self {
-        Self { state_dir, run_dir, cgroup_parent, setup_timeout: Duration::from_secs(60) }
+        let cdi_folders = ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec();
+        Self { state_dir, run_dir, cgroup_parent, setup_timeout: Duration::from_secs(60), cdi_folders }
     }
 }
 

@@ -17,7 +17,8 @@
 use crate::error::{CallError, During, InCall};
 use crate::init::{self, Setup};
 use crate::mount::{self, Mounts};
-use crate::supervise::{output_pipe, reap, wait_for_init};
+use crate::supervise::{output_pipe, reap};
+use crate::sync::wait_for_init;
 use crate::sys;
 use coracle_runtime_protocol::{
     EXEC_OUTPUT_BYTES, Exec, ExecEnd, Executed, Failure, Outcome, Plan, Program, Reply, Step,

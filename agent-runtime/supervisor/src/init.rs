@@ -3,23 +3,15 @@
 use crate::error::{CallError, During, InCall};
 use crate::identity::{self, Identity};
 use crate::mount::{self, Bind, Mounts};
-use crate::{reaper, restrict, sys};
-use coracle_runtime_protocol::{Failure, FailureKind, Plan, Program, ResourceLimit, Step};
+use crate::sync::{CREATED, EXECUTING, FAILED, HOOK, TERMINAL};
+use crate::{hook, reaper, restrict, sys};
+use coracle_runtime_protocol::{Failure, FailureKind, HookPlace, Plan, Program, ResourceLimit, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use std::ffi::CString;
 use std::fs;
-
-/// Message on the sync socket: set up, waiting for a byte.
-pub(crate) const CREATED: u8 = b'c';
-/// Message on the sync socket: about to execute. If the socket closes without a word after this, that succeeded.
-pub(crate) const EXECUTING: u8 = b'x';
-/// Message on the sync socket that carries the master of the program's terminal.
-pub(crate) const TERMINAL: u8 = b't';
-/// First byte of a message that carries a [`Failure`].
-pub(crate) const FAILED: u8 = b'f';
 
 /// The ends of the pipes and of the socket that init keeps.
 #[derive(Debug)]
@@ -50,7 +42,7 @@ fn set_up_and_execute(plan: &Plan, streams: &Streams) -> Result<(), Failure> {
     rustix::process::umask(Mode::empty());
     rustix::process::setsid().in_call(|| "setsid()".into()).during(step)?;
     let mut setup = Setup::default();
-    for action in &plan.steps {
+    for (index, action) in plan.steps.iter().enumerate() {
         if matches!(action, Step::Restrict(_)) {
             let connected = if plan.terminal {
                 setup.connect_terminal(streams.sync.as_fd())
@@ -59,7 +51,12 @@ fn set_up_and_execute(plan: &Plan, streams: &Streams) -> Result<(), Failure> {
             };
             connected.during("connecting the standard streams")?;
         }
-        setup.perform(action).during(action)?;
+        match action {
+            Step::Hook(hook) if hook.place == HookPlace::Host => {
+                hook_by_supervisor(streams.sync.as_fd(), index).during(action)?;
+            }
+            _ => setup.perform(action).during(action)?,
+        }
     }
     if !plan.start_at_once {
         wait_for_start(streams.sync.as_fd()).during("waiting for the start")?;
@@ -84,7 +81,17 @@ pub(crate) fn die_with_supervisor(sync: BorrowedFd<'_>) -> Result<(), CallError>
 }
 
 fn wait_for_start(sync: BorrowedFd<'_>) -> Result<(), CallError> {
-    rustix::io::write(sync, &[CREATED]).in_call(|| "write(sync socket)".into())?;
+    ask(sync, &[CREATED])
+}
+
+/// A supervisor whose hook fails does not answer: it ends us.
+fn hook_by_supervisor(sync: BorrowedFd<'_>, step: usize) -> Result<(), CallError> {
+    ask(sync, format!("{}{step}", char::from(HOOK)).as_bytes())
+}
+
+/// Sends a message and waits for the byte that answers it.
+fn ask(sync: BorrowedFd<'_>, message: &[u8]) -> Result<(), CallError> {
+    rustix::io::write(sync, message).in_call(|| "write(sync socket)".into())?;
     let mut answer = [0_u8; 1];
     match rustix::io::retry_on_intr(|| rustix::io::read(sync, &mut answer)) {
         // The supervisor is gone, so there is nothing to be init of.
@@ -161,6 +168,7 @@ impl Setup {
             Step::Mask { path, label } => self.mounts.mask(path, label.as_deref()),
             Step::ReadOnlyPath(path) => self.mounts.read_only_path(path),
             Step::SealMount(path) => self.mounts.seal(path),
+            Step::Hook(hook) => hook::own_process().and_then(|process| hook::run(hook, process)),
             Step::PivotRoot => self.mounts.pivot(),
             Step::ReadOnlyRoot => self.mounts.seal("/"),
             Step::WorkingDirectory(path) => self.mounts.working_directory(path),

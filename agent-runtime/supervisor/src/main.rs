@@ -18,6 +18,7 @@
 mod confine;
 mod error;
 mod exec;
+mod hook;
 mod identity;
 mod init;
 mod log;
@@ -28,6 +29,7 @@ mod resolve;
 mod rest;
 mod restrict;
 mod supervise;
+mod sync;
 #[expect(unsafe_code, reason = "the one module that calls the kernel directly")]
 mod sys;
 mod time;

@@ -1,8 +1,9 @@
 //! Starting init, and the loop that lives as long as the container.
 
 use crate::error::{CallError, During, InCall};
-use crate::init::{self, CREATED, EXECUTING, FAILED, Streams, TERMINAL};
+use crate::init::{self, Streams};
 use crate::log::{Lines, Log};
+use crate::sync::{Stage, set_up, wait_for_init};
 use crate::{exec, record, rest, sys, time};
 use coracle_runtime_protocol::{
     CONTROL_SOCKET, Exec, Failure, FailureKind, Outcome, Plan, REQUEST_BYTES, Reply, Report, Request,
@@ -105,7 +106,7 @@ pub(crate) fn launch(plan: &Plan) -> Result<Container, Failure> {
     // A host's pid namespace does not end with init, and gives us its orphans.
     container.helpers.orphans = shares_processes(plan);
     let mut terminal = None;
-    match wait_for_init(container.sync.as_fd(), &mut terminal) {
+    match set_up(plan, init_pid, container.sync.as_fd(), &mut terminal) {
         Ok(stage) => {
             if let Some(terminal) = terminal {
                 let nonblocking = rustix::fs::fcntl_setfl(&terminal, OFlags::NONBLOCK);
@@ -140,63 +141,6 @@ fn listen(plan: &Plan) -> std::io::Result<UnixListener> {
     let listener = UnixListener::bind(format!("/proc/self/fd/{}/{CONTROL_SOCKET}", directory.as_raw_fd()))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    Waiting,
-    Running,
-}
-
-/// Reads from init until it waits, runs or fails.
-pub(crate) fn wait_for_init(sync: BorrowedFd<'_>, terminal: &mut Option<OwnedFd>) -> Result<Stage, Failure> {
-    let mut executing = false;
-    let mut message = [0_u8; 8192];
-    loop {
-        let length = rustix::io::retry_on_intr(|| receive(sync, &mut message, terminal))
-            .in_call(|| "read(sync socket)".into())
-            .during("waiting for init")?;
-        match message[..length].split_first() {
-            None if executing => return Ok(Stage::Running),
-            None => {
-                let why = "init was killed while it set the container up; is the memory limit too low?";
-                return Err(CallError::refused(FailureKind::Other, why)).during("waiting for init");
-            }
-            Some((&CREATED, _)) => return Ok(Stage::Waiting),
-            Some((&EXECUTING, _)) => executing = true,
-            Some((&TERMINAL, _)) => {}
-            Some((&FAILED, text)) => return Err(parse_failure(text)),
-            Some(_) => {}
-        }
-    }
-}
-
-/// One message, and the descriptor that came with it.
-fn receive(
-    sync: BorrowedFd<'_>,
-    message: &mut [u8],
-    descriptor: &mut Option<OwnedFd>,
-) -> rustix::io::Result<usize> {
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut parts = [std::io::IoSliceMut::new(message)];
-    let received = recvmsg(sync, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    for part in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = part {
-            *descriptor = descriptors.last().or(descriptor.take());
-        }
-    }
-    Ok(received.bytes)
-}
-
-fn parse_failure(text: &[u8]) -> Failure {
-    serde_json::from_slice(text).unwrap_or_else(|_| Failure {
-        step: "starting init".into(),
-        call: "init failed with an unreadable message".into(),
-        errno: 0,
-        kind: FailureKind::Other,
-    })
 }
 
 /// Kills and reaps an init that failed.

@@ -48,11 +48,12 @@ impl Lab {
         }
         let directory = tempfile::tempdir().unwrap();
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let config = RuntimeConfig::new(
+        let mut config = RuntimeConfig::new(
             directory.path().join("state"),
             directory.path().join("run"),
             format!("coracle-test-{}-{number}", std::process::id()),
         );
+        config.cdi_folders = vec![directory.path().join("cdi")];
         make_rootfs(&directory.path().join("layer"));
         let runtime = Some(Runtime::open(config.clone()).unwrap());
         Some(Self { runtime, directory, config })

@@ -170,7 +170,7 @@ fn mount(mount: &MountSpec, launch: &Launch) -> Result<Mount, ContainerError> {
                     // The kernels that we need can make all of them read-only, so the two other words mean the same.
                     writable_below: *recursive == Recursive::Writable,
                     create_source: *create_source,
-                    subpath: String::new(),
+                    ..BindOptions::default()
                 },
             })
         }

@@ -1,0 +1,183 @@
+//! Hooks of CDI files: programs of the host that are run while a container is made, as the OCI runtime specification
+//! ("POSIX-platform Hooks") has them. NVIDIA's files make links and the cache of the dynamic linker with them.
+//!
+//! They are run as root, so they are taken only from files that nobody but root can have written.
+
+use coracle_runtime_protocol::HookPlace;
+use serde::Deserialize;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// How long one may take that does not say so. Far longer than any vendor's needs.
+const SECONDS: u64 = 30;
+/// The longest that one may ask for: a container has a minute in all to be made.
+const MOST_SECONDS: u64 = 45;
+
+/// What is to be run, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hook {
+    /// The device that it was first found at.
+    pub(crate) device: String,
+    pub(crate) place: HookPlace,
+    pub(crate) path: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<String>,
+    pub(crate) seconds: u64,
+}
+
+impl Hook {
+    /// Whether it does the same, for whichever device.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Self { device: other.device.clone(), ..self.clone() } == *other
+    }
+}
+
+/// As it stands in the file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Entry {
+    hook_name: String,
+    path: PathBuf,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: Vec<String>,
+    #[serde(default)]
+    timeout: Option<i64>,
+}
+
+impl Entry {
+    /// The hook, or why it cannot be run.
+    pub(super) fn read(self, device: &str) -> Result<Hook, String> {
+        let Self { hook_name, path, mut args, env, timeout } = self;
+        let place = match hook_name.as_str() {
+            "prestart" | "createRuntime" => HookPlace::Host,
+            "createContainer" => HookPlace::Container,
+            _ => {
+                return Err(format!(
+                    "it needs a {hook_name} hook ({}), and only createRuntime, prestart and createContainer hooks are run",
+                    path.display()
+                ));
+            }
+        };
+        let refuse =
+            |what: &str| Err(format!("its {hook_name} hook {:?} {what}", path.display().to_string()));
+        if !path.is_absolute() {
+            return refuse("has no absolute path");
+        }
+        if args.iter().chain(&env).any(|text| text.contains('\0'))
+            || path.as_os_str().as_encoded_bytes().contains(&0)
+        {
+            return refuse("has a NUL byte in its path, arguments or variables");
+        }
+        if let Some(entry) = env.iter().find(|entry| entry.find('=').is_none_or(|at| at == 0)) {
+            return refuse(&format!("has the variable {entry:?}, which is not NAME=value"));
+        }
+        let seconds = match timeout {
+            None => SECONDS,
+            Some(timeout) => match u64::try_from(timeout) {
+                Ok(seconds) if (1..=MOST_SECONDS).contains(&seconds) => seconds,
+                Ok(seconds) if seconds > MOST_SECONDS => MOST_SECONDS,
+                _ => return refuse(&format!("has the timeout {timeout}, which is no number of seconds")),
+            },
+        };
+        if args.is_empty() {
+            args.push(path.display().to_string());
+        }
+        let device = device.to_owned();
+        Ok(Hook { device, place, path, arguments: args, environment: env, seconds })
+    }
+}
+
+/// Why the hooks of this file are not run, if somebody else than root may have written them.
+pub(super) fn distrust(file: &Path) -> Option<String> {
+    let ours = rustix::process::geteuid().as_raw();
+    let folder = file.parent().unwrap_or(file);
+    for path in [folder, file] {
+        let found = match fs::metadata(path) {
+            Ok(found) => found,
+            Err(error) => return Some(format!("{} cannot be looked at: {error}", path.display())),
+        };
+        // In a sticky folder nobody may replace the files of others.
+        let writable = found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0;
+        if ![0, ours].contains(&found.uid()) || writable {
+            return Some(format!(
+                "its hooks are programs that are run as root, and others than root may write {}; give it to root and take \
+                 the right to write from everybody else (chown root, chmod go-w)",
+                path.display()
+            ));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn read(text: &str) -> Result<Hook, String> {
+        serde_json::from_str::<Entry>(text).map_err(|error| error.to_string())?.read("v.com/c=0")
+    }
+
+    #[test]
+    fn what_a_hook_says() {
+        let hook = read(
+            r#"{"hookName":"createContainer","path":"/bin/x","args":["x","a"],"env":["A=1","B="],"timeout":7}"#,
+        )
+        .unwrap();
+        assert_eq!((hook.place, hook.seconds), (HookPlace::Container, 7));
+        assert_eq!((hook.arguments.len(), hook.environment.len()), (2, 2));
+        let hook = read(r#"{"hookName":"prestart","path":"/bin/x"}"#).unwrap();
+        assert_eq!(
+            (hook.place, hook.seconds, hook.arguments),
+            (HookPlace::Host, SECONDS, vec!["/bin/x".to_owned()])
+        );
+        let hook = read(r#"{"hookName":"createRuntime","path":"/bin/x","timeout":3600}"#).unwrap();
+        assert_eq!((hook.place, hook.seconds), (HookPlace::Host, MOST_SECONDS));
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused_by_name() {
+        for (text, why) in [
+            (r#"{"hookName":"poststop","path":"/bin/x"}"#, "a poststop hook (/bin/x)"),
+            (r#"{"hookName":"startContainer","path":"/bin/x"}"#, "startContainer"),
+            (r#"{"hookName":"createContainer","path":"bin/x"}"#, "\"bin/x\" has no absolute path"),
+            (r#"{"hookName":"createContainer","path":"/bin/x","args":["a\u0000"]}"#, "NUL"),
+            (r#"{"hookName":"createContainer","path":"/bin/\u0000"}"#, "NUL"),
+            (r#"{"hookName":"createContainer","path":"/bin/x","env":["=1"]}"#, "\"=1\""),
+            (r#"{"hookName":"createContainer","path":"/bin/x","env":["A"]}"#, "\"A\""),
+            (r#"{"hookName":"createContainer","path":"/bin/x","timeout":0}"#, "timeout 0"),
+            (r#"{"hookName":"createContainer","path":"/bin/x","timeout":-1}"#, "timeout -1"),
+            (r#"{"hookName":"createContainer","path":"/bin/x","when":{}}"#, "`when`"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_that_others_may_write_are_not_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.json");
+        fs::write(&file, "").unwrap();
+        let with = |path: &Path, mode: u32| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            distrust(&file)
+        };
+        assert_eq!(with(&file, 0o644), None);
+        assert!(with(&file, 0o664).unwrap().contains("a.json"));
+        assert!(with(&file, 0o646).is_some());
+        assert_eq!(with(&file, 0o600), None);
+        assert!(with(folder.path(), 0o777).unwrap().contains("others than root may write"));
+        assert_eq!(with(folder.path(), 0o755), None);
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&file, Some(7), None).unwrap();
+            assert!(distrust(&file).is_some());
+        }
+        fs::remove_file(&file).unwrap();
+        assert!(distrust(&file).unwrap().contains("cannot be looked at"));
+    }
+}

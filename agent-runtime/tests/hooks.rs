@@ -1,0 +1,164 @@
+//! Devices of CDI files that need programs of the host run. Needs root.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests")]
+
+#[allow(dead_code, unreachable_pub, reason = "shared between test programs")]
+mod support;
+
+use coracle_agent_runtime::{ContainerSpec, RuntimeError};
+use std::fs;
+use std::path::Path;
+use support::{Lab, eventually, unique};
+
+/// A container with a device whose hooks are shell scripts on the host: when, what, and the seconds that it may take.
+fn with_hooks(lab: &Lab, script: &str, hooks: &[(&str, &str, u32)]) -> ContainerSpec {
+    let hooks: Vec<serde_json::Value> = hooks
+        .iter()
+        .map(|(when, script, seconds)| {
+            serde_json::json!({
+                "hookName": when, "path": "/bin/busybox", "args": ["sh", "-c", script],
+                "env": [format!("OUT={}", lab.directory.path().display())], "timeout": seconds,
+            })
+        })
+        .collect();
+    let file = serde_json::json!({
+        "cdiVersion": "0.6.0", "kind": "coracle.example/card",
+        "devices": [{ "name": "0", "containerEdits": {} }], "containerEdits": { "hooks": hooks },
+    });
+    write_file(lab, &file);
+    let mut spec = lab.shell(script);
+    spec.cdi_devices = vec!["coracle.example/card=0".into()];
+    spec
+}
+
+fn write_file(lab: &Lab, file: &serde_json::Value) {
+    let folder = lab.host("cdi");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("card.json"), file.to_string()).unwrap();
+}
+
+/// Why the container is not made. Nothing of it is left, and trying again may help.
+fn failure(lab: &Lab, spec: &ContainerSpec) -> String {
+    let error = lab.runtime().run(&unique("hook"), spec).unwrap_err();
+    assert!(!error.is_rejection(), "{error:?}");
+    assert!(matches!(error, RuntimeError::Setup { .. }), "{error:?}");
+    assert!(lab.runtime().list().is_empty());
+    assert_eq!(fs::read_dir(&lab.config.state_dir).unwrap().count(), 0, "nothing is left");
+    error.to_string()
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// What the hooks of NVIDIA's files do: find the root, make links in it and mount over parts of it.
+const NAMED: &str = "root=$(busybox sed -n 's/.*\"path\":\"\\([^\"]*\\)\".*/\\1/p' config.json)";
+
+#[test]
+fn hooks_change_the_container_before_its_program_runs() {
+    let Some(lab) = Lab::new() else { return };
+    let in_container = format!(
+        "cat > $OUT/told; pwd > $OUT/cwd; readlink /proc/self/ns/mnt > $OUT/mnt; readlink /proc/self/ns/uts > $OUT/uts; \
+         env > $OUT/env; umask > $OUT/umask; {NAMED}; \
+         ln -s /etc/passwd $root/made-link && mkdir -p $root/srv && mount -t tmpfs hooked $root/srv && echo inside > $root/srv/file"
+    )
+    .replace("busybox sed", "sed");
+    let on_host = "readlink /proc/self/ns/mnt > $OUT/host-mnt; cat > $OUT/host-told; sleep 0.2";
+    // The order of the file is not the order of the specification.
+    let hooks = [("createContainer", in_container.as_str(), 20), ("createRuntime", on_host, 20)];
+    let script = "readlink /made-link; cat /srv/file; sleep 1000";
+    let mut spec = with_hooks(&lab, script, &hooks);
+    spec.read_only_rootfs = true;
+    spec.env = vec!["SECRET=1".into()];
+    let id = unique("hook");
+    lab.runtime().run(&id, &spec).unwrap();
+    eventually("it writes", || lab.output(&id).0 == "/etc/passwd\ninside\n");
+
+    let pid = lab.pid(&id);
+    let read = |name: &str| fs::read_to_string(lab.host(name)).unwrap().trim().to_owned();
+    let link = |process: &str, kind: &str| {
+        fs::read_link(format!("/proc/{process}/ns/{kind}")).unwrap().display().to_string()
+    };
+    assert_eq!((read("mnt"), read("uts")), (link(&pid.to_string(), "mnt"), link(&pid.to_string(), "uts")));
+    assert_eq!(read("host-mnt"), link("self", "mnt"));
+    let root = lab.config.state_dir.join(id.as_str()).join("rootfs");
+    for state in [json(&lab.host("told")), json(&lab.host("host-told"))] {
+        assert_eq!(state["pid"], pid);
+        assert_eq!(state["id"], id.as_str());
+        assert_eq!(state["status"], "creating");
+        assert_eq!(state["root"], root.to_str().unwrap());
+        assert_eq!(state["bundle"], read("cwd"));
+    }
+    let configuration = json(&Path::new(&read("cwd")).join("config.json"));
+    assert_eq!(configuration["root"]["path"], root.to_str().unwrap());
+    assert_eq!(configuration["root"]["readonly"], true);
+    let environment = read("env");
+    assert!(environment.contains("OUT=") && !environment.contains("SECRET"), "{environment}");
+    assert!(!environment.contains("HOSTNAME="), "{environment}");
+    assert_eq!(read("umask"), "0022");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("hooked"), "the host has no part in it");
+    lab.runtime().delete(&id).unwrap();
+}
+
+#[test]
+fn a_container_whose_hook_fails_is_not_made() {
+    let Some(lab) = Lab::new() else { return };
+    for when in ["prestart", "createRuntime", "createContainer"] {
+        let spec = with_hooks(&lab, "true", &[(when, "echo one; echo no such card >&2; exit 3", 20)]);
+        let error = failure(&lab, &spec);
+        let words = "running the hook /bin/busybox of coracle.example/card=0: it ended with exit code 3 and said: one no such card";
+        assert!(error.contains(words), "{when}: {error}");
+        // One that never ends, writes all the time and has a child: none of it is left.
+        let script =
+            "echo $$ > $OUT/own; sleep 1000 & readlink /proc/self > $OUT/pid; while :; do echo x; done";
+        let error = failure(&lab, &with_hooks(&lab, "true", &[(when, script, 1)]));
+        assert!(error.contains("it did not end within 1s and said: x x"), "{when}: {error}");
+        eventually("its processes are gone", || {
+            let processes = fs::read_dir("/proc").unwrap().flatten();
+            let of_hook = |entry: &fs::DirEntry| {
+                let line = fs::read_to_string(entry.path().join("environ")).unwrap_or_default();
+                line.contains(lab.directory.path().to_str().unwrap())
+            };
+            !processes.into_iter().any(|entry| of_hook(&entry))
+        });
+        let error = failure(&lab, &with_hooks(&lab, "true", &[(when, "kill -15 $$", 20)]));
+        assert!(error.contains("it was ended by signal 15"), "{when}: {error}");
+    }
+    // The first that fails is the last that is run.
+    let hooks = [("createContainer", "exit 1", 20), ("createContainer", "echo > $OUT/second", 20)];
+    failure(&lab, &with_hooks(&lab, "true", &hooks));
+    assert!(!lab.host("second").exists());
+    let hook = |path: &str| {
+        let hook = serde_json::json!({ "hookName": "createContainer", "path": path });
+        let edits = serde_json::json!({ "hooks": [hook] });
+        let device = serde_json::json!({ "name": "0", "containerEdits": edits });
+        write_file(
+            &lab,
+            &serde_json::json!({ "cdiVersion": "0.6.0", "kind": "coracle.example/card", "devices": [device] }),
+        );
+        failure(&lab, &{
+            let mut spec = lab.shell("true");
+            spec.cdi_devices = vec!["coracle.example/card=0".into()];
+            spec
+        })
+    };
+    let error = hook("/usr/bin/coracle-no-such-hook");
+    assert!(error.contains("said: execve(\"/usr/bin/coracle-no-such-hook\")=ENOENT"), "{error}");
+    let error = hook("/etc/passwd");
+    assert!(error.contains("said: execve(\"/etc/passwd\")=EACCES"), "{error}");
+}
+
+#[test]
+fn what_a_hook_leaves_running_holds_nothing_up() {
+    let Some(lab) = Lab::new() else { return };
+    let spec = with_hooks(&lab, "echo runs", &[("createContainer", "sleep 1000 &", 20)]);
+    assert_eq!(lab.stdout(&spec), "runs\n");
+    // One that reads nothing, and one that says a lot.
+    let spec = with_hooks(
+        &lab,
+        "echo runs",
+        &[("createContainer", "exec 0<&-; seq 1 100000", 20), ("createRuntime", "seq 1 100000", 20)],
+    );
+    assert_eq!(lab.stdout(&spec), "runs\n");
+}

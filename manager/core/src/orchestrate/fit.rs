@@ -31,11 +31,16 @@ pub(super) fn standing(state: &State, service: &Service, node: NodeId, now: Time
     if !constraints_admit(&service.spec.task.placement, node) {
         return Standing::Leaves;
     }
+    let drained = node.spec.availability == Availability::Drain;
     if node.status.state == NodeState::Down {
+        // Whoever drains a node that is down says that it is lost, or may be replaced: there is nothing to wait for.
+        if drained {
+            return Standing::Leaves;
+        }
         let until = service.spec.node_down_delay.map(|delay| node.status.since.after(delay));
         return until.filter(|until| *until > now).map_or(Standing::Leaves, Standing::AwaitedUntil);
     }
-    if node.spec.availability == Availability::Drain { Standing::Draining } else { Standing::Keeps }
+    if drained { Standing::Draining } else { Standing::Keeps }
 }
 
 /// Whether a task that is on the node may stay there.

@@ -166,6 +166,11 @@ impl Context {
                 "this program and the daemon may differ: compare them with `coracle version`".to_owned(),
             );
         }
+        // The words of the manager's transport (tonic), which knows only that it is too much.
+        if status.code() == Code::OutOfRange && status.message().contains("encoded message length") {
+            error.message = format!("the answer is larger than {} gives at once", self.target);
+            error.hint = Some("ask for less, e.g. for the tasks of some services or nodes".to_owned());
+        }
         error
     }
 }

@@ -28,6 +28,9 @@ const MESSAGE_LIMIT: usize = 4 << 20;
 const STRANGERS_MESSAGE_LIMIT: usize = 64 << 10;
 /// Bytes of one answer at most.
 const ANSWER_LIMIT: usize = 16 << 20;
+/// The same of one to an operator: half a million tasks. Only those who may see all of the state can have the leader make such a
+/// one.
+const LIST_LIMIT: usize = 256 << 20;
 
 /// All of them.
 pub(super) fn all(
@@ -47,6 +50,11 @@ pub(super) fn all(
                 .max_encoding_message_size(ANSWER_LIMIT)
         }};
     }
+    macro_rules! lists {
+        ($server:path, $service:expr) => {
+            limited!($server, $service).max_encoding_message_size(LIST_LIMIT)
+        };
+    }
     let images = ImagesApi::new(
         store.clone(),
         Arc::clone(dispatcher),
@@ -55,22 +63,22 @@ pub(super) fn all(
         peers.clone(),
     );
     Routes::default()
-        .add_service(limited!(
+        .add_service(lists!(
             v1::services_server::ServicesServer,
             ServicesApi::new(store.clone(), Arc::clone(dispatcher))
         ))
-        .add_service(limited!(v1::tasks_server::TasksServer, TasksApi(store.clone())))
-        .add_service(limited!(
+        .add_service(lists!(v1::tasks_server::TasksServer, TasksApi(store.clone())))
+        .add_service(lists!(
             v1::nodes_server::NodesServer,
             NodesApi::new(store.clone(), Arc::clone(dispatcher), own)
         ))
         .add_service(limited!(v1::swarm_server::SwarmServer, SwarmApi::new(store.clone(), loops.clone())))
-        .add_service(limited!(v1::images_server::ImagesServer, images))
-        .add_service(limited!(
+        .add_service(lists!(v1::images_server::ImagesServer, images))
+        .add_service(lists!(
             v1::volumes_server::VolumesServer,
             VolumesApi::new(store.clone(), Arc::clone(dispatcher), own)
         ))
-        .add_service(limited!(v1::files_server::FilesServer, FilesApi(store.clone())))
+        .add_service(lists!(v1::files_server::FilesServer, FilesApi(store.clone())))
         .add_service(
             limited!(
                 v1::certificate_authority_server::CertificateAuthorityServer,

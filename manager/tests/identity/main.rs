@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod lists;
 mod place;
 mod recovery;
 mod worker;

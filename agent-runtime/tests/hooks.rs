@@ -144,7 +144,8 @@ fn a_container_whose_hook_fails_is_not_made() {
         })
     };
     let error = hook("/usr/bin/coracle-no-such-hook");
-    assert!(error.contains("said: execve(\"/usr/bin/coracle-no-such-hook\")=ENOENT"), "{error}");
+    let words = "said: execve(\"/usr/bin/coracle-no-such-hook\")=ENOENT: this node has no such program";
+    assert!(error.contains(words), "{error}");
     let error = hook("/etc/passwd");
     assert!(error.contains("said: execve(\"/etc/passwd\")=EACCES"), "{error}");
 }

@@ -103,6 +103,10 @@ fn execute(hook: &Hook) -> Result<(), CallError> {
 
 fn text_of(error: &CallError) -> String {
     match errno_name(error.errno) {
+        Some("ENOENT") => format!(
+            "{}=ENOENT: this node has no such program; install what the device needs, or write its CDI file anew",
+            error.call
+        ),
         Some(name) => format!("{}={name}", error.call),
         None => error.call.clone(),
     }

@@ -82,15 +82,21 @@ pub async fn run(leading: Leading, stop: CancellationToken) {
     }
 }
 
-/// Starts everything that a leader does, once it has applied what its predecessors acknowledged.
+/// Starts everything that a leader does, once it has applied what its predecessors acknowledged, and once nothing of its own is
+/// under way from when its work was suspended: two plans that are made without knowing of each other would together do more than
+/// may be done at a time.
 async fn run_term(leading: Leading, term: u64, stop: CancellationToken, tracker: TaskTracker) {
     let Leading { store, dispatcher, loops, membership } = leading;
     loop {
-        let barrier = tokio::select! {
-            () = stop.cancelled() => return,
-            barrier = store.barrier() => barrier,
+        let caught_up = async {
+            store.barrier().await?;
+            store.settle(term).await
         };
-        match barrier {
+        let caught_up = tokio::select! {
+            () = stop.cancelled() => return,
+            caught_up = caught_up => caught_up,
+        };
+        match caught_up {
             Ok(_) => break,
             Err(error) => warn!(%error, "a new leader cannot confirm its leadership yet"),
         }

@@ -1,6 +1,7 @@
 //! The shell around the core's planners: it owns time, the watch and the proposing, and decides nothing.
 
 mod driver;
+mod propose;
 mod queue;
 mod status;
 

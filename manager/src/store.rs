@@ -4,12 +4,16 @@
 //! - [`Store::barrier`] makes the next view at least as new as every write acknowledged before the call.
 //! - [`Store::decide`] looks, decides and writes, for requests of clients.
 //! - [`Store::propose`] writes: all changes or none, answered when a majority has synced and this manager applied it.
+//! - [`Store::settle`] waits until nothing that this manager proposed is under way any more, whoever waits for it or does not.
 //! - [`Store::watch`] tells which keys were touched; whoever is too slow is told to look at everything.
 
 mod barrier;
 mod clock;
 mod decide;
 mod replicated;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,6 +143,19 @@ impl Store {
             async move { raft.read_barrier(READ_DEADLINE).await.map(drop).map_err(raft_error) }
         };
         self.barriers.pass(confirm).await?;
+        Ok(self.view())
+    }
+
+    /// Waits until everything that this manager proposed in `term` before the call is decided: the view has it, or it will never be
+    /// written. Also what nobody waits for any more.
+    ///
+    /// A barrier does not tell that: it waits for what is committed, and what no majority has yet may be committed after it. This is
+    /// an entry behind all of them: one leader's proposals reach the log in the order in which they are made.
+    ///
+    /// # Errors
+    /// If this manager does not lead that term, or if it is not known in time.
+    pub async fn settle(&self, term: u64) -> Result<View, ApiError> {
+        self.propose(Write { term, ..Write::internal("what is under way is decided", Vec::new()) }).await?;
         Ok(self.view())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Owns: the queue of keys. Woken by: touched keys, due times, ends of proposals, a periodic sweep. One plan of a key is under
 //! way at a time; plans of different keys are proposed at once and share the log's syncs. A refused plan is planned again from a
-//! newer view. When leadership ends the driver is dropped: whatever it had under way is decided by the log.
+//! newer view. When leadership ends the driver is dropped: whatever it had under way is decided by the log, before the next one
+//! begins (`leader.rs`).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,16 +13,17 @@ use coracle_manager_core::plan::{IdSource, Plan, PlanContext};
 use coracle_manager_core::schedule::plan_schedule;
 use coracle_manager_core::state::View;
 use coracle_model::time::Timestamp;
-use coracle_proto::status::{ApiError, Reason};
+use coracle_proto::status::Reason;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::propose::{Finished, propose};
 use super::queue::{Key, Queue};
 use super::status::LoopTable;
-use crate::store::{Store, Wake, Write, now};
+use crate::store::{Store, Wake, now};
 
 /// Every key is looked at this often even if nothing touched it.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -31,8 +33,6 @@ const REFUSED_OFTEN: u32 = 8;
 const RETRY: Duration = Duration::from_millis(200);
 /// Plans that are made before others get their turn on this thread, and what was planned is proposed.
 const PLANS_AT_ONCE: usize = 32;
-/// Changes in one entry.
-const CHANGES_OF_ONE_ENTRY: usize = 500;
 
 /// Identifiers from the system's randomness.
 #[derive(Debug)]
@@ -42,13 +42,6 @@ impl IdSource for RandomIds {
     fn next(&mut self) -> u128 {
         rand::random()
     }
-}
-
-struct Finished {
-    key: Key,
-    changes: u64,
-    wake_at: Option<Timestamp>,
-    result: Result<(), ApiError>,
 }
 
 /// Drives all planners until `stop`.
@@ -106,26 +99,6 @@ fn plan(view: &View, key: Key, now: Timestamp) -> Plan {
         Key::Rebalance(service) => plan_rebalance(view, service, &mut context),
         Key::File(file) => plan_file(view, file, &mut context),
     }
-}
-
-/// Proposes a plan, in several entries when it is large: each is whole in itself, and what a refused one leaves
-/// open is planned again.
-async fn propose(store: Store, term: u64, key: Key, plan: Plan) -> Finished {
-    let mut changes = 0;
-    let mut result = Ok(());
-    let wake_at = plan.wake_at;
-    for part in plan.into_batches(CHANGES_OF_ONE_ENTRY) {
-        let count = part.len() as u64;
-        let write = Write { term, ..Write::internal(key.loop_name(), part) };
-        match store.propose(write).await {
-            Ok(_) => changes += count,
-            Err(error) => {
-                result = Err(error);
-                break;
-            }
-        }
-    }
-    Finished { key, changes, wake_at, result }
 }
 
 fn settle(queue: &mut Queue, table: &LoopTable, finished: Finished, now: Timestamp) {

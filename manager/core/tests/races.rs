@@ -8,7 +8,8 @@ use std::time::Duration;
 use coracle_manager_core::{Change, RefusalKind};
 use coracle_model::id::NodeId;
 use coracle_model::node::NodeState;
-use coracle_model::task::{DesiredState, TaskState};
+use coracle_model::service::ServiceMode;
+use coracle_model::task::{DesiredState, Task, TaskState};
 use coracle_model::version::Version;
 use world::{Key, World, build};
 
@@ -72,6 +73,50 @@ fn a_task_is_not_started_when_the_lost_node_of_its_predecessor_came_back_meanwhi
     world.write(vec![start]);
 }
 
+/// One completion of a job on the first of two nodes, which is lost.
+fn job_on_a_lost_node() -> World {
+    let mut world = World::default();
+    world.add_nodes(2);
+    let mut spec = build::service_spec("sum", 1);
+    spec.mode = ServiceMode::ReplicatedJob { completions: 1, concurrent: 0 };
+    world.add_service(spec);
+    world.converge();
+    world.set_node_state(world.task("sum.0").node.unwrap(), NodeState::Down);
+    world
+}
+
+#[test]
+fn work_that_a_lost_node_has_done_is_not_begun_again() {
+    let mut world = job_on_a_lost_node();
+    let (service, first) = (world.services["sum"], world.task("sum.0"));
+    let replacement = world.plan(Key::Service(service)).changes;
+    world.report(&first, TaskState::Complete, "");
+    assert!(refused(&mut world, replacement).contains("is done"));
+    assert!(world.settle().lines.iter().all(|line| !line.starts_with("create")), "it has completed");
+}
+
+#[test]
+fn what_is_prepared_for_work_that_is_done_meanwhile_is_not_started() {
+    let mut world = job_on_a_lost_node();
+    let (service, first) = (world.services["sum"], world.task("sum.0"));
+    let prepared: Vec<Change> = world.plan(Key::Service(service)).changes;
+    let prepared = prepared.into_iter().map(|change| match change {
+        Change::CreateTask { task, service_version, beside } => {
+            let task = Task { desired: DesiredState::Ready, start_after: Some(world.now), ..task };
+            Change::CreateTask { task, service_version, beside }
+        }
+        other => other,
+    });
+    world.write(prepared.collect());
+    let start = world.plan(Key::Service(service)).changes;
+    let second = world.task("sum.0#2").id;
+    assert_eq!(start, [Change::RaiseDesired { task: second, desired: DesiredState::Running }]);
+    world.report(&first, TaskState::Complete, "");
+    assert!(refused(&mut world, start).contains("is done"));
+    world.settle();
+    assert!(world.state.task(second).is_none_or(|task| !task.is_live()), "it is given up");
+}
+
 #[test]
 fn a_node_is_not_ready_before_what_was_given_up_there_has_ended() {
     let mut world = running();
@@ -96,7 +141,7 @@ fn a_node_gets_no_more_tasks_of_a_service_than_it_may_have() {
     let service = world.add_service(spec);
     let plan = world.plan(Key::Service(service));
     world.write(plan.changes);
-    let assign = |task: coracle_model::task::Task| Change::AssignTask {
+    let assign = |task: Task| Change::AssignTask {
         task: task.id,
         expected: task.version,
         node: NodeId::from_bits(1),

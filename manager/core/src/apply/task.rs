@@ -147,6 +147,7 @@ impl Writing {
         if desired != DesiredState::Running {
             return Ok(());
         }
+        self.check_not_done(task)?;
         // With start-first a task that is still wanted goes on until its successor runs; so does one that is moved.
         let service = self.state.service(task.service);
         let start_first = service.is_some_and(|service| {
@@ -170,6 +171,23 @@ impl Writing {
                 Err(Refusal::new(RefusalKind::Stale, message))
             }
         }
+    }
+
+    /// What is done is not begun again: since the planner saw it, a node that was lost may have told that it completed.
+    fn check_not_done(&self, task: &Task) -> Applied {
+        let completed = |other: &&Arc<Task>| {
+            other.run == task.run
+                && other.status.state == TaskState::Complete
+                && other.desired < DesiredState::Remove
+        };
+        let done = self.state.tasks_of_slot(task.service, task.slot).filter(|_| task.run > 0).find(completed);
+        done.map_or(Ok(()), |done| {
+            let message = format!(
+                "task {} cannot begin: slot {} of run {} is done by task {}",
+                task.id, task.slot, task.run, done.id
+            );
+            Err(Refusal::new(RefusalKind::Stale, message))
+        })
     }
 
     /// Whatever the view was that the scheduler saw: a node never gets more tasks of a service than it may have.

@@ -1,14 +1,14 @@
 use std::collections::BTreeSet;
 
 use coracle_manager_core::{State, counts};
-use coracle_model::id::ServiceId;
+use coracle_model::id::{ServiceId, TaskId};
 use coracle_model::service::ServiceMode;
-use coracle_model::task::{Slot, TaskState};
+use coracle_model::task::{DesiredState, Slot, Task, TaskState};
 
 use super::Checked;
 
-/// What is counted are slots of the run, each once whatever tasks of it completed, within a run ever more; and no more slots are
-/// under way than may be.
+/// What is counted are slots of the run, each once whatever tasks of it completed, within a run ever more; no more slots are
+/// under way than may be, and none that is known to be done.
 pub(crate) fn check(before: &State, state: &State) -> Checked {
     for service in state.services().filter(|service| service.job.is_some()) {
         let run = service.job.as_ref().map_or(0, |job| job.run);
@@ -32,6 +32,24 @@ pub(crate) fn check(before: &State, state: &State) -> Checked {
             ));
         }
         at_a_time(state, service.id)?;
+        begun_once(before, state, service.id)?;
+    }
+    Ok(())
+}
+
+/// Nothing is begun that was known to be done.
+fn begun_once(before: &State, state: &State, service: ServiceId) -> Checked {
+    let began = |task: &Task| {
+        let wanted = |task: &Task| task.desired == DesiredState::Running;
+        wanted(task) && !before.task(task.id).is_some_and(|task| wanted(task))
+    };
+    for task in state.tasks_of_service(service).filter(|task| began(task)) {
+        let mut others = before.tasks_of_slot(service, task.slot).filter(|other| other.run == task.run);
+        if others
+            .any(|other| other.status.state == TaskState::Complete && other.desired < DesiredState::Remove)
+        {
+            return Err(format!("slot {} of run {} was done and is begun again", task.slot, task.run));
+        }
     }
     Ok(())
 }
@@ -101,6 +119,11 @@ fn it_sees_a_count_that_falls_and_what_is_done_again() {
         (task.slot, task.status.state) = (Slot::Number(0), TaskState::Running);
     });
     assert!(settled(&again).unwrap_err().contains("is done"));
+    let begun = with_task(&world, "sum.1", |task| {
+        (task.id, task.slot, task.status.state) =
+            (TaskId::from_bits(4711), Slot::Number(0), TaskState::Pending);
+    });
+    assert!(begun_once(state, &begun, world.services["sum"]).unwrap_err().contains("begun again"));
     let idle = forged(state, |record| match record {
         Record::Service(service) => {
             let mut service = (*service).clone();

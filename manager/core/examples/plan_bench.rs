@@ -18,10 +18,13 @@ use coracle_model::id::{NodeId, ServiceId};
 use coracle_model::node::NodeState;
 use coracle_model::service::ServiceMode;
 use coracle_model::task::{TaskState, TaskStatus};
+use coracle_model::version::Version;
 use world::{Key, World, build};
 
 /// Changes in one entry, as the manager has it.
 const BATCH: usize = 500;
+/// Completions of a job.
+const COMPLETIONS: u64 = 10_000;
 /// Repetitions of which the median is shown.
 const ROUNDS: usize = 31;
 
@@ -172,6 +175,25 @@ fn main() {
         assert!(world.state.node(numbered(round)).unwrap().takes_new_tasks());
         vec![Key::Node(numbered(round)), Key::Schedule]
     });
+    let mut spec = build::service_spec("sum", 0);
+    spec.mode = ServiceMode::ReplicatedJob { completions: COMPLETIONS, concurrent: 0 };
+    let job = world.add_service(spec);
+    let plan = world.plan(Key::Service(job));
+    write_plan(&mut world, plan);
+    measure(&mut world, &format!("a job of {COMPLETIONS} completions runs again"), "service", |world, _| {
+        let plan = world.plan(Key::Reap(job));
+        write_plan(world, plan);
+        let (mut spec, expected) =
+            world.state.service(job).map(|held| (held.spec.clone(), held.version)).unwrap();
+        spec.task.force_update += 1;
+        write(world, vec![Change::UpdateService { service: job, expected, spec: Box::new(spec) }]);
+        vec![Key::Service(job)]
+    });
+    write(&mut world, vec![Change::RemoveService { service: job, expected: Version::default() }]);
+    for key in [Key::Service(job), Key::Reap(job)] {
+        let plan = world.plan(key);
+        write_plan(&mut world, plan);
+    }
     let mut spec = build::service_spec("large", 1000);
     spec.task.reservations = build::resources(2048 * build::CPU, 0);
     let large = world.add_service(spec);

@@ -62,7 +62,7 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Does what the run needs; the answer is whether it is over.
+    /// Does what the run needs, with the service's slots in order; the answer is whether it is over.
     pub(super) fn carry_on(
         &self,
         slots: &[SlotTasks],
@@ -222,7 +222,8 @@ impl Run<'_> {
         }
     }
 
-    /// Starts what may start, and fills as many slots as may be under way at a time: those that were tried first.
+    /// Starts what may start, and fills as many slots as may be under way at a time: those that were tried first. The service's slots
+    /// are in order.
     fn pursue(
         &self,
         slots: &[SlotTasks],
@@ -256,18 +257,22 @@ impl Run<'_> {
             }
         }
         fills.sort_by_key(|(tasks, instead, _)| (instead.is_none(), tasks.slot));
-        let mut room = self.at_a_time().saturating_sub(self.under_way(slots, needs));
+        let (mut under_way, most) = (self.under_way(slots, needs), self.at_a_time());
         for (tasks, instead, delay) in fills {
             // What leaves its node is under way, and so is what comes in its place.
             let moves = instead.as_deref().is_some_and(|task| task.is_live() && self.is_within_reach(task));
-            if !moves {
-                if room == 0 {
-                    continue;
-                }
-                room -= 1;
+            let free = match under_way.contains(&tasks.slot) {
+                // It is prepared while what is there stops, so that there is one of them at a time.
+                true => under_way.len() <= most,
+                false => under_way.len() < most,
+            };
+            if !moves && !free {
+                continue;
             }
+            under_way.insert(tasks.slot);
             // Tasks of an earlier run in this slot may still be stopping.
-            let beside = slots.iter().find(|slot| slot.slot == tasks.slot).unwrap_or(tasks);
+            let known = slots.binary_search_by_key(&tasks.slot, |slot| slot.slot).ok();
+            let beside = known.and_then(|at| slots.get(at)).unwrap_or(tasks);
             let held = beside.tasks.iter().filter(|task| !self.overlaps(task)).cloned().collect();
             let all = SlotTasks { slot: tasks.slot, tasks: held };
             all.refill(self.state, self.service, instead.as_deref(), delay, context, plan);
@@ -283,21 +288,23 @@ impl Run<'_> {
         }
     }
 
-    /// Slots with a task that is wanted, or that may still run although it is not: those of earlier runs count as well, so
-    /// that there are never more than the operator allows.
-    fn under_way(&self, slots: &[SlotTasks], needs: &BTreeMap<Slot, (SlotTasks, Need)>) -> usize {
+    /// Slots with a task that is wanted, or that may still run although it is not: those of earlier runs that do not go on count as
+    /// well, so that there are never more than the operator allows.
+    fn under_way(&self, slots: &[SlotTasks], needs: &BTreeMap<Slot, (SlotTasks, Need)>) -> BTreeSet<Slot> {
         // This very plan gives it up, and nobody has to stop it.
         let goes = |task: &Task| {
             let is_done = matches!(needs.get(&task.slot), Some((_, Need::Done)));
-            task.run == self.job.run && task.node.is_none() && (is_done || !self.is_wanted(task.slot))
+            task.node.is_none() && (is_done || !self.is_wanted(task.slot))
         };
         let counts = |task: &&Arc<Task>| {
-            let overlapping = task.run != self.job.run && task.desired <= DesiredState::Running;
-            !overlapping && !goes(task) && self.is_within_reach(task) && (task.is_live() || task.may_run())
+            let is_there = if task.run == self.job.run {
+                (task.is_live() || task.may_run()) && !goes(task)
+            } else {
+                task.may_run() && !self.overlaps(task)
+            };
+            is_there && self.is_within_reach(task)
         };
-        let slots: BTreeSet<Slot> =
-            slots.iter().flat_map(|slot| &slot.tasks).filter(counts).map(|task| task.slot).collect();
-        slots.len()
+        slots.iter().flat_map(|slot| &slot.tasks).filter(counts).map(|task| task.slot).collect()
     }
 
     /// Whether the task's node, if it has one, is not lost.

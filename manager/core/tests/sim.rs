@@ -5,8 +5,8 @@
 //! Invariants (`sim/invariants`, one per file) are checked after every step; when the faults stop, everything must
 //! converge within bounded time and then be quiet.
 //!
-//! `CORACLE_SIM_SEED=n` runs one seed, `CORACLE_SIM_SEEDS=n` so many from zero on, `CORACLE_SIM_TRACE=1` tells what
-//! happens.
+//! `CORACLE_SIM_SEED=n` runs one seed, `CORACLE_SIM_SEEDS=n` so many from zero on, both of them so many from that one on;
+//! `CORACLE_SIM_TRACE=1` tells what happens.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 #[path = "sim/agent.rs"]
@@ -71,10 +71,9 @@ fn run_all(seeds: impl Iterator<Item = u64>) -> ((u64, u64), Vec<u64>, Seen) {
 
 #[test]
 fn invariants_hold_and_clusters_converge() {
-    let seeds = match number("CORACLE_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("CORACLE_SIM_SEEDS").unwrap_or(SEEDS),
-    };
+    let (first, count) = (number("CORACLE_SIM_SEED"), number("CORACLE_SIM_SEEDS"));
+    let count = count.unwrap_or(if first.is_some() { 1 } else { SEEDS });
+    let seeds = first.unwrap_or(0)..first.unwrap_or(0) + count;
     let results = std::thread::scope(|scope| {
         let part = |at: u64| seeds.clone().filter(move |seed| seed % THREADS == at);
         let threads: Vec<_> = (0..THREADS).map(|at| scope.spawn(move || run_all(part(at)))).collect();

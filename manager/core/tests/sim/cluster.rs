@@ -343,8 +343,8 @@ impl Cluster {
 
     fn land(&mut self, before: &State) {
         while let Some(landed) = self.log.land_next(&mut self.random) {
-            if std::env::var_os("CORACLE_SIM_TRACE").is_some() {
-                self.trace(&landed.flight.proposal, &landed.result, before);
+            if is_traced() {
+                self.trace(landed.flight.lead, &landed.flight.proposal, &landed.result, before);
             }
             self.lead.push_touched(&landed.touched, &self.log.world.state);
             if landed.flight.lead == self.lead.serial {
@@ -353,9 +353,25 @@ impl Cluster {
         }
     }
 
-    fn trace(&self, proposal: &Proposal, result: &Result<(), coracle_manager_core::Refusal>, before: &State) {
-        let world = &self.log.world;
-        let at = self.log.now.since(Timestamp::from_secs(1_000_000));
+    /// Tells what happens that is no entry of the log.
+    pub fn tell(&self, what: &str) {
+        if is_traced() {
+            eprintln!("{:?} term {} lead {}: {what}", self.elapsed(), self.log.term, self.lead.serial);
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.log.now.since(Timestamp::from_secs(1_000_000))
+    }
+
+    fn trace(
+        &self,
+        lead: u64,
+        proposal: &Proposal,
+        result: &Result<(), coracle_manager_core::Refusal>,
+        before: &State,
+    ) {
+        let (world, at) = (&self.log.world, self.elapsed());
         for change in &proposal.changes {
             let line = match change {
                 Change::ReportTask { task, node, status } => {
@@ -368,7 +384,7 @@ impl Cluster {
                 }
                 other => world.change_line(other),
             };
-            eprintln!("{at:?} {} term {}: {line} ({result:?})", before.index(), proposal.term);
+            eprintln!("{at:?} {} term {} lead {lead}: {line} ({result:?})", before.index(), proposal.term);
         }
     }
 
@@ -389,6 +405,10 @@ impl Cluster {
         let clock = clock(&mut self.random);
         self.agents.insert(node, Agent::new(node, clock));
     }
+}
+
+fn is_traced() -> bool {
+    std::env::var_os("CORACLE_SIM_TRACE").is_some()
 }
 
 fn clock(random: &mut Random) -> i64 {

@@ -32,6 +32,7 @@ fn operate(cluster: &mut Cluster) {
     joined.into_iter().for_each(|node| cluster.join(node));
     // What an operator writes touches keys like everything else; here all of them are looked at.
     if before.index() != cluster.state().index() {
+        cluster.tell("an operator has written something");
         let state = cluster.log.world.state.clone();
         cluster.lead.push_touched(&coracle_manager_core::Touched::everything(&state), &state);
     }
@@ -85,14 +86,18 @@ pub fn change_leader(cluster: &mut Cluster) {
     let state = cluster.log.follow(&mut cluster.random).clone();
     cluster.log.world.state = state;
     let former = cluster.new_lead();
+    cluster.tell("leads a new term");
     if cluster.random.percent(60) {
         cluster.depose(former, view);
     }
 }
 
-/// The leader misses its majority for a moment: its memory is gone, its term goes on, and so do its writes.
+/// The leader misses its majority for a moment: its memory is gone, its term goes on. The next memory begins when nothing of the
+/// former is under way any more.
 fn suspend(cluster: &mut Cluster) {
+    cluster.log.settle(&mut cluster.random);
     cluster.new_lead();
+    cluster.tell("leads again in its term");
 }
 
 /// Nodes that were removed hear of it some time.

@@ -88,13 +88,7 @@ impl Log {
         }
         let mut flight = self.flights.remove(due[random.below(due.len() as u64) as usize]);
         if self.lossy && random.percent(4) {
-            // The author gives up waiting; the write may be lost, or land all the same.
-            if random.percent(50) {
-                let later = Flight { author: Author::Nobody, ..flight.clone() };
-                self.propose(random, later.lead, later.proposal, later.author);
-            }
-            let result = Err(Refusal::new(RefusalKind::NotLeader, "no answer"));
-            return Some(Landed { flight, result, touched: Touched::default() });
+            return Some(self.lose_answer(random, flight));
         }
         if self.lossy && random.percent(5) && matches!(flight.author, Author::Report { .. }) {
             // Said twice.
@@ -104,6 +98,34 @@ impl Log {
         let (outcome, touched) = self.append(self.term, &flight.proposal);
         flight.due = self.now;
         Some(Landed { flight, result: outcome.into_result().map(drop), touched })
+    }
+
+    /// Its author is not told what became of a write.
+    fn lose_answer(&mut self, random: &mut Random, flight: Flight) -> Landed {
+        let mut touched = Touched::default();
+        if random.percent(50) {
+            // Who has proposed a plan makes sure that it is decided before the next one; others give up, and it may land all the same.
+            if matches!(flight.author, Author::Plan { .. }) {
+                touched = self.append(self.term, &flight.proposal).1;
+            } else {
+                let later = Flight { author: Author::Nobody, ..flight.clone() };
+                self.propose(random, later.lead, later.proposal, later.author);
+            }
+        }
+        Landed { flight, result: Err(Refusal::new(RefusalKind::NotLeader, "no answer")), touched }
+    }
+
+    /// Whatever was proposed in this term is decided: what has reached the log is written, what has not is lost.
+    pub fn settle(&mut self, random: &mut Random) {
+        let (present, older): (Vec<_>, Vec<_>) = std::mem::take(&mut self.flights)
+            .into_iter()
+            .partition(|flight| flight.proposal.term == self.term);
+        self.flights = older;
+        for flight in present {
+            if random.percent(50) {
+                self.append(self.term, &flight.proposal);
+            }
+        }
     }
 
     /// Adds an entry.

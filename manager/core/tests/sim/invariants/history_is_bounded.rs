@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use coracle_manager_core::State;
 use coracle_model::id::ServiceId;
-use coracle_model::task::{DesiredState, Slot};
+use coracle_model::task::{DesiredState, Slot, TaskState};
 
 use super::Checked;
 
@@ -25,8 +25,10 @@ pub(crate) fn check(state: &State) -> Checked {
             return Err(format!("slot {slot} of a removed service keeps {count} tasks"));
         };
         let attempts = usize::try_from(service.spec.task.restart.max_attempts).unwrap();
-        // The last end tells whether the slot is filled again; an update needs the predecessor.
-        let kept = if attempts > 0 { Some(attempts + 1) } else { limit };
+        // The last end tells whether the slot is filled again; an update needs the predecessor. What was stopped is no attempt.
+        let newest = state.tasks_of_slot(service.id, slot).max_by_key(|task| (task.created_at, task.id));
+        let stopped = newest.is_some_and(|task| task.status.state == TaskState::Shutdown);
+        let kept = if attempts > 0 { Some(attempts + 1 + usize::from(stopped)) } else { limit };
         if kept.is_some_and(|kept| count > kept.max(2)) {
             return Err(format!(
                 "slot {slot} of {} keeps {count} tasks, {kept:?} at most",
@@ -41,7 +43,6 @@ pub(crate) fn check(state: &State) -> Checked {
 fn it_sees_history_that_nobody_reaps() {
     use super::forge::running;
     use crate::world::Key;
-    use coracle_model::task::TaskState;
     use std::time::Duration;
     let mut world = running();
     world.set_history(1);

@@ -30,6 +30,7 @@ use crate::journal::{Journal, JournalError};
 use crate::outbox::Outgoing;
 use crate::selinux::labelled::{self, WithLabels};
 use crate::session::{Links, keep_session};
+use crate::task::places::Places;
 use crate::task::runner::Workshop;
 use crate::transfer::fetch::Fetcher;
 use crate::transfer::serve::ImageTransferService;
@@ -230,7 +231,7 @@ impl Agent {
             files: files.clone(),
             node: facts(&config.identity, &config.description),
             clock: Arc::clone(&config.clock),
-            creations: Arc::new(Semaphore::new(creations())),
+            creations: Places::new(creations()),
             fills: Arc::new(Semaphore::new(FILLS)),
             checks: Arc::new(Semaphore::new(CHECKS)),
             log_directory: log_directory.clone(),
@@ -301,7 +302,7 @@ fn facts(identity: &SwappableIdentity, description: &NodeDescription) -> NodeFac
 
 /// Containers made or started at a time. About half of making one is waiting, for the kernel's grace periods and for
 /// processes to begin; but more than a few only queue for the kernel's lock of all cgroups, which costs processor time.
-fn creations() -> usize {
+pub(crate) fn creations() -> usize {
     std::thread::available_parallelism().map_or(4, |count| count.get().saturating_mul(2).clamp(4, 8))
 }
 

@@ -7,9 +7,10 @@ use crate::error::RuntimeError;
 use crate::id::ContainerId;
 use crate::plan;
 use crate::prepare::{self, Prepared};
-use crate::spec::ContainerSpec;
+use crate::spec::{ContainerSpec, Mount};
 use crate::status::{self, Status};
 use coracle_runtime_protocol::Report;
+use std::path::Path;
 use std::sync::Arc;
 
 impl Runtime {
@@ -47,6 +48,15 @@ impl Runtime {
         let supervisor = locked(&self.shared.containers).get(id).and_then(|entry| entry.supervisor.clone());
         supervisor.map_or(Ok(()), |supervisor| self.watcher.add(id, supervisor))
     }
+}
+
+/// Paths of the host that the container is shown.
+fn sources(spec: &ContainerSpec) -> Vec<&Path> {
+    let sources = spec.mounts.iter().map(|mount| match mount {
+        Mount::Bind { source, .. } => Some(source.as_path()),
+        Mount::Tmpfs { .. } | Mount::Layers { .. } => None,
+    });
+    sources.flatten().collect()
 }
 
 impl Shared {
@@ -103,7 +113,8 @@ impl Shared {
         coracle_crash_point::crash_point!("supervisor.after-start");
         let process = Arc::new(process);
         self.update(id, |entry| entry.supervisor = Some(Arc::clone(&process)));
-        let status = match supervisor::read_report(id, answer, self.config.setup_timeout)? {
+        let patience = self.config.setup_timeout;
+        let status = match supervisor::read_report(id, answer, patience, &sources(spec))? {
             Report::Failed(failure) => return Err(RuntimeError::Setup { id: id.clone(), failure }),
             Report::Created { .. } => Status::Created,
             Report::Started { init_pid, started_at } => {

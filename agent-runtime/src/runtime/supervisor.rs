@@ -61,18 +61,19 @@ pub(super) fn spawn(
     }
 }
 
-/// Reads the one report of a new supervisor.
+/// Reads the one report of a new supervisor. `sources` are the host's paths that it mounts: what may hang.
 pub(super) fn read_report(
     id: &ContainerId,
     answer: OwnedFd,
     patience: Duration,
+    sources: &[&Path],
 ) -> Result<Report, RuntimeError> {
     let deadline = Instant::now() + patience;
     let mut text = Vec::new();
     let mut piece = [0_u8; 4096];
     while !text.ends_with(b"\n") {
         if !readable(answer.as_fd(), deadline) {
-            return Err(failed(id, format!("it did not finish setting up within {patience:?}")));
+            return Err(failed(id, overdue(patience, sources)));
         }
         match rustix::io::retry_on_intr(|| rustix::io::read(&answer, &mut piece)) {
             Ok(0) => return Err(failed(id, "it ended without a report")),
@@ -82,6 +83,19 @@ pub(super) fn read_report(
         }
     }
     serde_json::from_slice(&text).map_err(|error| failed(id, format!("its report is unreadable: {error}")))
+}
+
+fn overdue(patience: Duration, sources: &[&Path]) -> String {
+    let mut text = format!("it did not finish setting up within {patience:?}");
+    for (index, source) in sources.iter().enumerate() {
+        text.push_str(if index == 0 {
+            ": see whether the file systems answer on which the sources of its mounts are: "
+        } else {
+            ", "
+        });
+        text.push_str(&source.display().to_string());
+    }
+    text
 }
 
 /// One request and its reply. Both requests may be made twice: a container that runs is not started again, and a signal
@@ -198,6 +212,17 @@ mod tests {
         let reply = ask(&id, &directory, &Request::Signal { number: 15 });
         server.join().unwrap();
         reply
+    }
+
+    #[test]
+    fn what_may_have_hung_is_told() {
+        let patience = Duration::from_secs(60);
+        assert_eq!(overdue(patience, &[]), "it did not finish setting up within 60s");
+        assert_eq!(
+            overdue(patience, &[Path::new("/mnt/a"), Path::new("/srv/b")]),
+            "it did not finish setting up within 60s: see whether the file systems answer on which the sources of its mounts \
+             are: /mnt/a, /srv/b"
+        );
     }
 
     #[test]

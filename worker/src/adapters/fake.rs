@@ -1,6 +1,6 @@
 //! Containers that a test plays. They outlive the agent as real ones do.
 //!
-//! The program's first argument says how it behaves: `filling` is not prepared before [`FakeContainers::fill`], `refuse` cannot be created, `broken` cannot be started,
+//! The program's first argument says how it behaves: `filling` is not prepared before [`FakeContainers::fill`], `hanging` is not made before [`FakeContainers::fill`] either, `refuse` cannot be created, `broken` cannot be started,
 //! `panic` panics when first waited for, `stubborn` ignores its stop signal, `sticky` is deleted at the second try, `exit N` ends at once; anything else runs until it is told to end.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -52,10 +52,15 @@ impl FakeContainers {
         self.state.lock().unwrap()
     }
 
-    /// Lets those be made whose volumes are being filled.
+    /// Lets those be made whose volumes are being filled, or that hang.
     pub(crate) fn fill(&self) {
         self.state().filled = true;
         self.filled.notify_all();
+    }
+
+    fn wait_until_filled(&self) {
+        let state = self.filled.wait_timeout_while(self.state(), FILLING, |state| !state.filled).unwrap();
+        assert!(!state.1.timed_out(), "nobody let it be filled");
     }
 
     /// Ends a container's program.
@@ -88,14 +93,16 @@ impl Containers for FakeContainers {
     fn prepare(&self, launch: &Launch) -> Result<(), ContainerError> {
         self.did("prepare", launch.task);
         if launch.arguments[0] == "filling" {
-            let state = self.filled.wait_timeout_while(self.state(), FILLING, |state| !state.filled).unwrap();
-            assert!(!state.1.timed_out(), "nobody let it be filled");
+            self.wait_until_filled();
         }
         Ok(())
     }
 
     fn create(&self, launch: &Launch) -> Result<(), ContainerError> {
         self.did("create", launch.task);
+        if launch.arguments[0] == "hanging" {
+            self.wait_until_filled();
+        }
         if launch.arguments[0] == "refuse" {
             return Err(ContainerError("mount: bind source path does not exist on this node: /nope".into()));
         }

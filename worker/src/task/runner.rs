@@ -26,6 +26,7 @@ use tracing::{Instrument as _, debug, info, warn};
 
 use self::container::look;
 use super::fsm::{Action, Input, Machine};
+use super::places::Places;
 use crate::adapters::containers::Containers;
 use crate::assignments::Assignment;
 use crate::desk::{Event, StatusEvent};
@@ -52,7 +53,7 @@ pub(crate) struct Workshop {
     pub(crate) node: NodeFacts,
     pub(crate) clock: Arc<dyn Clock>,
     /// Containers made or started at a time.
-    pub(crate) creations: Arc<Semaphore>,
+    pub(crate) creations: Places,
     /// Containers prepared at a time that have volumes.
     pub(crate) fills: Arc<Semaphore>,
     /// Health checks under way at a time.

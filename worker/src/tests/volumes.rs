@@ -14,6 +14,7 @@ use tonic::Status;
 
 use super::manager::{DEADLINE, FakeManager, PlayedSession, World};
 use super::rig::{Node, RunningAgent, eventually};
+use crate::adapters::containers::Reality;
 use coracle_model::id::TaskId;
 use coracle_model::task::{DesiredState, TaskState};
 
@@ -153,6 +154,24 @@ async fn who_fills_a_volume_keeps_only_those_waiting_that_have_volumes() {
     rig.session.increment(&[other], &[]).await;
     rig.session.until(TaskId::from_bits(11), TaskState::Running, true).await;
     assert_eq!(rig.node.containers.count("create", TaskId::from_bits(1)), 0);
+    rig.node.containers.fill();
+    rig.session.until(TaskId::from_bits(1), TaskState::Running, true).await;
+}
+
+/// As they do whose binds have their sources on a network file system without a server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hangs_while_being_made_holds_up_no_others() {
+    let mut rig = Rig::new().await;
+    let all = 1..=crate::agent::creations() as u128;
+    let hanging: Vec<_> =
+        all.clone().map(|bits| rig.node.task(bits, DesiredState::Running, &["hanging"])).collect();
+    rig.session.complete(&hanging).await;
+    let begun = |bits| rig.node.containers.count("create", TaskId::from_bits(bits)) == 1;
+    eventually("as many are being made as can be", || all.clone().all(begun)).await;
+    let other = rig.node.task(11, DesiredState::Running, &["run"]);
+    rig.session.increment(&[other], &[]).await;
+    rig.session.until(TaskId::from_bits(11), TaskState::Running, true).await;
+    assert_eq!(rig.node.containers.reality(TaskId::from_bits(1)), Reality::Absent);
     rig.node.containers.fill();
     rig.session.until(TaskId::from_bits(1), TaskState::Running, true).await;
 }

@@ -72,8 +72,8 @@ impl Runner {
     pub(super) fn start(&self) -> BoxFuture<'static, Input> {
         let (workshop, task) = (Arc::clone(&self.workshop), self.assignment.id);
         async move {
-            let _permit = Arc::clone(&workshop.creations).acquire_owned().await;
-            let started = blocking(move || workshop.containers.start(task)).await;
+            let containers = Arc::clone(&workshop.containers);
+            let started = workshop.creations.work(move || containers.start(task)).await;
             Input::Started(match started {
                 Some(Ok(pid)) => Ok(pid),
                 Some(Err(error)) => Err(error.to_string()),
@@ -111,27 +111,24 @@ async fn make(
     leftovers: bool,
 ) -> Result<Option<HealthCheck>, String> {
     let (launch, check) = {
-        // The semaphores are never closed.
-        let _permit = workshop.creations.acquire().await;
-        let workshop = Arc::clone(&workshop);
-        match on_thread(move || begin(&workshop, &assignment, leftovers)).await? {
+        let begun = Arc::clone(&workshop);
+        match made(workshop.creations.work(move || begin(&begun, &assignment, leftovers)).await)? {
             Begun::Made(check) => return Ok(check),
             Begun::WithVolumes(launch, check) => (Arc::<Launch>::from(launch), check),
         }
     };
     {
+        // The semaphore is never closed.
         let _permit = workshop.fills.acquire().await;
         let (containers, launch) = (Arc::clone(&workshop.containers), Arc::clone(&launch));
-        on_thread(move || containers.prepare(&launch).map_err(|error| error.to_string())).await?;
+        made(blocking(move || containers.prepare(&launch).map_err(|error| error.to_string())).await)?;
     }
-    let _permit = workshop.creations.acquire().await;
     let containers = Arc::clone(&workshop.containers);
-    on_thread(move || containers.create(&launch).map_err(|error| error.to_string())).await?;
+    let create = move || containers.create(&launch).map_err(|error| error.to_string());
+    made(workshop.creations.work(create).await)?;
     Ok(check)
 }
 
-async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    blocking(work).await.unwrap_or_else(|| Err(PANICKED.to_owned()))
+fn made<T>(outcome: Option<Result<T, String>>) -> Result<T, String> {
+    outcome.unwrap_or_else(|| Err(PANICKED.to_owned()))
 }

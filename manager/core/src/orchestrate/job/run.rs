@@ -288,8 +288,8 @@ impl Run<'_> {
         }
     }
 
-    /// Slots with a task that is wanted, or that may still run although it is not: those of earlier runs that do not go on count as
-    /// well, so that there are never more than the operator allows.
+    /// Slots with a task that is wanted, or that may still run although it is not: those of earlier runs count as well, so that there
+    /// are never more than the operator allows. Runs that may overlap count each for itself.
     fn under_way(&self, slots: &[SlotTasks], needs: &BTreeMap<Slot, (SlotTasks, Need)>) -> BTreeSet<Slot> {
         // This very plan gives it up, and nobody has to stop it.
         let goes = |task: &Task| {
@@ -300,7 +300,7 @@ impl Run<'_> {
             let is_there = if task.run == self.job.run {
                 (task.is_live() || task.may_run()) && !goes(task)
             } else {
-                task.may_run() && !self.overlaps(task)
+                task.may_run() && !super::may_overlap(self.service)
             };
             is_there && self.is_within_reach(task)
         };

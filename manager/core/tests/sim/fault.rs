@@ -32,7 +32,10 @@ fn operate(cluster: &mut Cluster) {
     joined.into_iter().for_each(|node| cluster.join(node));
     // What an operator writes touches keys like everything else; here all of them are looked at.
     if before.index() != cluster.state().index() {
-        cluster.tell("an operator has written something");
+        let written = cluster.log.world.entries.last().map(|(_, proposal)| &proposal.changes);
+        let lines: Vec<_> =
+            written.into_iter().flatten().map(|change| cluster.log.world.change_line(change)).collect();
+        cluster.tell(&format!("an operator: {}", lines.join(", ")));
         let state = cluster.log.world.state.clone();
         cluster.lead.push_touched(&coracle_manager_core::Touched::everything(&state), &state);
     }

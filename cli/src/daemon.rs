@@ -52,6 +52,15 @@ pub(crate) struct DaemonArgs {
         value_delimiter = ','
     )]
     pub(crate) generic_resources: Vec<String>,
+    /// Folder with CDI files, which say what devices need; of two the later counts (may be repeated)
+    #[arg(
+        long = "cdi-spec-dir",
+        value_name = "DIRECTORY",
+        env = "CORACLE_CDI_SPEC_DIR",
+        value_delimiter = ',',
+        default_values = ["/etc/cdi", "/var/run/cdi"]
+    )]
+    pub(crate) cdi_folders: Vec<PathBuf>,
     /// Control group under which containers are placed
     #[arg(long, value_name = "PATH", default_value = "coracle")]
     pub(crate) cgroup_parent: String,

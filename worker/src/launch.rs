@@ -124,7 +124,8 @@ pub(crate) fn launch(
     layers: Vec<PathBuf>,
     log_directory: PathBuf,
 ) -> Result<Launch, LaunchError> {
-    let container = &validate::filled(&spec.container, values)?;
+    let container = &mut validate::filled(&spec.container, values)?;
+    container.devices = generic::with_devices(std::mem::take(&mut container.devices), &assignment.generic);
     let hostname = hostname(assignment.id, &container.hostname);
     let stop_signal = stop_signal(container, image)?;
     Ok(Launch {

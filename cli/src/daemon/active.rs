@@ -89,12 +89,13 @@ async fn build_agent(
     let (node, identity) = (Arc::clone(node), identity.clone());
     let build = move || {
         let args = node.args();
-        let runtime = Runtime::open(RuntimeConfig::new(
+        let mut config = RuntimeConfig::new(
             args.data_dir.join("containers"),
             args.run_dir.join("containers"),
             args.cgroup_parent.clone(),
-        ));
-        let runtime = Arc::new(runtime.context("opening the container runtime")?);
+        );
+        config.cdi_folders.clone_from(&args.cdi_folders);
+        let runtime = Arc::new(Runtime::open(config).context("opening the container runtime")?);
         let config = AgentConfig {
             data_dir: args.data_dir.clone(),
             run_dir: args.run_dir.clone(),

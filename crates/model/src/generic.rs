@@ -1,7 +1,8 @@
 //! Things of a node that are neither processor time nor memory: graphics cards, licences, disks.
 //!
 //! A kind is either counted (`SSD=3`) or its things have names (`GPU=UUID1`, once for each). A name is never a number, so
-//! that the two can be told apart wherever they are written down.
+//! that the two can be told apart wherever they are written down. A kind with a slash is one of CDI files (`VENDOR/CLASS`): a
+//! task has the devices of the things that it is given.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,10 +75,16 @@ pub fn check(held: &BTreeMap<String, GenericResource>) -> Result<(), GenericErro
     Ok(())
 }
 
+/// Whether nodes and services may have a kind of this name.
+#[must_use]
+pub fn is_kind(kind: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
+    !kind.is_empty() && kind.len() <= LENGTH_LIMIT && kind.bytes().all(allowed)
+}
+
 fn check_kind(kind: &str) -> Result<(), GenericError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if kind.is_empty() || kind.len() > LENGTH_LIMIT || !kind.bytes().all(allowed) {
-        return refuse(kind, "a kind is made of letters, digits, '-', '_' and '.'");
+    if !is_kind(kind) {
+        return refuse(kind, "a kind is made of letters, digits, '-', '_', '.' and '/'");
     }
     Ok(())
 }
@@ -108,6 +115,12 @@ mod tests {
     }
 
     #[test]
+    fn kinds_of_cdi_files_are_kinds() {
+        assert!(parsed(&["nvidia.com/gpu=GPU-1"]).is_ok() && is_kind("nvidia.com/gpu"));
+        assert!(!is_kind("") && !is_kind("a=b") && !is_kind(&"a".repeat(LENGTH_LIMIT + 1)));
+    }
+
+    #[test]
     fn counted_and_named() {
         let held = parsed(&["GPU=UUID1", "SSD=3", "GPU=UUID2"]).unwrap();
         assert_eq!(held["SSD"], GenericResource::Count(3));
@@ -126,7 +139,7 @@ mod tests {
             (&["SSD=1", "SSD=2"], "a kind is given by one number, or by names alone"),
             (&["GPU=a", "GPU=a"], "it is given twice"),
             (&["SSD=0"], "none of a kind is said by leaving it out"),
-            (&["a b=1"], "a kind is made of letters, digits, '-', '_' and '.'"),
+            (&["a b=1"], "a kind is made of letters, digits, '-', '_', '.' and '/'"),
             (&["GPU=a,b"], "a name has no ',', '=' or spaces, and is no number"),
         ];
         for (texts, problem) in cases {

@@ -1,6 +1,7 @@
 //! Where tasks go: constraints, drain, global services, limits per node, and why there is no node.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -95,20 +96,22 @@ fn unschedulable_says_why(lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two cards on w1: each is one task's, which is told its name; the third task waits until a card is free.
+/// Two cards on w1: each is one task's, which is told its name and has its device; the third task waits until a card is free.
 fn things_are_given_by_name(lab: &mut Lab) -> anyhow::Result<()> {
     let node = lab.node(W1);
     node.stop_daemon()?;
-    node.set_environment(&[("CORACLE_GENERIC_RESOURCE", "card=left,card=right")]);
+    let folder = node.folders().data().join("cdi");
+    write_cards(&folder)?;
+    node.set_environment(&[
+        ("CORACLE_GENERIC_RESOURCE", "test.example/card=left,test.example/card=right"),
+        ("CORACLE_CDI_SPEC_DIR", &folder.display().to_string()),
+    ]);
     node.start_daemon()?;
-    lab.cli(
-        M1,
-        "service create --detach --name draw --replicas 3 --generic-resource card=1 responder:1 sleep",
-    )
-    .ok()?;
+    let options = "--detach --name draw --replicas 3 --generic-resource test.example/card=1";
+    lab.cli(M1, &format!("service create {options} responder:1 sleep")).ok()?;
     let view = lab.eventually("two have a card and the third says what it lacks", |view| {
         view.running_on("draw", "w1") == 2
-            && view.tasks_of("draw").any(|task| task.waiting.contains("not enough card"))
+            && view.tasks_of("draw").any(|task| task.waiting.contains("not enough test.example/card"))
     })?;
     let mut given = BTreeSet::new();
     for task in view.tasks_of("draw").filter(|task| task.is_running()) {
@@ -117,8 +120,12 @@ fn things_are_given_by_name(lab: &mut Lab) -> anyhow::Result<()> {
         let variables = String::from_utf8_lossy(&variables).into_owned();
         let value =
             |name: &str| variables.split('\0').find_map(|entry| entry.strip_prefix(name)).map(str::to_owned);
-        let card = value("DOCKER_RESOURCE_CARD=");
-        anyhow::ensure!(card == value("CORACLE_RESOURCE_CARD="), "{variables:?}");
+        let card = value("DOCKER_RESOURCE_TEST.EXAMPLE/CARD=");
+        anyhow::ensure!(card == value("CORACLE_RESOURCE_TEST_EXAMPLE_CARD="), "{variables:?}");
+        anyhow::ensure!(card == value("CARD_OF_DEVICE="), "it has its own device: {variables:?}");
+        // What the hook was told of the container.
+        let told = std::fs::read_to_string(folder.join(card.as_deref().unwrap_or_default()))?;
+        anyhow::ensure!(told.contains(&format!("\"pid\":{},", task.pid)), "{told}");
         given.extend(card);
     }
     let cards = ["left", "right"].map(str::to_owned);
@@ -127,4 +134,20 @@ fn things_are_given_by_name(lab: &mut Lab) -> anyhow::Result<()> {
     lab.eventually("two remain, with a card each", |view| view.settled("draw", 2))?;
     lab.cli(M1, "service rm draw").ok()?;
     Ok(())
+}
+
+/// A file with two cards, each of which has a variable and a hook.
+fn write_cards(folder: &Path) -> anyhow::Result<()> {
+    let card = |name: &str| {
+        let script = format!("cat > '{}'", folder.join(name).display());
+        serde_json::json!({ "name": name, "containerEdits": {
+            "env": [format!("CARD_OF_DEVICE={name}")],
+            "hooks": [{ "hookName": "createContainer", "path": "/bin/sh", "args": ["sh", "-c", script] }],
+        }})
+    };
+    let file = serde_json::json!({
+        "cdiVersion": "0.6.0", "kind": "test.example/card", "devices": [card("left"), card("right")],
+    });
+    std::fs::create_dir(folder)?;
+    Ok(std::fs::write(folder.join("cards.json"), file.to_string())?)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::generic;
 use crate::health::{HealthConfig, HealthTest};
 use crate::mount::{Mount, MountKind, Propagation, Recursive};
 use crate::resources::{Limits, Swap};
@@ -279,8 +280,7 @@ pub(super) fn placement(task: &TaskSpec) -> Result<(), Invalid> {
     }
     for (kind, count) in &task.generic {
         text("generic-resource", kind)?;
-        let good = kind.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'));
-        if kind.is_empty() || !good || *count == 0 {
+        if !generic::is_kind(kind) || *count == 0 {
             let problem =
                 "use KIND=NUMBER with a kind of letters, digits, '-', '_', '.' and '/', and 1 or more";
             return invalid("generic-resource", format!("{kind}={count}"), problem);

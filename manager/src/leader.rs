@@ -106,3 +106,34 @@ async fn run_term(leading: Leading, term: u64, stop: CancellationToken, tracker:
     tracker.spawn(reconcile::run(store, term, loops, stop.clone()));
     tracker.spawn(run_role_loop(membership, term, stop));
 }
+
+#[cfg(test)]
+mod tests {
+    use coracle_manager_core::session::Holds;
+
+    use super::*;
+    use crate::rpc::book::AddressBook;
+    use crate::store::Write;
+    use crate::store::tests::{image, leading, propose_and_leave};
+
+    #[tokio::test]
+    async fn the_work_of_a_leader_begins_when_nothing_of_its_own_is_under_way() {
+        let (store, term, _folder) = leading().await;
+        let dispatcher = Arc::new(Dispatcher::new(store.clone(), Holds::default()));
+        let membership = MembershipApi::new(store.clone(), Arc::clone(&dispatcher), AddressBook::default());
+        let leading = Leading { store, dispatcher, loops: LoopTable::default(), membership };
+        for number in 0..10 {
+            let name = format!("image-{number}");
+            propose_and_leave(&leading.store, Write { term, ..image(&name) });
+            // Its work was suspended, and begins again.
+            let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+            tracker.spawn(run_term(leading.clone(), term, stop.clone(), tracker.clone()));
+            tracker.close();
+            leading.dispatcher.leading().await.unwrap();
+            assert!(leading.store.view().image(&name).is_some(), "{name} may come later");
+            stop.cancel();
+            tracker.wait().await;
+        }
+        leading.store.raft().shutdown().await;
+    }
+}

@@ -31,7 +31,7 @@ impl PeerConnector for Alone {
 }
 
 /// A store whose manager leads, the term, and its folder.
-async fn leading() -> (Store, u64, TempDir) {
+pub(crate) async fn leading() -> (Store, u64, TempDir) {
     let folder = TempDir::new().unwrap();
     let ring = KeyRing::in_memory().unwrap();
     let replicated = Arc::new(Replicated::default());
@@ -44,7 +44,7 @@ async fn leading() -> (Store, u64, TempDir) {
     (store, term, folder)
 }
 
-fn image(name: &str) -> Write {
+pub(crate) fn image(name: &str) -> Write {
     let image = ImageEntry {
         name: name.to_owned(),
         version: Version::default(),
@@ -57,7 +57,7 @@ fn image(name: &str) -> Write {
 }
 
 /// Proposes, and waits no longer.
-fn propose_and_leave(store: &Store, write: Write) {
+pub(crate) fn propose_and_leave(store: &Store, write: Write) {
     let proposal = pin!(store.propose(write));
     let polled = proposal.poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(polled, Poll::Pending), "{polled:?}");

@@ -161,11 +161,6 @@ impl Liveness {
         }
     }
 
-    /// Takes over settings that were changed.
-    pub fn set_settings(&mut self, settings: Settings) {
-        self.settings = settings;
-    }
-
     /// A session began; it replaces an earlier one of the node.
     pub fn opened(&mut self, node: NodeId, session: SessionId, now: Timestamp) {
         let contact = Contact::Open { session, heard: now, synced: false };

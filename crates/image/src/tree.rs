@@ -22,6 +22,8 @@ pub use label::set_label;
 pub use measure::{TreeSize, measure};
 pub use pack::{PackError, pack};
 
+pub use crate::unpack::root::retry;
+
 /// What was packed, unpacked or copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TreeReport {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_daemon::ErrorChain;
 use coracle_image::Limits;
-use coracle_image::tree::copy;
+use coracle_image::tree::{copy, retry};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -92,13 +92,7 @@ fn new_namespace() -> io::Result<()> {
 fn find(root: &OwnedFd, target: &str) -> Result<Option<OwnedFd>, String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let found = loop {
-        match openat2(root, target, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            result => break result,
-        }
-    };
-    match found {
+    match retry(|| openat2(root, target, flags, Mode::empty(), resolve)) {
         Ok(directory) if is_root(root, &directory) => {
             Err(format!("{target} is the root of the image: choose another target"))
         }

@@ -113,8 +113,11 @@ fn in_root() -> ResolveFlags {
     ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV
 }
 
-/// `openat2` says EAGAIN when a rename elsewhere on the host raced with a `..` in a link, openat2(2).
-pub(crate) fn retry<T>(mut attempt: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+/// Tries again what `openat2` gives up: it says EAGAIN when a rename elsewhere on the host raced with a `..` in a link, openat2(2).
+///
+/// # Errors
+/// Those of the attempt; of the hundredth at last.
+pub fn retry<T>(mut attempt: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     const ATTEMPTS: usize = 100;
     for _ in 1..ATTEMPTS {
         match attempt() {

@@ -36,4 +36,5 @@ pub mod template;
 pub mod volume;
 
 pub mod checksum;
+pub mod similar;
 pub mod validate;

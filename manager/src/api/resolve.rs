@@ -1,7 +1,5 @@
 //! References of operators: a whole id, then a whole name, then a prefix of an id that only one object has.
 
-mod similar;
-
 use std::sync::Arc;
 
 use coracle_manager_core::state::State;
@@ -9,6 +7,7 @@ use coracle_model::id::NodeId;
 use coracle_model::node::Node;
 use coracle_model::secret::{File, FileKind};
 use coracle_model::service::Service;
+use coracle_model::similar;
 use coracle_model::task::Task;
 use coracle_proto::status::{ApiError, Reason};
 

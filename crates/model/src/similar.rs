@@ -5,7 +5,8 @@ const LONGEST: usize = 64;
 
 /// How far a mistyped reference is from a name, in characters to insert, remove, exchange or swap with their neighbour; nothing
 /// when it is hardly meant.
-pub(super) fn distance(reference: &str, name: &str) -> Option<usize> {
+#[must_use]
+pub fn distance(reference: &str, name: &str) -> Option<usize> {
     let (reference, name): (Vec<char>, Vec<char>) =
         (reference.to_lowercase().chars().collect(), name.to_lowercase().chars().collect());
     // One in four characters may be wrong.

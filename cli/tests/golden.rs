@@ -108,6 +108,8 @@ fn lists_of_tasks() {
             "task inspect dtas --format '{{json .Ports}} {{json .Spec.Container.Labels}} {{.UpToDate}} {{.Run}}'",
             "task inspect etas --format '{{.DesiredState}} {{.Run}}'",
             "task inspect nope",
+            "task inspect too-large",
+            "task inspect atas --format '{{.Spec.ContainerSpec.Image}} {{.Status.ContainerStatus.ExitCode}} {{.ServiceID}}'",
         ],
     );
 }
@@ -121,6 +123,9 @@ fn services_in_detail() {
             "service inspect --pretty web",
             "service inspect web nope stuck --format '{{.Spec.Name}} {{.Spec.Task.Restart.DelayNs}} {{json .Spec.Labels}}'",
             "service inspect w",
+            "service inspect web --format '{{.Spec.Mode.Replicated.Replicas}} {{.Spec.TaskTemplate.ContainerSpec.Image}} {{json .Endpoint.Ports}}'",
+            "service inspect web --format '{{.Image}}'",
+            "service inspect web --format '{{range .Endpoint.Ports}}{{.}}{{end}}'",
             "service inspect -q web stuck",
             "service inspect import --format '{{.Spec.MaxConcurrent}} {{json .Job}} {{json .Tasks}} {{json .Spec.Update}}'",
             "service inspect --pretty import",
@@ -295,6 +300,7 @@ fn nodes() {
             "node ls -q --filter membership=accepted --filter role=worker",
             "node ls -q --filter membership=pending",
             "node inspect host-3 nope --format '{{.Status.State}}'",
+            "node inspect host-3 --format '{{.Description.Hostname}} {{.Spec.Role}} {{.Status.Addr}} <{{.ManagerStatus.Leader}}>'",
             "node update --availability drain --label-add zone=b host-3",
             "node update --label-rm colour host-3",
             "node update --availability gone host-3",

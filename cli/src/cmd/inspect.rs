@@ -5,12 +5,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::output::format::Format;
+use crate::output::template::docker::Names;
 use crate::output::{write, write_json};
 
 /// The flags of every `inspect`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct InspectArgs {
-    /// json, or a template such as '{{.ID}}' or '{{index .Labels "KEY"}}'
+    /// json, or a template such as '{{.ID}}' or '{{index .Labels "KEY"}}'; most of Docker's names of fields do, too
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<Format>,
     /// Only ids
@@ -21,10 +22,17 @@ pub(crate) struct InspectArgs {
 /// The objects that were found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
+    /// Docker's names for their fields.
+    names: Names,
     objects: std::cell::RefCell<Vec<Value>>,
 }
 
 impl Found {
+    /// None yet, of a kind of which Docker has these names.
+    pub(crate) fn with(names: Names) -> Self {
+        Self { names, ..Self::default() }
+    }
+
     /// Adds an object.
     ///
     /// # Errors
@@ -49,7 +57,7 @@ impl Found {
         };
         let mut text = String::new();
         for object in objects.iter() {
-            text.push_str(&template.render(object)?);
+            text.push_str(&template.render_with(object, self.names)?);
             text.push('\n');
         }
         Ok(write(&text)?)

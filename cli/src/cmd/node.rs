@@ -10,6 +10,7 @@ use coracle_proto::v1;
 use super::inspect::{Found, InspectArgs};
 use super::{each, task};
 use crate::context::{ConnectionArgs, Context};
+use crate::output::template::docker;
 use crate::output::{self, json};
 
 /// Commands on nodes.
@@ -86,7 +87,7 @@ pub(crate) async fn run(command: Command, connection: &ConnectionArgs) -> anyhow
             .await
         }
         Command::Inspect { nodes, inspect, .. } => {
-            let found = Found::default();
+            let found = Found::with(docker::NODE);
             let outcome =
                 each(&nodes, async |node| found.push(&json::Node::from(get(&context, node).await?))).await;
             found.print(&inspect)?;

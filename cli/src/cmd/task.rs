@@ -12,6 +12,7 @@ use super::each;
 use super::inspect::{Found, InspectArgs};
 use crate::context::{ConnectionArgs, Context};
 use crate::output::json;
+use crate::output::template::docker;
 
 /// Commands on tasks.
 #[derive(Debug, Subcommand)]
@@ -34,7 +35,7 @@ pub(crate) enum Command {
 pub(crate) async fn run(command: Command, connection: &ConnectionArgs) -> anyhow::Result<()> {
     let Command::Inspect { tasks, inspect } = command;
     let context = Context::connect(connection).await?;
-    let found = Found::default();
+    let found = Found::with(docker::TASK);
     let outcome = each(&tasks, async |task| {
         let request =
             v1::ListTasksRequest { tasks: vec![task.to_owned()], with_spec: true, ..Default::default() };

@@ -2,9 +2,16 @@
 //!
 //! A small part of Go's language: fields by path, `json`, entries of maps (`{{index .Labels "KEY"}}`, in lists also
 //! `{{.Label "KEY"}}`), and `\t` and `\n` in the text. Names of fields are compared without regard to case and underscores, so
-//! that both Docker's and JSON's spellings do; keys of maps are taken as they are.
+//! that both Docker's and JSON's spellings do; keys of maps are taken as they are. Where Docker has other names, these do too
+//! ([`docker`]).
+
+pub(crate) mod docker;
+mod lookup;
 
 use serde_json::Value;
+
+use docker::Names;
+use lookup::lookup;
 
 /// A template that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,14 +41,17 @@ pub(crate) enum TemplateError {
     Unclosed(String),
     /// Something between `{{` and `}}` that is not understood.
     #[error(
-        "format: invalid value {0:?}: use {{{{.Field}}}}, {{{{json .Field}}}} or {{{{index .Field \"KEY\"}}}}"
+        "format: invalid value {0:?}: use {{{{.Field}}}}, {{{{json .Field}}}} or {{{{index .Field \"KEY\"}}}}; \
+         for more, give what --format json writes to a program such as jq"
     )]
     Action(String),
     /// No such field.
-    #[error("format: unknown field {name:?}; there are {known}")]
+    #[error("format: unknown field {name:?}; {meant}{known}")]
     Unknown {
         /// What was asked for.
         name: String,
+        /// Which field is probably meant, as a question; empty when none is.
+        meant: String,
         /// What there is.
         known: String,
     },
@@ -104,19 +114,27 @@ impl Template {
     /// # Errors
     /// When the object has no such field.
     pub(crate) fn render(&self, object: &Value) -> Result<String, TemplateError> {
+        self.render_with(object, &[])
+    }
+
+    /// The same, where these names of Docker's do too.
+    ///
+    /// # Errors
+    /// When the object has no such field.
+    pub(crate) fn render_with(&self, object: &Value, names: Names) -> Result<String, TemplateError> {
         let mut text = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(literal) => text.push_str(literal),
                 Part::Field { path, json } => {
-                    let value = lookup(object, path)?;
+                    let value = lookup(object, path, names)?;
                     match value {
                         Value::String(string) if !json => text.push_str(&super::printable(string)),
                         Value::Null if !json => {}
                         other => text.push_str(&other.to_string()),
                     }
                 }
-                Part::Entry { path, key } => match lookup(object, path)?.get(key) {
+                Part::Entry { path, key } => match lookup(object, path, names)?.get(key) {
                     Some(Value::String(string)) => text.push_str(&super::printable(string)),
                     None | Some(Value::Null) => {}
                     Some(other) => text.push_str(&other.to_string()),
@@ -135,23 +153,6 @@ impl Template {
         };
         self.parts.iter().map(part).collect()
     }
-}
-
-fn lookup<'a>(object: &'a Value, path: &[String]) -> Result<&'a Value, TemplateError> {
-    let mut value = object;
-    for name in path {
-        let Some(fields) = value.as_object() else {
-            return Err(TemplateError::Unknown { name: name.clone(), known: "no fields in it".to_owned() });
-        };
-        let found = fields
-            .get(name)
-            .or_else(|| fields.iter().find(|(key, _)| normal(key) == normal(name)).map(|(_, value)| value));
-        value = found.ok_or_else(|| TemplateError::Unknown {
-            name: name.clone(),
-            known: fields.keys().map(|key| format!(".{key}")).collect::<Vec<_>>().join(", "),
-        })?;
-    }
-    Ok(value)
 }
 
 #[cfg(test)]
@@ -177,8 +178,8 @@ mod tests {
     fn what_is_not_understood_is_refused() {
         assert!(rendered("{{.ID").unwrap_err().to_string().contains("not closed"));
         assert!(rendered("{{range .X}}").unwrap_err().to_string().contains("use {{.Field}}"));
-        let error = rendered("{{.Nope}}").unwrap_err().to_string();
-        assert_eq!(error, "format: unknown field \"Nope\"; there are .id, .labels, .none, .spec");
+        let error = rendered("{{.Other}}").unwrap_err().to_string();
+        assert_eq!(error, "format: unknown field \"Other\"; there are .id, .labels, .none, .spec");
         assert!(rendered("{{.ID.X}}").is_err());
         for broken in ["{{index .Labels}}", "{{index \"a\"}}", "{{.Name \"a\"}}", "{{\"}}", "{{.Label a}}"] {
             assert!(broken.parse::<Template>().is_err(), "{broken}");

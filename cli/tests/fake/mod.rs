@@ -52,7 +52,9 @@ impl Fake {
         };
         let router = tonic::transport::Server::builder()
             .add_service(v1::services_server::ServicesServer::new(manager.clone()))
-            .add_service(v1::tasks_server::TasksServer::new(manager.clone()))
+            .add_service(
+                v1::tasks_server::TasksServer::new(manager.clone()).max_encoding_message_size(1 << 20),
+            )
             .add_service(v1::nodes_server::NodesServer::new(manager.clone()))
             .add_service(v1::swarm_server::SwarmServer::new(manager.clone()))
             .add_service(v1::images_server::ImagesServer::new(manager.clone()))

@@ -294,6 +294,11 @@ impl v1::tasks_server::Tasks for Manager {
     ) -> Result<Response<v1::ListTasksResponse>, Status> {
         self.admit()?;
         let request = request.into_inner();
+        if request.tasks == ["too-large"] {
+            let image = "x".repeat(2 << 20);
+            let tasks = vec![v1::TaskListItem { image, ..Default::default() }];
+            return Ok(Response::new(v1::ListTasksResponse { tasks, index: 20 }));
+        }
         let services: Vec<String> = request
             .services
             .iter()

@@ -8,6 +8,7 @@ use coracle_proto::v1;
 use crate::cmd::each;
 use crate::cmd::inspect::{Found, InspectArgs};
 use crate::context::Context;
+use crate::output::template::docker;
 use crate::output::{json, time, write};
 
 /// Flags of `inspect`.
@@ -28,7 +29,7 @@ pub(crate) struct Args {
 /// # Errors
 /// What went wrong.
 pub(crate) async fn run(context: &Context, kind: FileKind, args: Args) -> anyhow::Result<()> {
-    let (found, text) = (Found::default(), std::cell::RefCell::new(String::new()));
+    let (found, text) = (Found::with(docker::FILE), std::cell::RefCell::new(String::new()));
     let result = each(&args.names, async |name| {
         let request = v1::GetFileRequest { kind: v1::FileKind::from(kind).into(), file: name.to_owned() };
         let answer = context.call(request, async |request| context.files().get(request).await).await?;

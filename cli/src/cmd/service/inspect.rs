@@ -4,6 +4,7 @@ use super::{get, pretty};
 use crate::cmd::each;
 use crate::cmd::inspect::{Found, InspectArgs};
 use crate::context::Context;
+use crate::output::template::docker;
 use crate::output::{self, json};
 
 /// Flags of `service inspect`.
@@ -24,7 +25,7 @@ pub(crate) struct Args {
 /// # Errors
 /// What went wrong.
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
-    let found = Found::default();
+    let found = Found::with(docker::SERVICE);
     let outcome = each(&args.services, async |name| {
         let answer = get(context, name).await?;
         let service = answer.service.unwrap_or_default();

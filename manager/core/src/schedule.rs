@@ -43,9 +43,9 @@ pub fn plan_schedule(state: &State, context: &mut PlanContext<'_>) -> Plan {
         // Of one service there is a group for each specification.
         group.count(&rooms);
         let (fixed, free): (Vec<_>, Vec<_>) =
-            group.tasks.iter().partition(|task| matches!(task.slot, Slot::Node(_)));
+            group.tasks.iter().copied().partition(|task| matches!(task.slot, Slot::Node(_)));
         for task in fixed {
-            place_on_its_node(&group, task, &mut rooms, &mut plan);
+            place_on_its_node(&mut group, task, &mut rooms, &mut plan);
         }
         place_anywhere(&group, &free, &mut rooms, &mut unfit, &mut plan);
     }
@@ -86,12 +86,16 @@ impl<'a> Explanations<'a> {
     }
 }
 
-fn place_on_its_node(group: &Group<'_>, task: &Arc<Task>, rooms: &mut Rooms<'_>, plan: &mut Plan) {
+fn place_on_its_node(group: &mut Group<'_>, task: &Arc<Task>, rooms: &mut Rooms<'_>, plan: &mut Plan) {
     let Slot::Node(node) = task.slot else { return };
     let room = rooms.get(node);
     let fits = room.as_ref().is_some_and(|room| filter::obstacle(group, room).is_none());
     match room {
-        Some(room) if fits => assign(group, task, room, rooms, plan),
+        Some(room) if fits => {
+            assign(group, task, room, rooms, plan);
+            // Another run of a job may want a task there as well.
+            group.place(node);
+        }
         room => plan.waiting.push(Waiting {
             service: group.service.id,
             slot: Some(task.slot),

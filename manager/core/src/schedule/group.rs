@@ -164,6 +164,15 @@ impl<'a> Group<'a> {
         Self { tasks: Vec::new(), ..self.clone() }
     }
 
+    /// Notes that one of its tasks was placed on a node.
+    pub(super) fn place(&mut self, node: NodeId) {
+        let tasks = self.on_node(node).tasks + 1;
+        self.grow(node, tasks);
+        if self.apart.from_itself {
+            self.apart.nodes.insert(node);
+        }
+    }
+
     /// Notes how many tasks the service has on a node since it got some.
     pub(super) fn grow(&mut self, node: NodeId, tasks: u64) {
         self.grown.insert(node, tasks);

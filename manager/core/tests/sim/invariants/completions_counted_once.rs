@@ -1,11 +1,19 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_manager_core::{State, counts};
-use coracle_model::id::{ServiceId, TaskId};
+use coracle_model::id::{NodeId, ServiceId};
+use coracle_model::job::Concurrency;
+use coracle_model::node::NodeState;
 use coracle_model::service::ServiceMode;
 use coracle_model::task::{DesiredState, Slot, Task, TaskState};
+use coracle_model::time::Timestamp;
 
 use super::Checked;
+
+/// A plan may rest on a view that is so old, by clocks that differ.
+const VIEW: Duration = Duration::from_secs(4 + 10);
 
 /// What is counted are slots of the run, each once whatever tasks of it completed, within a run ever more; no more slots are
 /// under way than may be, and none that is known to be done.
@@ -78,12 +86,28 @@ pub(crate) fn settled(state: &State) -> Checked {
     Ok(())
 }
 
+/// No more slots have a task that is wanted, or one that still stops, than may be under way. What stops counts when it has run for
+/// longer than a view may be old, on a node that was there: else the plan may not have known that it has to be waited for.
 fn at_a_time(state: &State, id: ServiceId) -> Checked {
     let Some(service) = state.service(id) else { return Ok(()) };
     let ServiceMode::ReplicatedJob { concurrent, .. } = service.spec.mode else { return Ok(()) };
     let run = service.job.as_ref().map_or(0, |job| job.run);
-    let live = state.tasks_of_service(id).filter(|task| task.run == run && task.is_live());
-    let slots: BTreeSet<Slot> = live.map(|task| task.slot).collect();
+    let schedule = service.spec.job.schedule.as_ref();
+    let overlap = schedule.is_some_and(|schedule| schedule.concurrency == Concurrency::Allow);
+    let for_long = |since: Timestamp| state.time().since(since) > VIEW;
+    let was_there = |node: NodeId| {
+        let status = state.node(node).map(|node| &node.status);
+        status.is_some_and(|status| status.state == NodeState::Ready && for_long(status.since))
+    };
+    let stops = |task: &Task| {
+        let ran = task.running_since.is_some_and(for_long);
+        task.may_run() && !task.is_live() && ran && task.node.is_some_and(was_there)
+    };
+    let counts = |task: &&Arc<Task>| match task.run == run {
+        true => task.is_live() || stops(task),
+        false => !overlap && stops(task),
+    };
+    let slots: BTreeSet<Slot> = state.tasks_of_service(id).filter(counts).map(|task| task.slot).collect();
     if concurrent > 0 && slots.len() as u64 > concurrent {
         return Err(format!(
             "{} has {} slots under way, {concurrent} at most",
@@ -99,9 +123,8 @@ fn it_sees_a_count_that_falls_and_what_is_done_again() {
     use super::forge::{forged, with_task};
     use crate::world::{World, build};
     use coracle_manager_core::state::Record;
+    use coracle_model::id::TaskId;
     use coracle_model::job::EarlierRun;
-    use coracle_model::time::Timestamp;
-    use std::sync::Arc;
     let mut world = World::default();
     world.add_nodes(2);
     let mut spec = build::service_spec("sum", 1);
@@ -148,4 +171,18 @@ fn it_sees_a_count_that_falls_and_what_is_done_again() {
         other => other,
     });
     assert!(check(&both, &one_at_a_time).unwrap_err().contains("1 at most"));
+    // One of them stops, on a node that was there all the time.
+    let long_ago = forged(&one_at_a_time, |record| match record {
+        Record::Node(node) => {
+            let mut node = (*node).clone();
+            node.status.since = Timestamp::EPOCH;
+            Record::Node(Arc::new(node))
+        }
+        other => other,
+    });
+    let long_ago = super::forge::world_with(&world, long_ago);
+    let stopping = with_task(&long_ago, "sum.0", |task| {
+        (task.desired, task.running_since) = (DesiredState::Shutdown, Some(Timestamp::EPOCH));
+    });
+    assert!(check(&stopping, &stopping).unwrap_err().contains("1 at most"));
 }

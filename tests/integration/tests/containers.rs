@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use coracle_integration::harness;
 use coracle_integration::lab::Lab;
 use coracle_integration::name::{M1, W1};
+use coracle_integration::view::Task;
 
 #[test]
 fn containers_are_what_was_asked_for_and_their_output_is_kept() {
@@ -13,6 +14,7 @@ fn containers_are_what_was_asked_for_and_their_output_is_kept() {
         identity_and_environment(lab)?;
         placeholders(lab)?;
         mounts(lab)?;
+        a_source_that_does_not_answer(lab)?;
         networks(lab)?;
         logs(lab)
     });
@@ -146,6 +148,40 @@ fn mounts(lab: &Lab) -> anyhow::Result<()> {
         view.tasks_of("lost").any(|task| task.is_terminal() && task.error.contains("/not/there"))
     })?;
     lab.cli(M1, "service rm lost").ok()?;
+    Ok(())
+}
+
+/// As on a network file system without a server: tasks that hang hold up no others on their node, and fail when it is over.
+fn a_source_that_does_not_answer(lab: &Lab) -> anyhow::Result<()> {
+    // More than are made at a time.
+    const HANGING: usize = 8;
+    let host = lab.get(W1)?.host()?;
+    let place = lab.folder().join("dead");
+    std::fs::create_dir_all(&place)?;
+    // Its requests go to whoever has that descriptor, and nobody answers them.
+    let script = format!(
+        "exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 dead {}; exec sleep infinity",
+        place.display()
+    );
+    let mut holder = host.command("setpriv").args(["--pdeathsig", "KILL", "sh", "-c", &script]).spawn()?;
+    lab.until("the file system is mounted", |_| {
+        Ok(host.run(["cat", "/proc/self/mountinfo"])?.contains("/dead rw"))
+    })?;
+    let place = format!("--mount type=bind,source={}/data,target=/data", place.display());
+    let on_w1 = "--constraint node.hostname==w1";
+    lab.cli(M1, &format!("service create --detach --name dead --replicas {HANGING} --restart-condition none {on_w1} {place} responder:1 sleep"))
+        .ok()?;
+    let hangs = |task: &Task| task.node == "w1" && !task.is_running() && !task.is_terminal();
+    lab.eventually("all hang", |view| view.tasks_of("dead").filter(|task| hangs(task)).count() == HANGING)?;
+    lab.cli(M1, &format!("service create --detach --name alive {on_w1} responder:1 sleep")).ok()?;
+    let view = lab.eventually("another one runs", |view| view.settled("alive", 1))?;
+    anyhow::ensure!(view.tasks_of("dead").all(hangs), "they did not hang");
+    holder.kill()?;
+    holder.wait()?;
+    lab.eventually("they fail, and it is told why", |view| {
+        view.tasks_of("dead").all(|task| task.is_terminal() && task.error.contains("/dead/data"))
+    })?;
+    lab.cli(M1, "service rm dead alive").ok()?;
     Ok(())
 }
 

@@ -210,6 +210,12 @@ impl Desk {
                 _ = retention.tick() => self.delete_old_logs(),
             }
         }
+        // What runners have said by now is for the journal: the next daemon goes on from there.
+        while let Ok(event) = events.try_recv() {
+            if let Event::Status(event) = event {
+                self.on_status(event);
+            }
+        }
         // Containers go on, and so do their images.
         self.workshop.uses.close();
         // The runners end when their wishes do.

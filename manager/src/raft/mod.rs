@@ -23,6 +23,8 @@ mod membership;
 mod network;
 mod node;
 mod platform;
+mod publish;
+mod pulse;
 mod requests;
 mod service;
 mod settings;

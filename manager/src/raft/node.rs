@@ -22,6 +22,8 @@ use super::identity::Identity;
 use super::log_store::LogStore;
 use super::network::{Connect, Http2, PeerConnector, PeerFactory, Peers};
 use super::platform::{Flag, FlagSetter, Host, Platform};
+use super::publish::publish;
+use super::pulse::{self, Heard};
 use super::service::RaftService;
 use super::settings::{self, Limits, Timing};
 use super::snapshot::SnapshotStore;
@@ -29,9 +31,6 @@ use super::state::ReplicatedState;
 use super::state_machine::StateMachine;
 use super::status::RaftStatus;
 use super::types::{Member, Raft, TypeConfig};
-
-/// Shortest time between two reports of how far the log is.
-const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long one attempt to complete an earlier leader's membership change may take.
 const COMPLETE_CHANGE: Duration = Duration::from_secs(10);
@@ -89,6 +88,7 @@ struct Inner<P: Platform> {
     log: Arc<Log>,
     identity: Identity,
     snapshots: Arc<SnapshotStore>,
+    heard: Heard,
     status: watch::Receiver<RaftStatus>,
     failure: watch::Receiver<Option<String>>,
     recovered: Flag<P>,
@@ -187,6 +187,8 @@ impl<P: Platform> RaftNode<P> {
                 stopped.send_if_different(true);
             }
         });
+        let heard = Heard::default();
+        spawn::<P>(&mut background, pulse::run(raft.clone(), heard.clone()));
         spawn::<P>(&mut background, compaction::run(raft.clone(), log.clone(), limits));
         spawn::<P>(&mut background, {
             let (raft, recovered) = (raft.clone(), recovered_setter.clone());
@@ -201,6 +203,7 @@ impl<P: Platform> RaftNode<P> {
             log,
             identity,
             snapshots,
+            heard,
             status,
             failure,
             recovered,
@@ -244,6 +247,7 @@ impl<P: Platform> RaftNode<P> {
             inner.raft.clone(),
             inner.identity.clone(),
             inner.snapshots.clone(),
+            inner.heard.clone(),
             inner.stopped.clone(),
         )
     }
@@ -340,56 +344,6 @@ fn open(config: &RaftConfig, ring: &KeyRing, identity: &Identity) -> Result<File
         source,
     })?;
     Files::open(&root, ring, identity, &config.log)
-}
-
-/// Publishes openraft's metrics in our words.
-async fn publish<P: Platform>(
-    raft: Raft<P>,
-    status: watch::Sender<RaftStatus>,
-    failure: watch::Sender<Option<String>>,
-) {
-    let (mut metrics, mut server) = (raft.metrics(), raft.server_metrics());
-    let mut open = true;
-    loop {
-        let (new, failed) = {
-            let metrics = metrics.borrow_watched();
-            (RaftStatus::from_metrics(&metrics), metrics.running_state.clone().err())
-        };
-        status.send_if_modified(|old| {
-            let changed = *old != new;
-            *old = new;
-            changed
-        });
-        if failed.is_some() {
-            // openraft keeps the end of its core for whoever waits for it first. If that is the handler of a call, which is
-            // cancelled as soon as others hear of the end, everybody who asks later panics (`get_core_stop_error`). So
-            // nobody hears of it before the core has ended altogether.
-            let _ = raft.shutdown().await;
-        }
-        match failed {
-            None => {}
-            Some(openraft::error::Fatal::Stopped) => return,
-            Some(fatal) => {
-                failure.send_replace(Some(fatal.to_string()));
-                return;
-            }
-        }
-        if !open {
-            return;
-        }
-        // Who leads, and of whom, is told at once. How far the log is changes with every entry: it is told now and then, or
-        // every write would wake all who watch.
-        let progress = async {
-            P::Runtime::sleep(PROGRESS_PAUSE).await;
-            metrics.changed().await
-        };
-        // Once it is closed, the last word is to be read: why Raft ended.
-        open = tokio::select! {
-            biased;
-            changed = server.changed() => changed.is_ok(),
-            changed = progress => changed.is_ok(),
-        };
-    }
 }
 
 /// While leading, completes membership changes that an earlier leader left half done.

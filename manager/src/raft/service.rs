@@ -8,11 +8,12 @@ use coracle_proto::v1::raft_transport_server::{RaftTransport, RaftTransportServe
 use futures::{Stream, StreamExt as _};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::error::RaftError;
-use openraft::raft::{AppendEntriesRequest, VoteResponse};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteResponse};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::identity::Identity;
 use super::platform::{Flag, Host, Platform};
+use super::pulse::Heard;
 use super::settings::MESSAGE_LIMIT;
 use super::snapshot::SnapshotStore;
 use super::types::{Raft, TypeConfig};
@@ -26,6 +27,8 @@ pub struct RaftService<P: Platform = Host> {
     raft: Raft<P>,
     identity: Identity,
     snapshots: Arc<SnapshotStore>,
+    /// Where what leaders send is counted.
+    heard: Heard,
     /// Turns true when Raft stops.
     stopped: Flag<P>,
     /// One snapshot is received at a time.
@@ -43,9 +46,11 @@ impl<P: Platform> RaftService<P> {
         raft: Raft<P>,
         identity: Identity,
         snapshots: Arc<SnapshotStore>,
+        heard: Heard,
         stopped: Flag<P>,
     ) -> Self {
-        Self { raft, identity, snapshots, stopped, receiving: Arc::new(tokio::sync::Mutex::new(())) }
+        let receiving = Arc::new(tokio::sync::Mutex::new(()));
+        Self { raft, identity, snapshots, heard, stopped, receiving }
     }
 
     /// The tonic service, with message limits set.
@@ -76,7 +81,16 @@ impl<P: Platform> RaftService<P> {
         if answer.is_conflict() && previous.is_none() {
             return Err(Status::internal("conflict with the beginning of the log"));
         }
-        Ok(wire::append_result_to_wire(answer.into_stream_result(previous, last)))
+        let result = answer.into_stream_result(previous, last);
+        self.note(&result);
+        Ok(wire::append_result_to_wire(result))
+    }
+
+    /// Who has a higher vote took nothing.
+    fn note(&self, result: &StreamAppendResult<TypeConfig<P>>) {
+        if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+            self.heard.note();
+        }
     }
 
     fn append_request(
@@ -127,8 +141,12 @@ impl<P: Platform> RaftTransport for RaftService<P> {
                 }
             })
         };
-        let answers = self.raft.stream_append(requests).map(|result| match result {
-            Ok(result) => Ok(wire::append_result_to_wire(result)),
+        let service = self.clone();
+        let answers = self.raft.stream_append(requests).map(move |result| match result {
+            Ok(result) => {
+                service.note(&result);
+                Ok(wire::append_result_to_wire(result))
+            }
             Err(fatal) => Err(stopped(&fatal)),
         });
         let end =

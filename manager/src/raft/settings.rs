@@ -28,8 +28,8 @@ const INSTALL_SNAPSHOT: Duration = Duration::from_secs(120);
 /// The clocks of elections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How often the leader tells that it is alive. A heartbeat also fails after this time, so it must be longer than a
-    /// round trip.
+    /// How often the leader tells that it is alive, and a fifth more. A heartbeat also fails after this time, so it must be longer
+    /// than a round trip.
     pub heartbeat: Duration,
     /// Shortest time without a leader before a manager stands for election.
     pub election_min: Duration,

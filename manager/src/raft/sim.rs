@@ -29,6 +29,7 @@ mod state;
 mod world;
 
 mod chaos;
+mod idle;
 mod kills;
 mod members;
 mod tuning;

@@ -1,5 +1,6 @@
 //! The ground under simulated managers: openraft's deterministic runtime, with tasks that belong to a [`Life`].
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
@@ -48,6 +49,15 @@ pub(super) fn now() -> Duration {
     SimInstant::try_now().map(SimInstant::elapsed_since_start).unwrap_or_default()
 }
 
+thread_local! {
+    static DEADLINES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How often something slept until a deadline, as the clocks of Raft do.
+pub(super) fn deadlines() -> u64 {
+    DEADLINES.get()
+}
+
 pub(super) async fn sleep(duration: Duration) {
     Clockwork::sleep(duration).await;
 }
@@ -79,6 +89,7 @@ impl AsyncRuntime for Clockwork {
     }
 
     fn sleep_until(deadline: SimInstant) -> SimSleep {
+        DEADLINES.set(DEADLINES.get() + 1);
         SimRuntime::sleep_until(deadline)
     }
 

@@ -34,8 +34,7 @@ async fn managers_hear_when_a_task_serves_and_when_no_more() {
     node.containers.answer(id(2), &[fail, None, Some(7)]);
     let tasks = [checked(&node, 1, "probe"), checked(&node, 2, "probe"), checked(&node, 3, "refuse")];
     session.complete(&tasks).await;
-    let starting = session.until(id(1), TaskState::Starting, true).await;
-    assert!(starting.state < TaskState::Running);
+    // That it is starting need not be told: what is overtaken before it was sent is not.
     let serves = session.until(id(1), TaskState::Running, true).await;
     let health = serves.health.unwrap();
     assert_eq!((health.state, health.failures, health.results.len()), (HealthState::Healthy, 0, 3));

@@ -160,7 +160,7 @@ fn a_source_that_does_not_answer(lab: &Lab) -> anyhow::Result<()> {
     std::fs::create_dir_all(&place)?;
     // Its requests go to whoever has that descriptor, and nobody answers them.
     let script = format!(
-        "exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 dead {}; exec sleep infinity",
+        "node=/dev/fuse; [ -e $node ] || {{ node={0}.node; mknod $node c 10 229; }}; exec 3<>$node; mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 dead {0}; exec sleep infinity",
         place.display()
     );
     let mut holder = host.command("setpriv").args(["--pdeathsig", "KILL", "sh", "-c", &script]).spawn()?;

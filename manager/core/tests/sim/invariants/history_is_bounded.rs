@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use coracle_manager_core::State;
 use coracle_model::id::ServiceId;
-use coracle_model::task::{DesiredState, Slot, TaskState};
+use coracle_model::task::{DesiredState, Slot, Task, TaskState};
 
 use super::Checked;
 
@@ -11,11 +11,13 @@ use super::Checked;
 pub(crate) fn check(state: &State) -> Checked {
     // Runs of a job are kept for as many as its schedule says.
     let mut ended: BTreeMap<(ServiceId, Slot, u64), usize> = BTreeMap::new();
+    // Several nodes that were lost may have done the same work; that it is done is never forgotten.
+    let is_done = |task: &Task| task.run > 0 && task.status.state == TaskState::Complete;
     for task in state.tasks().filter(|task| !task.may_run()) {
         if task.desired == DesiredState::Remove {
             return Err(format!("task {} is to be removed and runs nowhere, but is kept", task.id));
         }
-        if task.status.state.is_terminal() {
+        if task.status.state.is_terminal() && !is_done(task) {
             *ended.entry((task.service, task.slot, task.run)).or_default() += 1;
         }
     }

@@ -190,6 +190,12 @@ impl<P: Platform> RaftNode<P> {
     {
         let mut lease = LeaseWait::<P>::new(until);
         loop {
+            // A leader that its own members no longer name ends when they are committed, and openraft's core panics, where its
+            // assertions are on, if it is to change them again just then.
+            let status = RaftStatus::from_metrics(&self.raft().metrics().borrow_watched());
+            if status.is_leader() && !status.members.voters.contains_key(&self.raft_id()) {
+                return Err(RaftError::NotLeader { leader: None });
+            }
             let result =
                 P::Runtime::timeout_at(until, change()).await.map_err(|_| RaftError::late(deadline))?;
             let error = match result {

@@ -243,12 +243,15 @@ impl UpdateLists {
             spec
         };
         let unchanged = applied(&Self::default());
+        // Behind a pointer, so that what is written once for each flag is little.
+        let is_idle: &dyn Fn(&Self) -> bool = &|alone| applied(alone) == unchanged;
         let mut idle = Vec::new();
         macro_rules! try_each {
             ($($field:ident $flag:literal $text:expr),* $(,)?) => {$(
                 for value in &self.$field {
-                    let alone = Self { $field: vec![value.clone()], ..Self::default() };
-                    if applied(&alone) == unchanged {
+                    let mut alone = Self::default();
+                    alone.$field.push(value.clone());
+                    if is_idle(&alone) {
                         idle.push(format!("--{} {}", $flag, $text(value)));
                     }
                 }

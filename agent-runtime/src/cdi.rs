@@ -82,9 +82,9 @@ pub(crate) fn apply(spec: &mut ContainerSpec, folders: &[PathBuf]) -> Result<Vec
     let mut hooks: Vec<Hook> = Vec::new();
     for name in std::mem::take(&mut spec.cdi_devices) {
         // What all devices of a file need comes once, also for two of them.
-        for edits in find(&name, folders)? {
-            for entry in &edits.hooks {
-                let hook = entry.clone().read(&name).map_err(|why| refused(&name, why))?;
+        for mut edits in find(&name, folders)? {
+            for entry in std::mem::take(&mut edits.hooks) {
+                let hook = entry.read(&name).map_err(|why| refused(&name, why))?;
                 if !hooks.iter().any(|known| known.is_same(&hook)) {
                     hooks.push(hook);
                 }

@@ -20,6 +20,7 @@ use crate::mount::{self, Mounts};
 use crate::supervise::{output_pipe, reap};
 use crate::sync::wait_for_init;
 use crate::sys;
+use crate::time::left_until;
 use coracle_runtime_protocol::{
     EXEC_OUTPUT_BYTES, Exec, ExecEnd, Executed, Failure, Outcome, Plan, Program, Reply, Step,
 };
@@ -282,18 +283,10 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn left(&self) -> Timespec {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        }
-    }
-
     /// Waits until the socket has something to say; `false` when time is up or nobody waits for the result.
     fn wait_for(&self, sync: BorrowedFd<'_>) -> bool {
         loop {
-            let left = self.left();
+            let left = left_until(self.deadline);
             let mut polled =
                 [PollFd::new(&sync, PollFlags::IN), PollFd::from_borrowed_fd(self.client, PollFlags::RDHUP)];
             let ready = poll(&mut polled, Some(&left));
@@ -311,7 +304,7 @@ impl Watch<'_> {
     fn observe(mut self) -> (Executed, Option<OwnedFd>) {
         let mut open = true;
         loop {
-            let left = self.left();
+            let left = left_until(self.deadline);
             let output = if open { &self.reader } else { &self.child };
             let mut polled = [
                 PollFd::new(output, PollFlags::IN),

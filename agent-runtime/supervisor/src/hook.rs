@@ -3,16 +3,16 @@
 //! Those of the container's namespaces are run by init, those of the host's by the supervisor, whom init asks for them.
 
 use crate::error::{CallError, InCall};
+use crate::init::{c_string, c_strings};
 use crate::supervise::{output_pipe, reap};
 use crate::sys;
+use crate::time::left_until;
 use coracle_runtime_protocol::{FailureKind, Hook, HookState, Outcome, errno_name};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitIdOptions};
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 /// Most bytes of what a hook wrote that are told when it fails. The last ones: that is where programs say why.
@@ -90,13 +90,8 @@ fn execute(hook: &Hook) -> Result<(), CallError> {
     rustix::process::chdir(bundle).in_call(|| format!("chdir({bundle:?})"))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     sys::close_descriptors_on_exec().in_call(|| "close_range(3, CLOEXEC)".into())?;
-    let text = |bytes: &[u8]| {
-        CString::new(bytes).map_err(|_| refused("an argument or a variable contains a NUL byte".to_owned()))
-    };
-    let texts =
-        |texts: &[String]| texts.iter().map(|part| text(part.as_bytes())).collect::<Result<Vec<_>, _>>();
-    let (path, arguments) = (text(hook.path.as_os_str().as_bytes())?, texts(&hook.arguments)?);
-    let environment = texts(&hook.environment)?;
+    let path = c_string(&hook.path.to_string_lossy())?;
+    let (arguments, environment) = (c_strings(&hook.arguments)?, c_strings(&hook.environment)?);
     sys::reset_signals();
     Err(sys::execute(&path, &arguments, &environment)).in_call(|| format!("execve({:?})", hook.path))
 }
@@ -121,17 +116,13 @@ fn wait(process: BorrowedFd<'_>, output: &OwnedFd, said: &mut Said, deadline: In
         if outcome.is_some() {
             return outcome;
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let left = left_until(deadline);
+        if left == Timespec::default() {
             return None;
         }
         let wanted = if open { PollFlags::IN } else { PollFlags::empty() };
         let source = if open { output.as_fd() } else { process };
         let mut polled = [PollFd::new(&process, PollFlags::IN), PollFd::from_borrowed_fd(source, wanted)];
-        let left = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
         // One that is interrupted finds nothing ready, and is tried again.
         let _ = poll(&mut polled, Some(&left));
     }

@@ -321,9 +321,13 @@ fn session_keyring(name: &str) -> Result<(), CallError> {
     }
 }
 
-fn c_string(text: &str) -> Result<CString, CallError> {
+pub(crate) fn c_string(text: &str) -> Result<CString, CallError> {
     CString::new(text)
         .map_err(|_| CallError::refused(FailureKind::Other, format!("{text:?} contains a NUL byte")))
+}
+
+pub(crate) fn c_strings(texts: &[String]) -> Result<Vec<CString>, CallError> {
+    texts.iter().map(|text| c_string(text)).collect()
 }
 
 /// Becomes the program; returns only when that failed.
@@ -334,9 +338,8 @@ pub(crate) fn execute(
 ) -> Result<(), Failure> {
     let name = program.arguments.first().map_or("", String::as_str);
     let step = format!("executing {name:?}");
-    let all = |texts: &[String]| texts.iter().map(|text| c_string(text)).collect::<Result<Vec<_>, _>>();
-    let arguments = all(&program.arguments).during(&step)?;
-    let mut environment = all(&program.environment).during(&step)?;
+    let arguments = c_strings(&program.arguments).during(&step)?;
+    let mut environment = c_strings(&program.environment).during(&step)?;
     if !program.environment.iter().any(|entry| entry.starts_with("HOME=")) {
         let home = identity.map_or("/", |identity| identity.home.as_str());
         environment.push(c_string(&format!("HOME={home}")).during(&step)?);

@@ -1,13 +1,23 @@
-//! Wall-clock time as stored in records and logs.
+//! Wall-clock time as stored in records and logs, and the time that is left.
 
+use rustix::event::Timespec;
 use std::fmt::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds since the Unix epoch.
 pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// What is left until a deadline; nothing once it is over.
+pub(crate) fn left_until(deadline: Instant) -> Timespec {
+    let left = deadline.saturating_duration_since(Instant::now());
+    Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(left.subsec_nanos()),
+    }
 }
 
 /// Appends a time as RFC 3339 with nanoseconds, in UTC.

@@ -16,7 +16,14 @@ pub(crate) struct Tally {
     pub(crate) skipped: Vec<String>,
     /// Commands that ended with an error, whatever was counted: what did not compile is not counted.
     pub(crate) broken: Vec<String>,
+    /// What failed tests said, each under a heading with its name.
+    pub(crate) reasons: Vec<String>,
+    /// Whether the lines that come are reasons.
+    in_reasons: bool,
 }
+
+/// Stands alone on the line before what failed tests said, and again behind it, before the list of their names.
+const FAILURES: &str = "failures:";
 
 impl Tally {
     /// Runs a test command, shows its output, and counts. An error is only that it could not be started.
@@ -30,6 +37,8 @@ impl Tally {
             println!("{line}");
             self.line(&line);
         }
+        // A program that was killed in the middle did not come to its end.
+        self.in_reasons = false;
         let status = child.wait().context("wait for the tests")?;
         if !status.success() {
             self.broken.push(format!("{what}: {status}"));
@@ -40,6 +49,11 @@ impl Tally {
     fn line(&mut self, line: &str) {
         if let Some(reason) = line.trim_start().strip_prefix("SKIPPED:") {
             self.skipped.push(reason.trim().to_owned());
+        }
+        if line == FAILURES {
+            self.in_reasons = !self.in_reasons;
+        } else if self.in_reasons {
+            self.reasons.push(line.to_owned());
         }
         if let Some(result) = line.strip_prefix("test result: ") {
             self.passed += count(result, "passed");
@@ -73,5 +87,18 @@ mod tests {
         tally.line("SKIPPED: needs root");
         assert_eq!((tally.passed, tally.failed), (15, 2));
         assert_eq!(tally.skipped, ["marked as ignored", "needs root"]);
+    }
+
+    #[test]
+    fn what_failed_tests_said_is_kept() {
+        let mut tally = Tally::default();
+        let said = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\nsuccesses:\n\n---- a stdout ----\nfine\n\n\
+                    failures:\n\n---- b stdout ----\nno, never\n\n\nfailures:\n    b\n\n\
+                    test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
+        for line in said.lines() {
+            tally.line(line);
+        }
+        assert_eq!(tally.reasons, ["", "---- b stdout ----", "no, never", "", ""]);
+        assert_eq!((tally.passed, tally.failed), (1, 1));
     }
 }

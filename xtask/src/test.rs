@@ -36,8 +36,11 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
     conclude(&tally)
 }
 
-/// Prints the closing line and decides.
+/// Prints what failed tests said once more, where a long log is looked at first, then the closing line; and decides.
 fn conclude(tally: &Tally) -> Result<()> {
+    if !tally.reasons.is_empty() {
+        println!("what the failed tests said:\n{}", tally.reasons.join("\n"));
+    }
     for reason in &tally.skipped {
         println!("skipped: {reason}");
     }

@@ -126,13 +126,14 @@ impl Emulator {
         }
     }
 
-    /// The end of the console.
+    /// The end of the console. Its lines are marked, so that what test programs in there say is not taken for what
+    /// those out here do.
     fn shown(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
-        let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
-        format!("--- end of the console ({}):\n{shown}", self.log.display())
+        let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n| ");
+        format!("--- end of the console ({}):\n| {shown}", self.log.display())
     }
 }
 

@@ -56,6 +56,19 @@ give_up() {
     exit 1
 }
 
+# Shows what every process waits for, for whoever reads why something never ended.
+show_processes() {
+    for process in /proc/[0-9]*; do
+        # Threads of the kernel have no command line.
+        arguments=$(tr '\0' ' ' 2>/dev/null <"$process/cmdline")
+        [ -n "$arguments" ] || continue
+        echo "--- ${process#/proc/}, child of $(sed -n 's/^PPid:\t//p' "$process/status" 2>/dev/null): $arguments" | cut -c1-300
+        for thread in "$process"/task/*; do
+            echo "$(cat "$thread/comm") $(sed -n 's/^State:\t//p' "$thread/status"): $(tr '\n' ' ' <"$thread/stack")"
+        done 2>/dev/null
+    done
+}
+
 # Seconds since the start of the machine.
 seconds() { cut -d. -f1 /proc/uptime; }
 

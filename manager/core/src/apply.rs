@@ -97,7 +97,9 @@ impl Writing {
             Change::AssignTask { task, expected, node, node_version, generic } => {
                 self.assign_task(*task, *expected, *node, *node_version, generic)
             }
-            Change::RaiseDesired { task, desired } => self.raise_desired(*task, *desired),
+            Change::RaiseDesired { task, desired, service_version } => {
+                self.raise_desired(*task, *desired, *service_version)
+            }
             Change::ReportTask { task, node, status } => self.report_task(*task, *node, status),
             Change::RemoveTask { task } => self.remove_task(*task),
             Change::PutImage(image) => self.put_image(image),

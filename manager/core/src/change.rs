@@ -176,6 +176,8 @@ pub enum Change {
         task: TaskId,
         /// What is wanted now.
         desired: DesiredState,
+        /// The version of the service at which this was planned: what is not wanted of one specification may be of the next.
+        service_version: Version,
     },
     /// Takes over how a task fares. Never refused: a stale or foreign report is without effect.
     ReportTask {

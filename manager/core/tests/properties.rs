@@ -155,7 +155,7 @@ proptest! {
         let bad = Change::RemoveTask { task: coracle_model::id::TaskId::from_bits(u128::MAX) };
         let good: Vec<Change> = before
             .tasks()
-            .map(|task| Change::RaiseDesired { task: task.id, desired: DesiredState::Remove })
+            .map(|task| Change::RaiseDesired { task: task.id, desired: DesiredState::Remove, service_version: Version::default() })
             .collect();
         let mut changes = good;
         changes.insert(at % (changes.len() + 1), bad);

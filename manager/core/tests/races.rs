@@ -58,6 +58,29 @@ fn a_successor_does_not_begin_when_the_lost_node_came_back_meanwhile() {
 }
 
 #[test]
+fn what_is_too_many_is_not_given_up_when_more_is_wanted_meanwhile() {
+    let mut world = running();
+    let service = world.services["web"];
+    world.update_service(service, |spec| spec.mode = ServiceMode::Replicated { replicas: 0 });
+    let clearing = world.plan(Key::Service(service)).changes;
+    assert_eq!(clearing, [world.want("web.1", DesiredState::Remove)]);
+    world.update_service(service, |spec| spec.mode = ServiceMode::Replicated { replicas: 1 });
+    assert!(refused(&mut world, clearing).contains("out of sequence"));
+    assert!(world.plan(Key::Service(service)).is_empty(), "it runs on");
+}
+
+#[test]
+fn a_removed_service_loses_what_was_given_up_for_another_reason() {
+    let mut world = running();
+    let service = world.services["web"];
+    world.update_service(service, |spec| spec.mode = ServiceMode::Replicated { replicas: 0 });
+    let clearing = world.plan(Key::Service(service)).changes;
+    world.remove_service(service);
+    world.write(clearing);
+    assert_eq!(world.task("web.1").desired, DesiredState::Remove);
+}
+
+#[test]
 fn a_task_is_not_started_when_the_lost_node_of_its_predecessor_came_back_meanwhile() {
     let mut world = running();
     let node = world.task("web.1").node.unwrap();
@@ -67,7 +90,7 @@ fn a_task_is_not_started_when_the_lost_node_of_its_predecessor_came_back_meanwhi
     world.write(plan.changes);
     let replacement = world.task("web.1#2");
     assert_eq!(replacement.desired, DesiredState::Ready);
-    let start = Change::RaiseDesired { task: replacement.id, desired: DesiredState::Running };
+    let start = world.want("web.1#2", DesiredState::Running);
     assert!(refused(&mut world, vec![start.clone()]).contains("may still run"));
     world.set_node_state(node, NodeState::Down);
     world.write(vec![start]);
@@ -110,7 +133,7 @@ fn what_is_prepared_for_work_that_is_done_meanwhile_is_not_started() {
     world.write(prepared.collect());
     let start = world.plan(Key::Service(service)).changes;
     let second = world.task("sum.0#2").id;
-    assert_eq!(start, [Change::RaiseDesired { task: second, desired: DesiredState::Running }]);
+    assert_eq!(start, [world.want("sum.0#2", DesiredState::Running)]);
     world.report(&first, TaskState::Complete, "");
     assert!(refused(&mut world, start).contains("is done"));
     world.settle();

@@ -96,9 +96,10 @@ fn encode_kind(change: &Change) -> Stored {
             node_version: node_version.index(),
             generic: coracle_proto::convert::task::names(generic),
         }),
-        Change::RaiseDesired { task, desired } => Stored::RaiseDesired(v1::RaiseDesired {
+        Change::RaiseDesired { task, desired, service_version } => Stored::RaiseDesired(v1::RaiseDesired {
             task: task.to_string(),
             desired: desired.number().into(),
+            service_version: service_version.index(),
         }),
         Change::ReportTask { task, node, status } => Stored::ReportTask(v1::ReportTask {
             task: task.to_string(),
@@ -212,9 +213,11 @@ fn decode_work(stored: Stored) -> Result<Change, DecodeError> {
             node_version: Version::new(m.node_version),
             generic: m.generic.into_iter().map(|(kind, names)| (kind, names.names)).collect(),
         },
-        Stored::RaiseDesired(m) => {
-            Change::RaiseDesired { task: parse("task", &m.task)?, desired: desired_state(m.desired)? }
-        }
+        Stored::RaiseDesired(m) => Change::RaiseDesired {
+            task: parse("task", &m.task)?,
+            desired: desired_state(m.desired)?,
+            service_version: Version::new(m.service_version),
+        },
         Stored::ReportTask(m) => Change::ReportTask {
             task: parse("task", &m.task)?,
             node: if m.node.is_empty() { None } else { Some(parse("node", &m.node)?) },

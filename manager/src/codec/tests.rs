@@ -110,7 +110,7 @@ fn changes(number: u64, text: &str) -> Vec<Change> {
             node_version: Version::new(number / 3),
             generic: [(text.to_owned(), vec![text.to_owned()])].into(),
         },
-        Change::RaiseDesired { task: id, desired: DesiredState::Shutdown },
+        Change::RaiseDesired { task: id, desired: DesiredState::Shutdown, service_version: expected },
         Change::ReportTask { task: id, node: Some(node), status: status(number, text) },
         Change::ReportTask { task: id, node: None, status: status(number, text) },
         Change::RemoveTask { task: id },

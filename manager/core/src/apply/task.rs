@@ -80,9 +80,18 @@ impl Writing {
         Ok(())
     }
 
-    pub(super) fn raise_desired(&mut self, id: TaskId, desired: DesiredState) -> Applied {
+    pub(super) fn raise_desired(
+        &mut self,
+        id: TaskId,
+        desired: DesiredState,
+        service_version: Version,
+    ) -> Applied {
         let task = self.state.task(id).ok_or_else(|| not_found("task", id))?;
         if desired > task.desired {
+            // Of a service that was removed meanwhile nothing is wanted.
+            if let Some(service) = self.state.service(task.service) {
+                check_version("service", task.service, service.version, service_version)?;
+            }
             self.check_may_begin(task, desired)?;
             let task = Task { desired, ..(**task).clone() };
             // One that is given up no longer counts towards the most that a node may have of its service.

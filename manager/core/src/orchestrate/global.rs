@@ -40,7 +40,7 @@ pub(super) fn plan(
             if let Some(tasks) = slots.remove(&slot) {
                 let judged = judge(state, service, &tasks, now);
                 if matches!(judged.verdict, Verdict::Fine | Verdict::Delayed(_) | Verdict::Start(_)) {
-                    relieve(&judged.relieved, &mut plan);
+                    relieve(&judged.relieved, service, &mut plan);
                     let tasks = tasks.without(&judged.relieved);
                     carry_out(state, service, &tasks, &judged.verdict, context, &mut plan);
                 }
@@ -49,14 +49,14 @@ pub(super) fn plan(
     }
     // What is left is on nodes that are gone, down, drained or excluded. It is removed, not just stopped:
     // when the node may have the service again, its slot begins anew.
-    slots.values().for_each(|slot| slot.clear(&mut plan));
+    slots.values().for_each(|slot| slot.clear(service.version, &mut plan));
     let rollout = Rollout::of(state, service, &judged, context);
     let failure = rollout.failure();
     if let Some(change @ Change::RollBackService { .. }) = failure {
         return Plan { changes: vec![change], ..Plan::default() };
     }
     for ((slot, verdict), relieved) in judged.iter().zip(relieved) {
-        relieve(&relieved, &mut plan);
+        relieve(&relieved, service, &mut plan);
         carry_out(state, service, slot, verdict, context, &mut plan);
     }
     rollout.step(failure, context, &mut plan);

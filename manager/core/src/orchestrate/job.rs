@@ -20,7 +20,7 @@ pub(crate) use run::RunCounts;
 
 use run::{Need, Run};
 
-use super::slot::SlotTasks;
+use super::slot::{SlotTasks, raise};
 use crate::change::Change;
 use crate::plan::{Plan, PlanContext, Waiting};
 use crate::state::State;
@@ -205,7 +205,7 @@ fn make_way(
             continue;
         }
         if unwanted {
-            plan.changes.push(Change::RaiseDesired { task: task.id, desired: DesiredState::Remove });
+            raise(task, DesiredState::Remove, service.version, plan);
         } else {
             staying.insert(task.run);
         }

@@ -109,7 +109,7 @@ fn replace(state: &State, task: &Task, context: &mut PlanContext<'_>, plan: &mut
     let is_held = slot.tasks.iter().any(|other| other.id != task.id && other.is_live());
     if is_held || task.run != service.job.as_ref().map_or(0, |job| job.run) {
         // The slot has another task, or a later run of the job: who comes next is for the service to say.
-        return give_up(task, plan);
+        return give_up(task, service, plan);
     }
     slot.refill(state, service, Some(task), Duration::ZERO, context, plan);
 }

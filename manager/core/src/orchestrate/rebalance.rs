@@ -269,11 +269,12 @@ impl Rebalance<'_> {
         let task = slot.new_task(self.state, self.service, (Duration::ZERO, beside), context);
         let moving = Some(Move { from: next.task, to: task.id });
         self.note(RebalanceProgress { moves: progress.moves + 1, moving, ..progress }, plan);
-        if !beside {
-            plan.changes.push(Change::RaiseDesired { task: next.task, desired: DesiredState::Shutdown });
-        }
-        // The write before raises the service's version, which it has checked.
+        // The note before raises the service's version, which it has checked.
         let (service_version, expected, id) = (Version::default(), Version::default(), task.id);
+        if !beside {
+            let desired = DesiredState::Shutdown;
+            plan.changes.push(Change::RaiseDesired { task: next.task, desired, service_version });
+        }
         plan.changes.push(Change::CreateTask { task, service_version, beside: Some(next.task) });
         plan.changes.push(Change::AssignTask {
             task: id,
@@ -290,8 +291,9 @@ impl Rebalance<'_> {
         self.end(progress, RebalanceState::Stopped, reason, plan);
         let old_runs = self.state.task(moving.from).is_some_and(|task| task.is_live());
         if old_runs {
-            // In the same write, or the move would seem to be over for another reason.
-            plan.changes.push(Change::RaiseDesired { task: moving.to, desired: DesiredState::Shutdown });
+            // In the same write, or the move would seem to be over for another reason. The note has checked the version.
+            let (desired, service_version) = (DesiredState::Shutdown, Version::default());
+            plan.changes.push(Change::RaiseDesired { task: moving.to, desired, service_version });
         }
     }
 

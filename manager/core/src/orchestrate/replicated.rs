@@ -28,7 +28,7 @@ pub(super) fn plan(
     let mut leaving: BTreeMap<Slot, SlotTasks> = leaving.into_iter().map(|slot| (slot.slot, slot)).collect();
     let going = surplus(state, &held, wanted);
     let (going, held): (Vec<_>, Vec<_>) = held.into_iter().partition(|slot| going.contains(&slot.slot));
-    going.iter().for_each(|slot| slot.clear(&mut plan));
+    going.iter().for_each(|slot| slot.clear(service.version, &mut plan));
     for number in missing(&held, wanted) {
         let slot = Slot::Number(number);
         // Former tasks of the slot may still be stopping.
@@ -48,7 +48,7 @@ pub(super) fn plan(
         return Plan { changes: vec![change], ..Plan::default() };
     }
     for ((slot, verdict), relieved) in judged.iter().zip(relieved) {
-        relieve(&relieved, &mut plan);
+        relieve(&relieved, service, &mut plan);
         carry_out(state, service, slot, verdict, context, &mut plan);
     }
     rollout.step(failure, context, &mut plan);

@@ -8,11 +8,11 @@ use coracle_model::rollout::{Order, UpdateConfig};
 use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Task, TaskState};
 use coracle_model::time::Timestamp;
+use coracle_model::version::Version;
 
-use super::slot::{SlotTasks, give_up};
+use super::slot::{SlotTasks, give_up, start};
 use super::successor::{self, wanted_no_more};
 use super::{fit, global, job, replicated, restart, slots_of};
-use crate::change::Change;
 use crate::plan::{Plan, PlanContext, Waiting};
 use crate::state::State;
 
@@ -24,7 +24,7 @@ pub fn plan_service(state: &State, id: ServiceId, context: &mut PlanContext<'_>)
     match state.service(id) {
         None => {
             let mut plan = Plan::default();
-            slots.iter().for_each(|slot| slot.clear(&mut plan));
+            slots.iter().for_each(|slot| slot.clear(Version::default(), &mut plan));
             plan
         }
         Some(service) => match service.spec.mode {
@@ -262,8 +262,8 @@ fn judge_ended(
 }
 
 /// Gives up tasks that hold a slot besides the one that should.
-pub(super) fn relieve(tasks: &[Arc<Task>], plan: &mut Plan) {
-    tasks.iter().for_each(|task| give_up(task, plan));
+pub(super) fn relieve(tasks: &[Arc<Task>], service: &Service, plan: &mut Plan) {
+    tasks.iter().for_each(|task| give_up(task, service, plan));
 }
 
 /// Carries out what every mode does alike.
@@ -282,15 +282,13 @@ pub(super) fn carry_out(
     match verdict {
         Verdict::Fine | Verdict::Outdated(_) => {}
         Verdict::Delayed(at) => plan.wake(*at),
-        Verdict::Start(task) => {
-            plan.changes.push(Change::RaiseDesired { task: task.id, desired: DesiredState::Running });
-        }
+        Verdict::Start(task) => start(task, service, plan),
         Verdict::Refill(given_up, delay) => {
             slot.refill(state, service, given_up.as_deref(), *delay, context, plan);
         }
         Verdict::Move(task) => successor::leave(state, service, slot, task, context, plan),
         Verdict::Ended(task, reason) => {
-            give_up(task, plan);
+            give_up(task, service, plan);
             let reason = format!("not started again: {reason}");
             plan.waiting.push(Waiting { service: service.id, slot: Some(slot.slot), tasks: 1, reason });
         }

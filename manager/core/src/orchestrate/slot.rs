@@ -8,6 +8,7 @@ use coracle_model::id::{ServiceId, TaskId};
 use coracle_model::service::Service;
 use coracle_model::task::{DesiredState, Slot, Task, TaskState, TaskStatus};
 use coracle_model::time::Timestamp;
+use coracle_model::version::Version;
 
 use super::restart;
 use crate::change::Change;
@@ -110,10 +111,10 @@ impl SlotTasks {
         self
     }
 
-    /// Takes everything out of the slot.
-    pub(super) fn clear(&self, plan: &mut Plan) {
-        for task in self.tasks.iter().filter(|task| task.desired < DesiredState::Remove) {
-            plan.changes.push(Change::RaiseDesired { task: task.id, desired: DesiredState::Remove });
+    /// Takes everything out of the slot of a service at this version.
+    pub(super) fn clear(&self, service_version: Version, plan: &mut Plan) {
+        for task in &self.tasks {
+            raise(task, DesiredState::Remove, service_version, plan);
         }
     }
 
@@ -131,7 +132,7 @@ impl SlotTasks {
         plan: &mut Plan,
     ) {
         if let Some(task) = given_up {
-            give_up(task, plan);
+            give_up(task, service, plan);
         }
         let at_once = delay.is_zero() && !self.may_run_beside(state, None);
         self.fill(state, service, None, (delay, at_once), context, plan);
@@ -211,10 +212,19 @@ fn given_up(task: &Task) -> DesiredState {
 }
 
 /// Gives up a task.
-pub(super) fn give_up(task: &Task, plan: &mut Plan) {
-    let desired = given_up(task);
+pub(super) fn give_up(task: &Task, service: &Service, plan: &mut Plan) {
+    raise(task, given_up(task), service.version, plan);
+}
+
+/// Starts a task that was prepared.
+pub(super) fn start(task: &Task, service: &Service, plan: &mut Plan) {
+    raise(task, DesiredState::Running, service.version, plan);
+}
+
+/// Raises what is wanted of a task, unless it is wanted already.
+pub(super) fn raise(task: &Task, desired: DesiredState, service_version: Version, plan: &mut Plan) {
     if task.desired < desired {
-        plan.changes.push(Change::RaiseDesired { task: task.id, desired });
+        plan.changes.push(Change::RaiseDesired { task: task.id, desired, service_version });
     }
 }
 

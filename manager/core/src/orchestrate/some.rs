@@ -33,11 +33,11 @@ pub(super) fn plan_slots(
                 if matches!(judged.verdict, Verdict::Outdated(_)) {
                     return None;
                 }
-                relieve(&judged.relieved, &mut plan);
+                relieve(&judged.relieved, service, &mut plan);
                 let tasks = tasks.without(&judged.relieved);
                 carry_out(state, service, &tasks, &judged.verdict, context, &mut plan);
             }
-            Place::Cleared => tasks.clear(&mut plan),
+            Place::Cleared => tasks.clear(service.version, &mut plan),
             Place::Unused => {}
             Place::Unclear => return None,
         }

@@ -54,7 +54,7 @@ pub(super) fn leave(
     let too_late = !timeout.is_zero()
         && tried_since(state, service, slot, holder, now).is_some_and(|since| now.since(since) > timeout);
     match delay(state, service, slot, now) {
-        Err(_) => give_up(holder, plan),
+        Err(_) => give_up(holder, service, plan),
         Ok(delay) if too_late => slot.refill(state, service, Some(holder), delay, context, plan),
         Ok(delay) => slot.fill_beside(state, service, holder, delay, context, plan),
     }
@@ -73,7 +73,7 @@ fn delay(state: &State, service: &Service, slot: &SlotTasks, now: Timestamp) -> 
 /// Nobody looks at it again once there is another, or none is wanted.
 fn give_up_attempt(state: &State, service: &Service, slot: &SlotTasks, plan: &mut Plan) {
     if let Some(failed) = attempt(state, service, slot) {
-        give_up(failed, plan);
+        give_up(failed, service, plan);
     }
 }
 

@@ -11,6 +11,7 @@ use coracle_model::node::{Availability, Node, NodeDescription, NodeSpec, NodeSta
 use coracle_model::resources::{MemoryBytes, NanoCpus, Resources};
 use coracle_model::role::Role;
 use coracle_model::service::{ContainerSpec, PinnedImage, Service, ServiceMode, ServiceSpec, TaskSpec};
+use coracle_model::task::DesiredState;
 use coracle_model::time::Timestamp;
 use coracle_model::version::Version;
 
@@ -115,6 +116,18 @@ impl World {
         let (mut spec, expected) = (service.spec.clone(), service.version);
         change(&mut spec);
         self.write(vec![Change::UpdateService { service: id, expected, spec: Box::new(spec) }]);
+    }
+
+    pub fn remove_service(&mut self, id: ServiceId) {
+        let expected = self.state.service(id).expect("the service exists").version;
+        self.write(vec![Change::RemoveService { service: id, expected }]);
+    }
+
+    /// What a plan of now says to raise what is wanted of a task.
+    pub fn want(&self, name: &str, desired: DesiredState) -> Change {
+        let task = self.task(name);
+        let service = self.state.service(task.service).expect("the service exists");
+        Change::RaiseDesired { task: task.id, desired, service_version: service.version }
     }
 
     pub fn set_node_state(&mut self, node: NodeId, state: NodeState) {

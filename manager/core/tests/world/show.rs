@@ -32,7 +32,7 @@ impl World {
                     generic.iter().map(|(kind, names)| format!(" {kind}={}", names.join(","))).collect();
                 format!("assign {} to {}{with}", self.task_name(*task), self.node_name(*node))
             }
-            Change::RaiseDesired { task, desired } => format!("want {} {desired}", self.task_name(*task)),
+            Change::RaiseDesired { task, desired, .. } => format!("want {} {desired}", self.task_name(*task)),
             Change::RemoveTask { task } => format!("delete {}", self.task_name(*task)),
             Change::SetUpdateProgress { service, progress, .. } => {
                 format!("update of {} {}", self.service_name(*service), progress.state)

@@ -11,8 +11,7 @@ use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Slot, Task, TaskState};
 use coracle_model::time::Timestamp;
 
-use crate::change::Change;
-use crate::orchestrate::slot::{SlotTasks, give_up};
+use crate::orchestrate::slot::{SlotTasks, give_up, start};
 use crate::orchestrate::{fit, restart};
 use crate::plan::{Plan, PlanContext, Waiting};
 use crate::state::State;
@@ -235,21 +234,19 @@ impl Run<'_> {
         for (slot, (tasks, need)) in needs {
             match need {
                 // Fewer completions are wanted by now.
-                _ if !self.is_wanted(*slot) => tasks.clear(plan),
+                _ if !self.is_wanted(*slot) => tasks.clear(self.service.version, plan),
                 // Done meanwhile, by a task that was lost to sight.
                 Need::Done => {
-                    tasks.tasks.iter().filter(|task| task.is_live()).for_each(|task| give_up(task, plan))
+                    let live = tasks.tasks.iter().filter(|task| task.is_live());
+                    live.for_each(|task| give_up(task, self.service, plan));
                 }
                 Need::Live => {
                     let waits = tasks.live().and_then(|task| task.start_after).filter(|at| *at > self.now);
                     waits.into_iter().for_each(|at| plan.wake(at));
                 }
-                Need::Start(task) => {
-                    let desired = DesiredState::Running;
-                    plan.changes.push(Change::RaiseDesired { task: task.id, desired });
-                }
+                Need::Start(task) => start(task, self.service, plan),
                 Need::Fill(instead, delay) => fills.push((tasks, instead, *delay)),
-                Need::Leave(task) => give_up(task, plan),
+                Need::Leave(task) => give_up(task, self.service, plan),
                 Need::Failed(reason) => {
                     let (service, slot, reason) = (self.service.id, Some(*slot), reason.clone());
                     plan.waiting.push(Waiting { service, slot, tasks: 1, reason });
@@ -315,6 +312,6 @@ impl Run<'_> {
     /// The time is over.
     fn stop(&self, slots: &[SlotTasks], plan: &mut Plan) {
         let live = slots.iter().flat_map(|slot| &slot.tasks).filter(|task| task.run == self.job.run);
-        live.filter(|task| task.is_live()).for_each(|task| give_up(task, plan));
+        live.filter(|task| task.is_live()).for_each(|task| give_up(task, self.service, plan));
     }
 }

@@ -62,7 +62,7 @@ fn it_sees_a_move_that_evens_nothing_out() {
     let mut plan = world.plan(Key::Rebalance(service));
     assert!(matches!(plan.changes[0], Change::SetRebalance { .. }));
     assert_eq!(check(&world.state, &plan), Ok(()));
-    plan.changes.push(Change::RaiseDesired { task: world.task("web.1").id, desired: DesiredState::Shutdown });
+    plan.changes.push(world.want("web.1", DesiredState::Shutdown));
     assert!(check(&world.state, &plan).unwrap_err().contains("goes before"));
     plan.changes.pop();
     // By a view in which it was done already.

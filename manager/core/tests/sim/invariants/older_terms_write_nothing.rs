@@ -17,11 +17,10 @@ pub(crate) fn check(before: &State, after: &State, term: u64, proposal: &Proposa
 #[test]
 fn it_sees_a_deposed_leader_that_writes() {
     use super::forge::running;
-    use coracle_manager_core::Change;
     use coracle_model::task::DesiredState;
     let mut world = running();
     let before = world.state.clone();
-    let raise = Change::RaiseDesired { task: world.task("web.1").id, desired: DesiredState::Shutdown };
+    let raise = world.want("web.1", DesiredState::Shutdown);
     let proposal = Proposal {
         changes: vec![raise],
         actor: String::new(),

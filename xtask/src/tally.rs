@@ -18,15 +18,39 @@ pub(crate) struct Tally {
     pub(crate) broken: Vec<String>,
     /// What failed tests said, each under a heading with its name.
     pub(crate) reasons: Vec<String>,
-    /// Whether the lines that come are reasons.
-    in_reasons: bool,
+    /// What the next lines are.
+    part: Part,
 }
 
-/// Stands alone on the line before what failed tests said, and again behind it, before the list of their names.
-const FAILURES: &str = "failures:";
+/// The parts of what a test program says, in their order. It is told to say everything, or skips would not be seen.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+enum Part {
+    /// A line for each test.
+    #[default]
+    Tests,
+    /// What passed tests said, then their names.
+    Passed,
+    /// What failed tests said.
+    Reasons,
+    /// The names of failed tests.
+    Failed,
+}
+
+impl Part {
+    /// The part to which a line belongs, or that it begins, after a line of this one.
+    fn next(self, line: &str) -> Self {
+        match (self, line) {
+            (Self::Tests, "successes:") => Self::Passed,
+            (Self::Tests | Self::Passed, "failures:") => Self::Reasons,
+            (Self::Reasons, "failures:") => Self::Failed,
+            (Self::Passed | Self::Failed, line) if line.starts_with("test result: ") => Self::Tests,
+            _ => self,
+        }
+    }
+}
 
 impl Tally {
-    /// Runs a test command, shows its output, and counts. An error is only that it could not be started.
+    /// Runs a test command, shows its output but for what passed tests said, and counts. An error is only that it could not be started.
     pub(crate) fn run(&mut self, what: &str, command: &mut Command) -> Result<()> {
         let mut child =
             command.stdout(Stdio::piped()).spawn().with_context(|| format!("start {command:?}"))?;
@@ -34,11 +58,13 @@ impl Tally {
         for line in BufReader::new(output).lines() {
             // Tests may print anything.
             let line = line.unwrap_or_else(|_| "(a line that is not UTF-8)".to_owned());
-            println!("{line}");
-            self.line(&line);
+            // In a log of this length nobody finds what failed among what passed tests said.
+            if self.line(&line) != Part::Passed {
+                println!("{line}");
+            }
         }
         // A program that was killed in the middle did not come to its end.
-        self.in_reasons = false;
+        self.part = Part::Tests;
         let status = child.wait().context("wait for the tests")?;
         if !status.success() {
             self.broken.push(format!("{what}: {status}"));
@@ -46,13 +72,14 @@ impl Tally {
         Ok(())
     }
 
-    fn line(&mut self, line: &str) {
+    /// Counts a line, and tells what it is part of.
+    fn line(&mut self, line: &str) -> Part {
         if let Some(reason) = line.trim_start().strip_prefix("SKIPPED:") {
             self.skipped.push(reason.trim().to_owned());
         }
-        if line == FAILURES {
-            self.in_reasons = !self.in_reasons;
-        } else if self.in_reasons {
+        let before = self.part;
+        self.part = before.next(line);
+        if (before, self.part) == (Part::Reasons, Part::Reasons) {
             self.reasons.push(line.to_owned());
         }
         if let Some(result) = line.strip_prefix("test result: ") {
@@ -61,6 +88,7 @@ impl Tally {
             let ignored = count(result, "ignored");
             self.skipped.extend((0..ignored).map(|_| "marked as ignored".to_owned()));
         }
+        self.part
     }
 }
 
@@ -95,10 +123,10 @@ mod tests {
         let said = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\nsuccesses:\n\n---- a stdout ----\nfine\n\n\
                     failures:\n\n---- b stdout ----\nno, never\n\n\nfailures:\n    b\n\n\
                     test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
-        for line in said.lines() {
-            tally.line(line);
-        }
+        let shown: Vec<&str> = said.lines().filter(|line| tally.line(line) != Part::Passed).collect();
         assert_eq!(tally.reasons, ["", "---- b stdout ----", "no, never", "", ""]);
+        assert!(shown.contains(&"no, never") && shown.contains(&"    b"), "{shown:?}");
+        assert!(!shown.contains(&"fine") && shown.last().unwrap().starts_with("test result"), "{shown:?}");
         assert_eq!((tally.passed, tally.failed), (1, 1));
     }
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 /// Killed processes need a moment to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Kills until the cgroup is empty. A cgroup that is not there is empty.
+/// Kills until the cgroup is empty, and its processes have let go of what they had open. A cgroup that is not there is
+/// empty.
 pub(super) fn all(directory: &Path) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     // Linux 5.14, v2 only; elsewhere the loop does the work.
@@ -23,13 +24,23 @@ pub(super) fn all(directory: &Path) -> io::Result<()> {
                 kill_member(&directory, pid)?;
             }
         }
-        if is_empty {
+        if is_empty && !is_populated(directory)? {
             return Ok(());
         }
         if Instant::now() > deadline {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "processes are left after they were killed"));
         }
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Version 2 lists a process no more from the beginning of its end, when its files and mounts are still open; only from here
+/// on it counts no more either (kernel: kernel/exit.c, `do_exit`; admin-guide/cgroup-v2, `cgroup.events`). Version 1 has
+/// no such file, and lists it until then.
+fn is_populated(directory: &Path) -> io::Result<bool> {
+    match fs::read_to_string(directory.join("cgroup.events")) {
+        Err(error) if is_gone(&error) => Ok(false),
+        result => Ok(result?.lines().any(|line| line == "populated 1")),
     }
 }
 
@@ -70,5 +81,29 @@ fn members(directory: &Path) -> io::Result<Vec<Pid>> {
         // One of threads only: the one above, to which they belong, tells of their processes (kernel: admin-guide/cgroup-v2).
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Vec::new()),
         result => Ok(result?.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_longer_listed_but_not_yet_gone_is_waited_for() {
+        let cgroup = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| fs::write(cgroup.path().join(file), text).unwrap();
+        write("cgroup.procs", "");
+        write("cgroup.events", "populated 1\nfrozen 0\n");
+        std::thread::scope(|scope| {
+            let killing = scope.spawn(|| all(cgroup.path()));
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!killing.is_finished());
+            let gone = cgroup.path().join("next");
+            fs::write(&gone, "populated 0\nfrozen 0\n").unwrap();
+            fs::rename(gone, cgroup.path().join("cgroup.events")).unwrap();
+            killing.join().unwrap().unwrap();
+        });
+        fs::remove_file(cgroup.path().join("cgroup.events")).unwrap();
+        all(cgroup.path()).unwrap();
     }
 }

@@ -7,8 +7,11 @@ mod yaml;
 use crate::error::RuntimeError;
 use crate::spec::{BindOptions, ContainerSpec, Device, Mount, Propagation};
 pub(crate) use hook::Hook;
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Far more than any vendor writes.
@@ -103,8 +106,8 @@ fn find(name: &str, folders: &[PathBuf]) -> Result<[Edits; 2], RuntimeError> {
     let mut problem = None;
     for folder in folders {
         for path in files(folder) {
-            let file = match read(&path) {
-                Ok(file) => file,
+            let (file, distrust) = match read(&path) {
+                Ok(read) => read,
                 Err(why) => {
                     problem.get_or_insert_with(|| format!("; {} cannot be read: {why}", path.display()));
                     continue;
@@ -113,17 +116,17 @@ fn find(name: &str, folders: &[PathBuf]) -> Result<[Edits; 2], RuntimeError> {
             if file.kind == kind
                 && let Some(device) = file.devices.into_iter().find(|known| known.name == device)
             {
-                found = Some((path, [file.container_edits, device.container_edits]));
+                found = Some((distrust, [file.container_edits, device.container_edits]));
             }
         }
     }
     let problem = problem.unwrap_or_default();
-    let (path, edits) = found.ok_or_else(|| {
+    let (distrust, edits) = found.ok_or_else(|| {
         let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
         refused(name, format!("no file in {} of this node has it{problem}", folders.join(" or ")))
     })?;
     let has_hooks = edits.iter().any(|edits| !edits.hooks.is_empty());
-    match has_hooks.then(|| hook::distrust(&path)).flatten() {
+    match distrust.filter(|_| has_hooks) {
         Some(why) => Err(refused(name, why)),
         None => Ok(edits),
     }
@@ -139,18 +142,27 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn read(path: &Path) -> Result<File, String> {
-    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > FILE_BYTES {
+/// What the file says, and why its hooks are not to be run.
+fn read(path: &Path) -> Result<(File, Option<String>), String> {
+    let told = |error: io::Error| error.to_string();
+    let is_yaml = path.extension().is_some_and(|end| end == "yaml");
+    let path = fs::canonicalize(path).map_err(told)?;
+    // A named pipe would not answer.
+    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
+    let open = fs::File::options().read(true).custom_flags(flags).open(&path).map_err(told)?;
+    let found = open.metadata().map_err(told)?;
+    if !found.is_file() {
+        return Err("it is no file".to_owned());
+    }
+    let mut text = String::new();
+    (&open).take(FILE_BYTES + 1).read_to_string(&mut text).map_err(told)?;
+    if text.len() as u64 > FILE_BYTES {
         return Err(format!("it has more than {FILE_BYTES} bytes"));
     }
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let file = if path.extension().is_some_and(|end| end == "yaml") {
-        serde_json::from_value(yaml::value(&text)?)
-    } else {
-        serde_json::from_str(&text)
-    };
-    file.map_err(|error| error.to_string())
+    let file =
+        if is_yaml { serde_json::from_value(yaml::value(&text)?) } else { serde_json::from_str(&text) };
+    let file = file.map_err(|error| error.to_string())?;
+    Ok((file, hook::distrust(&path, &found)))
 }
 
 fn edit(spec: &mut ContainerSpec, name: &str, edits: Edits) -> Result<(), RuntimeError> {

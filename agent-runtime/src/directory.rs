@@ -7,6 +7,7 @@
 
 use crate::error::{IoContext, RuntimeError};
 use crate::id::ContainerId;
+use crate::mounted;
 use crate::plan::OCI_VERSION;
 use crate::selinux;
 use crate::spec::{ContainerSpec, Mount, Network, Rootfs};
@@ -210,7 +211,7 @@ impl ContainerDirectory {
     pub(crate) fn remove(&self, errors: &mut Vec<RuntimeError>) {
         for directory in [&self.run, &self.state] {
             // What a program has made in its writable layer may be deeper than the standard library can remove.
-            match remove_tree(directory) {
+            match remove(directory) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => {
                     errors.push(RuntimeError::Io { doing: "removing", path: directory.clone(), source });
@@ -219,6 +220,18 @@ impl ContainerDirectory {
             }
             coracle_crash_point::crash_point!("container.delete.after-run");
         }
+    }
+}
+
+/// A hook that runs in the host's namespaces may have mounted something here, which would keep the container from being
+/// deleted for ever.
+fn remove(directory: &Path) -> io::Result<()> {
+    match remove_tree(directory) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            mounted::unmount_below(directory)?;
+            remove_tree(directory)
+        }
+        result => result,
     }
 }
 
@@ -277,5 +290,25 @@ mod tests {
         assert_eq!(directory.read_exit().unwrap(), Some(record));
         fs::create_dir(directory.state.join(EXIT_FILE)).unwrap();
         directory.read_exit().unwrap_err();
+    }
+
+    #[test]
+    fn what_a_hook_has_mounted_among_its_files_is_not_removed_with_them() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: mounting needs root");
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let directory = ContainerDirectory { state: place.path().join("s"), run: place.path().join("r") };
+        let (inside, host) = (directory.root().join("a vendor's"), place.path().join("host"));
+        fs::create_dir_all(&inside).unwrap();
+        fs::create_dir_all(host.join("deeper")).unwrap();
+        fs::write(host.join("kept"), "").unwrap();
+        rustix::mount::mount_bind(&host, &inside).unwrap();
+        rustix::mount::mount_bind(&host, inside.join("deeper")).unwrap();
+        let mut errors = Vec::new();
+        directory.remove(&mut errors);
+        assert!(errors.is_empty(), "{errors:?}");
+        assert!(!directory.state.exists() && host.join("kept").exists());
     }
 }

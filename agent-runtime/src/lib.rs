@@ -28,6 +28,7 @@ mod error;
 mod exec;
 mod id;
 pub mod log;
+mod mounted;
 mod plan;
 mod prepare;
 mod program;

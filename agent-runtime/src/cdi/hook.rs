@@ -5,7 +5,7 @@
 
 use coracle_runtime_protocol::HookPlace;
 use serde::Deserialize;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -90,26 +90,39 @@ impl Entry {
     }
 }
 
-/// Why the hooks of this file are not run, if somebody else than root may have written them.
-pub(super) fn distrust(file: &Path) -> Option<String> {
-    let ours = rustix::process::geteuid().as_raw();
-    let folder = file.parent().unwrap_or(file);
-    for path in [folder, file] {
-        let found = match fs::metadata(path) {
-            Ok(found) => found,
-            Err(error) => return Some(format!("{} cannot be looked at: {error}", path.display())),
-        };
-        // In a sticky folder nobody may replace the files of others.
-        let writable = found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0;
-        if ![0, ours].contains(&found.uid()) || writable {
-            return Some(format!(
-                "its hooks are programs that are run as root, and others than root may write {}; give it to root and take \
-                 the right to write from everybody else (chown root, chmod go-w)",
-                path.display()
-            ));
+/// Why the hooks of a file are not run, if somebody else than root may have written them.
+///
+/// The path has no links, and `opened` is of the file that was read. Folders are looked at afterwards, all of them: whoever
+/// may write one of them may have put another file in the place of root's.
+pub(super) fn distrust(path: &Path, opened: &Metadata) -> Option<String> {
+    if may_be_foreign(opened, 0) {
+        return Some(others_may_write(path));
+    }
+    for (height, folder) in path.ancestors().skip(1).enumerate() {
+        // In a sticky folder nobody may replace what is root's. But anybody may add a file.
+        let harmless = if height == 0 { 0 } else { 0o1000 };
+        match fs::symlink_metadata(folder) {
+            Err(error) => return Some(format!("{} cannot be looked at: {error}", folder.display())),
+            Ok(found) if may_be_foreign(&found, harmless) => return Some(others_may_write(folder)),
+            Ok(_) => {}
         }
     }
     None
+}
+
+/// Whether others than root own it or may write it, unless one of the harmless bits is in its mode.
+fn may_be_foreign(found: &Metadata, harmless: u32) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    let writable = found.mode() & 0o022 != 0 && found.mode() & harmless == 0;
+    ![0, ours].contains(&found.uid()) || writable
+}
+
+fn others_may_write(path: &Path) -> String {
+    format!(
+        "its hooks are programs that are run as root, and others than root may write {}; give it to root and take the right \
+         to write from everybody else (chown root, chmod go-w)",
+        path.display()
+    )
 }
 
 #[cfg(test)]
@@ -161,23 +174,36 @@ mod tests {
     #[test]
     fn files_that_others_may_write_are_not_trusted() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a.json");
+        let cdi = folder.path().join("cdi");
+        let file = cdi.join("a.json");
+        fs::create_dir(&cdi).unwrap();
         fs::write(&file, "").unwrap();
+        let judge = || distrust(&file, &fs::metadata(&file).unwrap());
         let with = |path: &Path, mode: u32| {
             fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-            distrust(&file)
+            judge()
         };
         assert_eq!(with(&file, 0o644), None);
         assert!(with(&file, 0o664).unwrap().contains("a.json"));
         assert!(with(&file, 0o646).is_some());
+        assert!(with(&file, 0o1666).is_some(), "sticky means nothing for a file");
         assert_eq!(with(&file, 0o600), None);
-        assert!(with(folder.path(), 0o777).unwrap().contains("others than root may write"));
+        assert!(with(&cdi, 0o777).unwrap().contains("others than root may write"));
+        assert!(with(&cdi, 0o1777).unwrap().contains("cdi"), "anybody may add a file");
+        assert_eq!(with(&cdi, 0o755), None);
+        assert!(with(folder.path(), 0o777).is_some(), "anybody may put another folder there");
+        assert_eq!(with(folder.path(), 0o1777), None);
         assert_eq!(with(folder.path(), 0o755), None);
         if rustix::process::geteuid().is_root() {
-            std::os::unix::fs::chown(&file, Some(7), None).unwrap();
-            assert!(distrust(&file).is_some());
+            for path in [folder.path(), &cdi, &file] {
+                std::os::unix::fs::chown(path, Some(7), None).unwrap();
+                assert!(judge().is_some(), "{}", path.display());
+                std::os::unix::fs::chown(path, Some(0), None).unwrap();
+            }
         }
-        fs::remove_file(&file).unwrap();
-        assert!(distrust(&file).unwrap().contains("cannot be looked at"));
+        assert_eq!(judge(), None);
+        let found = fs::metadata(&file).unwrap();
+        fs::rename(&cdi, folder.path().join("aside")).unwrap();
+        assert!(distrust(&file, &found).unwrap().contains("cannot be looked at"));
     }
 }

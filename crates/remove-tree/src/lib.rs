@@ -4,24 +4,27 @@
 //! `remove_dir_all` takes a descriptor and a piece of the stack for each level, so a tree of some thousand levels ends the
 //! process, or leaves it without descriptors. Here both are bounded: what lies too deep is first moved up.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, renameat, unlinkat};
 use rustix::io::Errno;
 
 /// Levels below the top that are entered; two descriptors each. Only what is below them is moved.
 const DEEPEST: usize = 32;
 
 /// Removes a directory with everything in it, or a file, or a link and not what it leads to. Nobody else may change it
-/// meanwhile.
+/// meanwhile. What is mounted somewhere in it belongs to somebody else, and stays.
 ///
 /// # Errors
-/// [`io::ErrorKind::NotFound`] if there is nothing; otherwise the first refusal of the kernel, and a part is left then.
+/// [`io::ErrorKind::NotFound`] if there is nothing; [`io::ErrorKind::CrossesDevices`] where something is mounted in it;
+/// otherwise the first refusal of the kernel. A part may be left then.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
-    let top = match open(CWD, path) {
+    let flags = ResolveFlags::empty();
+    let top = match open(CWD, path, flags) {
         Err(Errno::NOTDIR | Errno::LOOP) => return Ok(unlinkat(CWD, path, AtFlags::empty())?),
         result => result?,
     };
@@ -37,9 +40,20 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     Ok(unlinkat(CWD, path, AtFlags::REMOVEDIR)?)
 }
 
-fn open(parent: BorrowedFd<'_>, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+fn open(
+    parent: BorrowedFd<'_>,
+    name: impl rustix::path::Arg,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(parent, name, flags, Mode::empty())
+    openat2(parent, name, flags, Mode::empty(), resolve)
+}
+
+fn mounted(parent: &OwnedFd, name: &CStr) -> io::Error {
+    let folder = std::fs::read_link(format!("/proc/self/fd/{}", parent.as_raw_fd())).unwrap_or_default();
+    let path = folder.join(OsStr::from_bytes(name.to_bytes()));
+    let message = format!("something is mounted at {}; unmount it", path.display());
+    io::Error::new(io::ErrorKind::CrossesDevices, message)
 }
 
 struct Removal<'a> {
@@ -50,7 +64,7 @@ struct Removal<'a> {
 
 impl Removal<'_> {
     /// Removes everything in a directory at this depth.
-    fn clear(&mut self, directory: &OwnedFd, depth: usize) -> rustix::io::Result<()> {
+    fn clear(&mut self, directory: &OwnedFd, depth: usize) -> io::Result<()> {
         for entry in Dir::read_from(directory)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -64,19 +78,26 @@ impl Removal<'_> {
                     Err(Errno::ISDIR | Errno::PERM) => self.directory(directory, name, depth)?,
                     result => result?,
                 },
-                _ => unlinkat(directory, name, AtFlags::empty())?,
+                _ => match unlinkat(directory, name, AtFlags::empty()) {
+                    Err(Errno::BUSY) => return Err(mounted(directory, name)),
+                    result => result?,
+                },
             }
         }
         Ok(())
     }
 
-    fn directory(&mut self, parent: &OwnedFd, name: &CStr, depth: usize) -> rustix::io::Result<()> {
+    fn directory(&mut self, parent: &OwnedFd, name: &CStr, depth: usize) -> io::Result<()> {
         if depth == DEEPEST {
-            return self.move_up(parent, name);
+            return Ok(self.move_up(parent, name)?);
         }
-        let directory = open(parent.as_fd(), name)?;
+        // A folder of the host that a program has bound here must not be emptied.
+        let directory = match open(parent.as_fd(), name, ResolveFlags::NO_XDEV) {
+            Err(Errno::XDEV) => return Err(mounted(parent, name)),
+            result => result?,
+        };
         self.clear(&directory, depth + 1)?;
-        unlinkat(parent, name, AtFlags::REMOVEDIR)
+        Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
     }
 
     /// To the top, under a name that is free there; if there is an empty directory of that name, it goes.
@@ -104,10 +125,10 @@ mod tests {
     /// As a program in a container would make it.
     fn nest(top: &Path, levels: usize) {
         fs::create_dir(top).unwrap();
-        let mut here = open(CWD, top).unwrap();
+        let mut here = open(CWD, top, ResolveFlags::empty()).unwrap();
         for _ in 0..levels {
             mkdirat(&here, "d", Mode::from_raw_mode(0o755)).unwrap();
-            here = open(here.as_fd(), "d").unwrap();
+            here = open(here.as_fd(), "d", ResolveFlags::empty()).unwrap();
         }
     }
 
@@ -128,6 +149,32 @@ mod tests {
         });
         removed.unwrap().join().unwrap().unwrap();
         assert!(!top.exists());
+    }
+
+    #[test]
+    fn what_is_mounted_in_it_stays() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: mounting needs root");
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let (top, other) = (place.path().join("top"), place.path().join("other"));
+        for folder in [&top.join("rootfs/data"), &other] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(other.join("kept"), "").unwrap();
+        fs::write(top.join("rootfs/file"), "").unwrap();
+        for (from, to) in [(&other, "rootfs/data"), (&other.join("kept"), "rootfs/file")] {
+            rustix::mount::mount_bind(from, top.join(to)).unwrap();
+        }
+        for at in ["rootfs/data", "rootfs/file"] {
+            let error = remove_tree(&top).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::CrossesDevices, "{error}");
+            assert!(error.to_string().contains("is mounted at") && other.join("kept").exists(), "{error}");
+            rustix::mount::unmount(top.join(at), rustix::mount::UnmountFlags::DETACH).unwrap();
+        }
+        remove_tree(&top).unwrap();
+        assert!(!top.exists() && other.join("kept").exists());
     }
 
     #[test]

@@ -6,10 +6,11 @@
 mod support;
 
 use coracle_agent_runtime::{
-    Capabilities, ContainerId, ContainerSpec, ExecEnd, ExecResult, ExecSpec, FailureKind, ResourceLimit,
-    RuntimeError, Seccomp, User,
+    BindOptions, Capabilities, ContainerId, ContainerSpec, ExecEnd, ExecResult, ExecSpec, FailureKind, Mount,
+    ResourceLimit, RuntimeError, Seccomp, User,
 };
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 use support::{Lab, PATIENCE, eventually, unique};
 
@@ -75,6 +76,38 @@ fn time_limits_hold_for_all_of_the_group() {
     assert_eq!(result, ExecResult { end: ExecEnd::TimedOut, output: "begun\n".into(), truncated: false });
     assert!(begun.elapsed() >= slow.timeout);
     eventually("all are killed", || !shell(&lab, &id, "ps -o args").output.contains("sleep 1234"));
+}
+
+/// As of a server of files that is gone: looking the program up never comes to an end.
+#[test]
+fn time_limits_hold_for_programs_on_file_systems_that_hang() {
+    let Some(lab) = Lab::new() else { return };
+    let hung = lab.host("volume/hung");
+    fs::create_dir_all(&hung).unwrap();
+    // Nobody ever reads what the kernel asks for through this.
+    let Ok(server) = fs::File::options().read(true).write(true).open("/dev/fuse") else {
+        println!("SKIPPED: needs /dev/fuse");
+        return;
+    };
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+    let options = std::ffi::CString::new(options).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("coracle-hung", &hung, "fuse", flags, Some(options.as_c_str())).unwrap();
+    let mut spec = lab.spec(&["sleep", "1000"]);
+    spec.mounts = vec![Mount::Bind {
+        source: lab.host("volume"),
+        target: "/volume".into(),
+        read_only: false,
+        recursive: true,
+        options: BindOptions::default(),
+    }];
+    let id = unique("exec");
+    let mut program = program(&["/volume/hung/program"]);
+    program.timeout = Duration::from_secs(1);
+    let result = lab.runtime().run(&id, &spec).and_then(|_| lab.runtime().exec(&id, &program));
+    rustix::mount::unmount(&hung, rustix::mount::UnmountFlags::DETACH).unwrap();
+    drop(server);
+    assert_eq!(result.unwrap().end, ExecEnd::TimedOut);
 }
 
 /// Everything that /proc says of a process, the same for the container's own and the one beside it.

@@ -47,6 +47,20 @@ fn failure(lab: &Lab, spec: &ContainerSpec) -> String {
     error.to_string()
 }
 
+/// Living processes that a hook of this lab has begun: nobody else has its variable.
+fn left_by_hooks(lab: &Lab) -> Vec<i32> {
+    let variable = format!("OUT={}", lab.directory.path().display());
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let of_hook = |entry: &fs::DirEntry| {
+        let variables = fs::read(entry.path().join("environ")).unwrap_or_default();
+        variables.split(|&byte| byte == 0).any(|known| known == variable.as_bytes())
+    };
+    processes.filter(of_hook).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Sets `pid` from what a hook is told.
+const PROCESS: &str = "pid=$(sed -n 's/.*\"pid\":\\([0-9]*\\).*/\\1/p')";
+
 fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
@@ -63,7 +77,8 @@ fn hooks_change_the_container_before_its_program_runs() {
          ln -s /etc/passwd $root/made-link && mkdir -p $root/srv && mount -t tmpfs hooked $root/srv && echo inside > $root/srv/file"
     )
     .replace("busybox sed", "sed");
-    let on_host = "readlink /proc/self/ns/mnt > $OUT/host-mnt; cat > $OUT/host-told; sleep 0.2";
+    let on_host =
+        "readlink /proc/self/ns/mnt > $OUT/host-mnt; pwd > $OUT/host-cwd; cat > $OUT/host-told; sleep 0.2";
     // The order of the file is not the order of the specification.
     let hooks = [("createContainer", in_container.as_str(), 20), ("createRuntime", on_host, 20)];
     let script = "readlink /made-link; cat /srv/file; sleep 1000";
@@ -82,16 +97,21 @@ fn hooks_change_the_container_before_its_program_runs() {
     assert_eq!((read("mnt"), read("uts")), (link(&pid.to_string(), "mnt"), link(&pid.to_string(), "uts")));
     assert_eq!(read("host-mnt"), link("self", "mnt"));
     let root = lab.config.state_dir.join(id.as_str()).join("rootfs");
-    for state in [json(&lab.host("told")), json(&lab.host("host-told"))] {
+    // Only the container's mount namespace has something there, so those of the host are shown the way into it.
+    let way = format!("/proc/{pid}/root{}", root.display());
+    for (told, folder, root) in
+        [("told", "cwd", root.to_str().unwrap()), ("host-told", "host-cwd", way.as_str())]
+    {
+        let state = json(&lab.host(told));
         assert_eq!(state["pid"], pid);
         assert_eq!(state["id"], id.as_str());
         assert_eq!(state["status"], "creating");
-        assert_eq!(state["root"], root.to_str().unwrap());
-        assert_eq!(state["bundle"], read("cwd"));
+        assert_eq!(state["root"], root);
+        assert_eq!(state["bundle"], read(folder));
+        let configuration = json(&Path::new(&read(folder)).join("config.json"));
+        assert_eq!(configuration["root"]["path"], root);
+        assert_eq!(configuration["root"]["readonly"], true);
     }
-    let configuration = json(&Path::new(&read("cwd")).join("config.json"));
-    assert_eq!(configuration["root"]["path"], root.to_str().unwrap());
-    assert_eq!(configuration["root"]["readonly"], true);
     let environment = read("env");
     assert!(environment.contains("OUT=") && !environment.contains("SECRET"), "{environment}");
     assert!(!environment.contains("HOSTNAME="), "{environment}");
@@ -114,14 +134,7 @@ fn a_container_whose_hook_fails_is_not_made() {
             "echo $$ > $OUT/own; sleep 1000 & readlink /proc/self > $OUT/pid; while :; do echo x; done";
         let error = failure(&lab, &with_hooks(&lab, "true", &[(when, script, 1)]));
         assert!(error.contains("it did not end within 1s and said: x x"), "{when}: {error}");
-        eventually("its processes are gone", || {
-            let processes = fs::read_dir("/proc").unwrap().flatten();
-            let of_hook = |entry: &fs::DirEntry| {
-                let line = fs::read_to_string(entry.path().join("environ")).unwrap_or_default();
-                line.contains(lab.directory.path().to_str().unwrap())
-            };
-            !processes.into_iter().any(|entry| of_hook(&entry))
-        });
+        assert_eq!(left_by_hooks(&lab), [0; 0], "{when}");
         let error = failure(&lab, &with_hooks(&lab, "true", &[(when, "kill -15 $$", 20)]));
         assert!(error.contains("it was ended by signal 15"), "{when}: {error}");
     }
@@ -148,6 +161,85 @@ fn a_container_whose_hook_fails_is_not_made() {
     assert!(error.contains(words), "{error}");
     let error = hook("/etc/passwd");
     assert!(error.contains("said: execve(\"/etc/passwd\")=EACCES"), "{error}");
+}
+
+#[test]
+fn what_a_hook_leaves_running_ends_with_it() {
+    let Some(lab) = Lab::new() else { return };
+    let beside = "sleep 1000 &";
+    let apart = "setsid sleep 1000 & setsid sh -c 'setsid sleep 1000 & sleep 1000' &";
+    let mut cases = Vec::new();
+    for when in ["createRuntime", "createContainer"] {
+        cases.extend([beside, apart].map(|left| (when, left.to_owned(), false)));
+        cases.push((when, apart.to_owned(), true));
+    }
+    // One of the host that leaves something in the container.
+    cases.push(("createRuntime", format!("{PROCESS}; nsenter -t $pid -m -u -i -p sh -c \"{apart}\""), false));
+    for (when, left, host_processes) in cases {
+        let with = |script: &str| {
+            let mut spec = with_hooks(&lab, "sleep 1000", &[(when, script, 20)]);
+            spec.host_namespaces.pid = host_processes;
+            spec
+        };
+        let error = failure(&lab, &with(&format!("{left}\nexit 3")));
+        assert!(error.contains("it ended with exit code 3"), "{when} {left}: {error}");
+        assert_eq!(left_by_hooks(&lab), [0; 0], "{when} {left}");
+        let id = unique("hook");
+        lab.runtime().run(&id, &with(&left)).unwrap();
+        assert_eq!(left_by_hooks(&lab), [0; 0], "{when} {left}");
+        lab.runtime().kill(&id).unwrap();
+        lab.finished(&id);
+        lab.runtime().delete(&id).unwrap();
+    }
+}
+
+/// What is a child of the supervisor and in the container's process namespace keeps that from ending until it is reaped.
+#[test]
+fn hooks_that_enter_the_container_keep_it_from_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    let hangs = format!("{PROCESS}; nsenter -t $pid -m -u -i -p sleep 1000; true");
+    let error = failure(&lab, &with_hooks(&lab, "true", &[("createRuntime", &hangs, 1)]));
+    assert!(error.contains("it did not end within 1s"), "{error}");
+    let orphan = format!(
+        "{PROCESS}; nsenter -t $pid -p sh -c 'echo > $OUT/begun; exec sleep 1000' & own=$!; \
+         until [ -e $OUT/begun ]; do sleep 0.01; done; kill -9 $own"
+    );
+    let spec = with_hooks(&lab, "echo runs", &[("createRuntime", &orphan, 20)]);
+    assert_eq!(lab.stdout(&spec), "runs\n");
+    assert_eq!(left_by_hooks(&lab), [0; 0]);
+}
+
+#[test]
+fn a_container_that_is_killed_takes_its_hook_along() {
+    let Some(lab) = Lab::new() else { return };
+    let hangs = format!(
+        "{PROCESS}; setsid sleep 1000 & echo $pid > $OUT/new; mv $OUT/new $OUT/init; sleep 1000; true"
+    );
+    let spec = with_hooks(&lab, "true", &[("createRuntime", &hangs, 45)]);
+    std::thread::scope(|scope| {
+        let error = scope.spawn(|| failure(&lab, &spec));
+        eventually("the hook runs", || lab.host("init").exists());
+        let init = fs::read_to_string(lab.host("init")).unwrap().trim().parse().unwrap();
+        let init = rustix::process::Pid::from_raw(init).unwrap();
+        rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
+        let error = error.join().unwrap();
+        assert!(error.contains("init was killed while it set the container up"), "{error}");
+    });
+    assert_eq!(left_by_hooks(&lab), [0; 0]);
+}
+
+#[test]
+fn hooks_of_the_host_reach_the_files_of_the_container() {
+    let Some(lab) = Lab::new() else { return };
+    let script = format!(
+        "told=$(sed -n 's/.*\"root\":\"\\([^\"]*\\)\".*/\\1/p'); ln -s /etc/passwd $told/made-link || exit 1; \
+         {NAMED}; [ $root = $told ] && mkdir $root/made && echo inside > $root/made/file || exit 2; \
+         mount -t tmpfs astray $root/made && exit 3; exit 0"
+    );
+    let spec = with_hooks(&lab, "readlink /made-link; cat /made/file", &[("createRuntime", &script, 20)]);
+    assert_eq!(lab.stdout(&spec), "/etc/passwd\ninside\n");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("astray"), "{mounts}");
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub struct Plan {
     /// The program's standard streams are a terminal of the container's own.
     #[serde(default)]
     pub terminal: bool,
+    /// Milliseconds from the supervisor's start on in which all [`Step::Hook`]s have to end, so that it is told which one does
+    /// not before the daemon gives the container up.
+    #[serde(default)]
+    pub hooks_milliseconds: u64,
 }
 
 /// A file of `key value` lines and the key to look for.

@@ -4,9 +4,19 @@ use super::Input;
 use crate::cdi::Hook;
 use coracle_runtime_protocol as protocol;
 use coracle_runtime_protocol::{HookPlace, HookState, Step};
+use std::time::Duration;
 
 /// Version of the OCI runtime specification that what hooks are told follows.
 pub(crate) const OCI_VERSION: &str = "1.2.0";
+
+/// What is left of the time limit after the last hook: for ending one that does not end, and for telling which one it was.
+const RESERVE: Duration = Duration::from_secs(10);
+
+/// The time that all hooks have together.
+pub(super) fn milliseconds(setup_timeout: Duration) -> u64 {
+    let common = setup_timeout.saturating_sub(RESERVE).max(setup_timeout / 2);
+    u64::try_from(common.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Those in the host's namespaces first, as the specification has them ("Lifecycle"); else in the order of the devices.
 pub(super) fn steps(input: &Input<'_>) -> impl Iterator<Item = Step> {

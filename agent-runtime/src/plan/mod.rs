@@ -19,6 +19,7 @@ use coracle_runtime_protocol::{
 pub(crate) use hook::OCI_VERSION;
 use label::{context, labelled, own_labelled};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Everything the plan depends on.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Input<'a> {
     /// Paths to mask that depend on the host's processors.
     pub(crate) host_masks: &'a [String],
     pub(crate) start_at_once: bool,
+    /// After which the container is given up.
+    pub(crate) setup_timeout: Duration,
 }
 
 const QUIET: MountAttributes =
@@ -64,6 +67,7 @@ pub(crate) fn build(input: &Input<'_>) -> Plan {
         steps: steps(input),
         program: Program { arguments: spec.args.clone(), environment: environment(input), reaper: spec.init },
         terminal: spec.terminal,
+        hooks_milliseconds: hook::milliseconds(input.setup_timeout),
     }
 }
 

@@ -33,6 +33,7 @@ fn plan_with(spec: &ContainerSpec, version: CgroupVersion, hooks: &[cdi::Hook]) 
         seccomp: Some("00".into()),
         host_masks: &["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
         start_at_once: true,
+        setup_timeout: Duration::from_secs(60),
     })
 }
 
@@ -181,4 +182,6 @@ fn hooks_come_when_all_is_mounted_and_before_anything_is_masked() {
     );
     let round: Plan = serde_json::from_slice(&serde_json::to_vec(&plan).unwrap()).unwrap();
     assert_eq!(round, plan);
+    assert_eq!(plan.hooks_milliseconds, 50_000);
+    assert_eq!(hook::milliseconds(Duration::from_secs(8)), 4_000);
 }

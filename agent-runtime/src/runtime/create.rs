@@ -107,6 +107,7 @@ impl Shared {
             seccomp: prepared.seccomp.clone(),
             host_masks: &self.host_masks,
             start_at_once,
+            setup_timeout: self.config.setup_timeout,
         });
         coracle_crash_point::crash_point!("supervisor.before-start");
         let (process, answer) = supervisor::spawn(id, &self.program, &plan)?;

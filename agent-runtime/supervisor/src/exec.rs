@@ -18,7 +18,7 @@ use crate::error::{CallError, During, InCall};
 use crate::init::{self, Setup};
 use crate::mount::{self, Mounts};
 use crate::supervise::{output_pipe, reap};
-use crate::sync::wait_for_init;
+use crate::sync::{Stage, wait_for_init};
 use crate::sys;
 use crate::time::left_until;
 use coracle_runtime_protocol::{
@@ -139,16 +139,15 @@ fn attend(
         output: Vec::new(),
         truncated: false,
     };
-    match watch.wait_for(sync.as_fd()) {
-        true => match wait_for_init(sync.as_fd(), &mut None) {
-            Ok(_) => Ok(watch.observe()),
-            Err(failure) => {
-                watch.kill();
-                let _ = reap(watch.child.as_fd(), WaitIdOptions::EXITED);
-                Err(failure)
-            }
-        },
-        false => Ok(watch.give_up()),
+    // Also the program itself may lie where nothing answers, so the limits hold until it is executed.
+    match wait_for_init(sync.as_fd(), &mut None, || watch.wait_for(sync.as_fd())) {
+        Ok(Stage::GivenUp) => Ok(watch.give_up()),
+        Ok(_) => Ok(watch.observe()),
+        Err(failure) => {
+            watch.kill();
+            let _ = reap(watch.child.as_fd(), WaitIdOptions::EXITED);
+            Err(failure)
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::error::{CallError, During, InCall};
 use crate::identity::{self, Identity};
 use crate::mount::{self, Bind, Mounts};
 use crate::sync::{CREATED, EXECUTING, FAILED, HOOK, TERMINAL};
-use crate::{hook, reaper, restrict, sys};
+use crate::{hook, reaper, restrict, sweep, sys};
 use coracle_runtime_protocol::{Failure, FailureKind, HookPlace, Plan, Program, ResourceLimit, Step};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Gid, Mode, Uid};
@@ -22,8 +22,8 @@ pub(crate) struct Streams {
 }
 
 /// Never returns; failures go to the supervisor.
-pub(crate) fn run(plan: &Plan, streams: &Streams) -> ! {
-    if let Err(failure) = set_up_and_execute(plan, streams) {
+pub(crate) fn run(plan: &Plan, streams: &Streams, budget: hook::Budget) -> ! {
+    if let Err(failure) = set_up_and_execute(plan, streams, budget) {
         tell(streams.sync.as_fd(), &failure);
     }
     sys::exit_now(127)
@@ -36,7 +36,7 @@ pub(crate) fn tell(sync: BorrowedFd<'_>, failure: &Failure) {
     }
 }
 
-fn set_up_and_execute(plan: &Plan, streams: &Streams) -> Result<(), Failure> {
+fn set_up_and_execute(plan: &Plan, streams: &Streams, budget: hook::Budget) -> Result<(), Failure> {
     let step = "starting init";
     die_with_supervisor(streams.sync.as_fd()).during(step)?;
     rustix::process::umask(Mode::empty());
@@ -52,8 +52,13 @@ fn set_up_and_execute(plan: &Plan, streams: &Streams) -> Result<(), Failure> {
             connected.during("connecting the standard streams")?;
         }
         match action {
-            Step::Hook(hook) if hook.place == HookPlace::Host => {
-                hook_by_supervisor(streams.sync.as_fd(), index).during(action)?;
+            Step::Hook(hook) => {
+                let result = match hook.place {
+                    HookPlace::Host => hook_by_supervisor(streams.sync.as_fd(), index),
+                    HookPlace::Container => hook::run_inside(hook, budget),
+                };
+                // Also one of the host may have begun something in here.
+                result.and(sweep::end_others(plan)).during(action)?;
             }
             _ => setup.perform(action).during(action)?,
         }
@@ -168,7 +173,8 @@ impl Setup {
             Step::Mask { path, label } => self.mounts.mask(path, label.as_deref()),
             Step::ReadOnlyPath(path) => self.mounts.read_only_path(path),
             Step::SealMount(path) => self.mounts.seal(path),
-            Step::Hook(hook) => hook::own_process().and_then(|process| hook::run(hook, process)),
+            // Only while the container is made.
+            Step::Hook(_) => Err(CallError::refused(FailureKind::Other, "a hook is not for every process")),
             Step::PivotRoot => self.mounts.pivot(),
             Step::ReadOnlyRoot => self.mounts.seal("/"),
             Step::WorkingDirectory(path) => self.mounts.working_directory(path),

@@ -29,6 +29,7 @@ mod resolve;
 mod rest;
 mod restrict;
 mod supervise;
+mod sweep;
 mod sync;
 #[expect(unsafe_code, reason = "the one module that calls the kernel directly")]
 mod sys;

@@ -4,7 +4,7 @@ use crate::error::{CallError, During, InCall};
 use crate::init::{self, Streams};
 use crate::log::{Lines, Log};
 use crate::sync::{Stage, set_up, wait_for_init};
-use crate::{exec, record, rest, sys, time};
+use crate::{exec, hook, record, rest, sweep, sys, time};
 use coracle_runtime_protocol::{
     CONTROL_SOCKET, Exec, Failure, FailureKind, Outcome, Plan, REQUEST_BYTES, Reply, Report, Request,
     RunState,
@@ -81,13 +81,15 @@ pub(crate) fn launch(plan: &Plan) -> Result<Container, Failure> {
         })
         .transpose()
         .during(step)?;
+    let budget = hook::Budget::begin(plan);
     let clone_call = || format!("clone3({:#x})", plan.namespaces);
     coracle_crash_point::crash_point!("supervisor.before-clone");
     let cloned = sys::clone_init(plan.namespaces, cgroup.as_ref().map(AsFd::as_fd));
     let (init_pid, init) = match cloned.in_call(clone_call).during("starting init")? {
         sys::Cloned::Child => {
             drop((sync, stdout, stderr));
-            init::run(plan, &Streams { stdout: stdout_writer, stderr: stderr_writer, sync: sync_init })
+            let streams = Streams { stdout: stdout_writer, stderr: stderr_writer, sync: sync_init };
+            init::run(plan, &streams, budget)
         }
         sys::Cloned::Parent { pid, descriptor } => (pid, descriptor),
     };
@@ -106,7 +108,8 @@ pub(crate) fn launch(plan: &Plan) -> Result<Container, Failure> {
     // A host's pid namespace does not end with init, and gives us its orphans.
     container.helpers.orphans = shares_processes(plan);
     let mut terminal = None;
-    match set_up(plan, init_pid, container.sync.as_fd(), &mut terminal) {
+    let hooks = hook::Host { init: init_pid, process: container.init.as_fd(), budget };
+    match set_up(plan, &hooks, container.sync.as_fd(), &mut terminal) {
         Ok(stage) => {
             if let Some(terminal) = terminal {
                 let nonblocking = rustix::fs::fcntl_setfl(&terminal, OFlags::NONBLOCK);
@@ -121,7 +124,7 @@ pub(crate) fn launch(plan: &Plan) -> Result<Container, Failure> {
             Ok(container)
         }
         Err(failure) => {
-            end_init(container.init.as_fd());
+            sweep::end_init(container.init.as_fd(), init_pid);
             Err(failure)
         }
     }
@@ -141,12 +144,6 @@ fn listen(plan: &Plan) -> std::io::Result<UnixListener> {
     let listener = UnixListener::bind(format!("/proc/self/fd/{}/{CONTROL_SOCKET}", directory.as_raw_fd()))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-/// Kills and reaps an init that failed.
-fn end_init(init: BorrowedFd<'_>) {
-    let _ = sys::pidfd_send_signal(init, libc::SIGKILL);
-    let _ = reap(init, WaitIdOptions::EXITED);
 }
 
 /// Serves output, requests and the end of init, and records that end.
@@ -305,8 +302,9 @@ fn start(plan: &Plan, container: &mut Container, failed_start: &mut Option<Failu
     }
     coracle_crash_point::crash_point!("supervisor.start.before");
     let told = rustix::io::write(&container.sync, &[0]).in_call(|| "write(sync socket)".into());
-    let running =
-        told.during("starting the program").and_then(|_| wait_for_init(container.sync.as_fd(), &mut None));
+    let running = told
+        .during("starting the program")
+        .and_then(|_| wait_for_init(container.sync.as_fd(), &mut None, || true));
     match running {
         Ok(_) => {
             let started_at = time::now();

@@ -1,9 +1,11 @@
 //! What init tells its supervisor on the socket between them, message by message, and what the supervisor does with it.
+//! The programs that [`exec`](crate::exec) starts say the same to their helpers.
 
 use crate::error::{CallError, During, InCall};
 use crate::hook;
 use coracle_runtime_protocol::{Failure, FailureKind, Plan, Step};
 use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::io::Errno;
 
 /// Message on the sync socket: set up, waiting for a byte.
 pub(crate) const CREATED: u8 = b'c';
@@ -23,40 +25,56 @@ pub(crate) enum Stage {
     Running,
     /// It waits for the hook of this step of the plan.
     Hook(usize),
+    /// Whoever asked waits no more.
+    GivenUp,
 }
+
+/// An init that ends without having said why was killed.
+pub(crate) const KILLED: &str = "init was killed while it set the container up; is the memory limit too low?";
 
 /// Runs the hooks that init asks for, until it waits or runs.
 pub(crate) fn set_up(
     plan: &Plan,
-    init: i32,
+    hooks: &hook::Host<'_>,
     sync: BorrowedFd<'_>,
     terminal: &mut Option<OwnedFd>,
 ) -> Result<Stage, Failure> {
     loop {
-        let step = match wait_for_init(sync, terminal)? {
+        let step = match wait_for_init(sync, terminal, || true)? {
             Stage::Hook(step) => plan.steps.get(step),
             stage => return Ok(stage),
         };
         if let Some(step @ Step::Hook(hook)) = step {
-            hook::run(hook, init).during(step)?;
+            hooks.run(hook).during(step)?;
         }
-        rustix::io::write(sync, &[0]).in_call(|| "write(sync socket)".into()).during("answering init")?;
+        let answered = match rustix::io::write(sync, &[0]) {
+            Err(Errno::PIPE) => Err(CallError::refused(FailureKind::Other, KILLED)),
+            result => result.in_call(|| "write(sync socket)".into()),
+        };
+        answered.during("answering init")?;
     }
 }
 
-/// Reads from init until it waits, runs, fails or asks for a hook.
-pub(crate) fn wait_for_init(sync: BorrowedFd<'_>, terminal: &mut Option<OwnedFd>) -> Result<Stage, Failure> {
+/// Reads from init until it waits, runs, fails or asks for a hook. Before each message `ready` waits for it as long as may be;
+/// it says `false` when that was too long.
+pub(crate) fn wait_for_init(
+    sync: BorrowedFd<'_>,
+    terminal: &mut Option<OwnedFd>,
+    ready: impl Fn() -> bool,
+) -> Result<Stage, Failure> {
     let mut executing = false;
     let mut message = [0_u8; 8192];
     loop {
+        if !ready() {
+            return Ok(Stage::GivenUp);
+        }
         let length = rustix::io::retry_on_intr(|| receive(sync, &mut message, terminal))
             .in_call(|| "read(sync socket)".into())
             .during("waiting for init")?;
         match message[..length].split_first() {
             None if executing => return Ok(Stage::Running),
             None => {
-                let why = "init was killed while it set the container up; is the memory limit too low?";
-                return Err(CallError::refused(FailureKind::Other, why)).during("waiting for init");
+                return Err(CallError::refused(FailureKind::Other, KILLED)).during("waiting for init");
             }
             Some((&CREATED, _)) => return Ok(Stage::Waiting),
             Some((&EXECUTING, _)) => executing = true,

@@ -431,7 +431,7 @@ impl Machine {
         let ended = self.status.since;
         let mut crashes = self.crashes;
         let floor = crashes.ended(ended);
-        let Some(delay) = self.history.next_start(&self.restart, exit, ended, floor, now) else {
+        let Some(delay) = self.history.next_start(&self.restart, self.status.state, ended, floor, now) else {
             return Vec::new();
         };
         self.crashes = crashes;

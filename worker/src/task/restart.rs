@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use coracle_model::restart::{RestartCondition, RestartPolicy};
-use coracle_model::task::Exit;
+use coracle_model::task::TaskState;
 use coracle_model::time::Timestamp;
 
 /// Starts remembered at most, whatever the policy asks for.
@@ -72,19 +72,19 @@ impl History {
         self.0.iter().filter(counts).count() as u64
     }
 
-    /// How long after `now` to start a task again that ended so at `ended`, at least `floor` after that; none if the
-    /// policy forbids it.
+    /// How long after `now` to start a task again that ended in this state at `ended`, at least `floor` after that; none if
+    /// the policy forbids it. What was unhealthy has failed, whatever its program said when it was asked to stop.
     pub(crate) fn next_start(
         &self,
         policy: &RestartPolicy,
-        exit: Exit,
+        state: TaskState,
         ended: Timestamp,
         floor: Duration,
         now: Timestamp,
     ) -> Option<Duration> {
         let wanted = match policy.condition {
             RestartCondition::None => false,
-            RestartCondition::OnFailure => exit != Exit::Code(0),
+            RestartCondition::OnFailure => state != TaskState::Complete,
             RestartCondition::Any => true,
         };
         let spent = policy.max_attempts > 0 && self.attempts(policy, now) >= policy.max_attempts;
@@ -109,24 +109,23 @@ mod tests {
     #[test]
     fn the_condition_decides_which_ends_count() {
         let cases = [
-            (RestartCondition::Any, Exit::Code(0), true),
-            (RestartCondition::Any, Exit::OutOfMemory, true),
-            (RestartCondition::OnFailure, Exit::Code(0), false),
-            (RestartCondition::OnFailure, Exit::Code(1), true),
-            (RestartCondition::OnFailure, Exit::Unknown, true),
-            (RestartCondition::None, Exit::Signal(9), false),
+            (RestartCondition::Any, TaskState::Complete, true),
+            (RestartCondition::Any, TaskState::Failed, true),
+            (RestartCondition::OnFailure, TaskState::Complete, false),
+            (RestartCondition::OnFailure, TaskState::Failed, true),
+            (RestartCondition::None, TaskState::Failed, false),
         ];
-        for (condition, exit, expected) in cases {
+        for (condition, state, expected) in cases {
             let policy = policy(condition, 0, Duration::ZERO);
-            let next = History::default().next_start(&policy, exit, at(10), SECOND, at(10));
-            assert_eq!(next, expected.then_some(5 * SECOND), "{condition} {exit}");
+            let next = History::default().next_start(&policy, state, at(10), SECOND, at(10));
+            assert_eq!(next, expected.then_some(5 * SECOND), "{condition} {state}");
         }
     }
 
     #[test]
     fn the_delay_counts_from_the_end() {
         let policy = policy(RestartCondition::Any, 0, Duration::ZERO);
-        let next = |now| History::default().next_start(&policy, Exit::Code(1), at(10), SECOND, at(now));
+        let next = |now| History::default().next_start(&policy, TaskState::Failed, at(10), SECOND, at(now));
         assert_eq!(next(12), Some(3 * SECOND));
         assert_eq!(next(100), Some(Duration::ZERO));
     }
@@ -136,7 +135,7 @@ mod tests {
         let limited = policy(RestartCondition::Any, 2, 60 * SECOND);
         let mut history = History::default();
         let may = |history: &History, now| {
-            history.next_start(&limited, Exit::Code(1), at(now), SECOND, at(now)).is_some()
+            history.next_start(&limited, TaskState::Failed, at(now), SECOND, at(now)).is_some()
         };
         history.record(&limited, at(10));
         assert!(may(&history, 11));
@@ -146,7 +145,7 @@ mod tests {
         history.record(&limited, at(71));
         assert_eq!(history.starts(), [at(20), at(71)]);
         let ever = policy(RestartCondition::Any, 2, Duration::ZERO);
-        assert!(history.next_start(&ever, Exit::Code(1), at(9999), SECOND, at(9999)).is_none());
+        assert!(history.next_start(&ever, TaskState::Failed, at(9999), SECOND, at(9999)).is_none());
     }
 
     #[test]
@@ -160,7 +159,7 @@ mod tests {
         assert_eq!(crashes.ended(at(260)), SECOND, "it ran for a while");
         let eager =
             RestartPolicy { delay: Duration::ZERO, ..policy(RestartCondition::Any, 0, Duration::ZERO) };
-        let next = History::default().next_start(&eager, Exit::Code(1), at(10), 8 * SECOND, at(11));
+        let next = History::default().next_start(&eager, TaskState::Failed, at(10), 8 * SECOND, at(11));
         assert_eq!(next, Some(7 * SECOND));
     }
 

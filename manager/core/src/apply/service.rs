@@ -54,8 +54,8 @@ impl Writing {
             service.spec_version = self.version;
             service.previous_spec = Some(Box::new(present.spec.clone()));
         } else if let Some(previous) = &mut service.previous_spec {
-            // Going back undoes the change of the task, not the scaling since.
-            previous.mode = spec.mode;
+            // Going back undoes the change of the task, and nothing that was set since.
+            **previous = ServiceSpec { task: previous.task.clone(), ..spec.clone() };
         }
         if spec.mode.is_job() {
             // More or fewer completions are no reason to do all of it again. What runs by the clock begins when it is due, unless the operator says now.

@@ -85,6 +85,10 @@ pub fn run(world: &mut World, verb: &str, name: &str, options: &Options<'_>) -> 
             let service = world.state.service(world.services[name]).unwrap();
             vec![super::file::of_service(&service.spec)]
         }
+        "labels" => {
+            let service = world.state.service(world.services[name]).unwrap();
+            vec![service.spec.labels.keys().cloned().collect::<Vec<_>>().join(" ")]
+        }
         "previous" => {
             let service = world.state.service(world.services[name]).unwrap();
             let image = |spec: &ServiceSpec| spec.task.container.image.reference.clone();

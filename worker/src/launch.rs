@@ -86,7 +86,7 @@ pub struct Launch {
     pub selinux: Option<Labels>,
     /// How it reaches the network.
     pub network: NetworkMode,
-    /// What it may use; zero is no limit, except for processes, where it is the runtime's default.
+    /// What it may use; zero is no limit.
     pub limits: Limits,
     /// Kept with the container.
     pub labels: BTreeMap<String, String>,

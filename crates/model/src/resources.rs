@@ -64,6 +64,10 @@ impl Resources {
     }
 }
 
+/// Processes and threads that a container may have of which nobody says how many: far more than most need, and few enough that
+/// one that does nothing but fork leaves the node to the others.
+pub const DEFAULT_PIDS: u64 = 4096;
+
 /// What a container may use at most; zero means no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Limits {
@@ -71,8 +75,8 @@ pub struct Limits {
     pub cpu: NanoCpus,
     /// Memory.
     pub memory: MemoryBytes,
-    /// Processes and threads.
-    pub pids: u64,
+    /// Processes and threads; none is [`DEFAULT_PIDS`].
+    pub pids: Option<u64>,
     /// Swap in addition to the memory.
     pub swap: Swap,
     /// How readily memory is swapped out, 0 to 100; none is the node's setting. cgroup v1 only: cgroup v2 has no such control.

@@ -31,7 +31,7 @@ fn resources() -> impl Strategy<Value = Resources> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    (resources(), any::<u64>()).prop_map(|(r, pids)| Limits {
+    (resources(), any::<Option<u64>>()).prop_map(|(r, pids)| Limits {
         cpu: r.cpu,
         memory: r.memory,
         pids,

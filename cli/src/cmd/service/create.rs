@@ -138,7 +138,7 @@ mod tests {
             Some(v1::Limits {
                 nano_cpus: 500_000_000,
                 memory_bytes: 64 << 20,
-                pids: 9,
+                pids: Some(9),
                 ..Default::default()
             })
         );

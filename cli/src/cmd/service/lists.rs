@@ -51,7 +51,7 @@ pub(crate) struct CreateLists {
     /// Supplementary group, by name or number (may be repeated)
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
-    /// Give a secret: NAME, NAME@VERSION or source=NAME,target=PATH,uid=0,gid=0,mode=0400 or source=NAME,env=NAME
+    /// Give a secret: NAME, NAME@VERSION or source=NAME,target=PATH,uid=0,gid=0,mode=0444 or source=NAME,env=NAME
     /// (may be repeated)
     #[arg(long, value_name = "SECRET", value_parser = file::parser(v1::FileKind::Secret))]
     secret: Vec<FileFlag>,

@@ -187,9 +187,10 @@ fn of_placement(lines: &mut Lines, task: &v1::TaskSpec, spec: &v1::ServiceSpec) 
 
 fn limits(limits: &v1::Limits) -> String {
     let mut parts = quantities(limits.nano_cpus, limits.memory_bytes);
-    if limits.pids > 0 {
-        parts.push(format!("{} processes", limits.pids));
-    }
+    parts.extend(limits.pids.map(|pids| match pids {
+        0 => "unlimited processes".to_owned(),
+        _ => format!("{pids} processes"),
+    }));
     parts.extend(limits.swap_bytes.map(|bytes| match u64::try_from(bytes) {
         Ok(bytes) => format!("{} swap", MemoryBytes(bytes)),
         Err(_) => "unlimited swap".to_owned(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use coracle_model::job::DEFAULT_HISTORY;
 use coracle_model::rebalance::RebalanceConfig;
+use coracle_model::resources::DEFAULT_PIDS;
 use coracle_model::restart::DEFAULT_DELAY;
 use coracle_model::rollout::{DEFAULT_MONITOR, DEFAULT_TIMEOUT, Ratio, UpdateConfig as Model};
 use coracle_proto::convert::nanos;
@@ -198,7 +199,7 @@ impl From<v1::TaskSpec> for TaskSpec {
             limits: Limits {
                 nano_cpus: limits.nano_cpus,
                 memory_bytes: limits.memory_bytes,
-                pids: limits.pids,
+                pids: limits.pids.unwrap_or(DEFAULT_PIDS),
                 swap_bytes: limits.swap_bytes,
                 swappiness: limits.swappiness,
                 cpuset: limits.cpuset,

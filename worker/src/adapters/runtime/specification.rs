@@ -9,7 +9,7 @@ use coracle_agent_runtime::{
     Propagation, ResourceLimit, Resources, Seccomp, SecretVariables, SelinuxLabels, User,
 };
 use coracle_model::mount::{Mount as MountSpec, MountKind, Propagation as Propagate, Recursive};
-use coracle_model::resources::{Limits, Swap};
+use coracle_model::resources::{DEFAULT_PIDS, Limits, Swap};
 use coracle_model::security::{AppArmor, Device as DeviceSpec, NamespaceMode, Privileges, Seccomp as Filter};
 use coracle_model::service::{ContainerSpec as Wishes, Dns, LogConfig as Logging, NetworkMode};
 
@@ -216,7 +216,7 @@ fn resources(limits: &Limits) -> Result<Resources, ContainerError> {
         memory_swap: swap,
         swappiness: limits.swappiness,
         cpuset: Some(limits.cpuset.clone()).filter(|cpuset| !cpuset.is_empty()),
-        pids: some(limits.pids).or(Resources::default().pids),
+        pids: some(limits.pids.unwrap_or(DEFAULT_PIDS)),
     })
 }
 

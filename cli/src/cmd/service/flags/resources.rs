@@ -14,7 +14,7 @@ pub(crate) struct ResourceFlags {
     /// Memory that a task may use at most, such as 64m; 0 is no limit
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = bytes::parser("limit-memory"))]
     limit_memory: Option<u64>,
-    /// Processes and threads of a task at most; 0 is no limit
+    /// Processes and threads of a task at most, 4096 unless given; 0 is no limit
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = count::parser("limit-pids"))]
     limit_pids: Option<u64>,
     /// Processors that are set aside for a task

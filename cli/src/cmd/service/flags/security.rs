@@ -20,7 +20,7 @@ pub(crate) struct SecurityFlags {
     /// Allow everything; only where the cluster allows it
     #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     privileged: Option<bool>,
-    /// no-new-privileges[=false], seccomp=unconfined|builtin|FILE, apparmor=unconfined|PROFILE, label=disable|KEY:VALUE
+    /// no-new-privileges[=false] (on unless false), seccomp=unconfined|builtin|FILE, apparmor=unconfined|PROFILE, label=disable|KEY:VALUE
     /// (may be repeated)
     #[arg(long, value_name = "OPTION", value_parser = security::parse)]
     security_opt: Vec<SecurityOption>,

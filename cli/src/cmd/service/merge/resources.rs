@@ -26,7 +26,7 @@ pub(crate) fn merge(
     let limits = v1::Limits {
         nano_cpus: changes.limit_cpu.unwrap_or(limits.nano_cpus),
         memory_bytes: changes.limit_memory.unwrap_or(limits.memory_bytes),
-        pids: changes.limit_pids.unwrap_or(limits.pids),
+        pids: changes.limit_pids.or(limits.pids),
         ..limits
     };
     let reservations = v1::Resources {
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn only_what_is_given_changes() {
-        let limits = v1::Limits { nano_cpus: 1, memory_bytes: 2, pids: 3, ..Default::default() };
+        let limits = v1::Limits { nano_cpus: 1, memory_bytes: 2, pids: Some(3), ..Default::default() };
         let reservations = v1::Resources { nano_cpus: 4, memory_bytes: 5 };
         assert_eq!(
             merge(limits.clone(), reservations, &ResourceChanges::default()),
@@ -62,7 +62,7 @@ mod tests {
             reserve_memory: Some(10),
         };
         let expected = (
-            v1::Limits { nano_cpus: 6, memory_bytes: 7, pids: 8, ..Default::default() },
+            v1::Limits { nano_cpus: 6, memory_bytes: 7, pids: Some(8), ..Default::default() },
             v1::Resources { nano_cpus: 9, memory_bytes: 10 },
         );
         assert_eq!(merge(limits, reservations, &all), expected);

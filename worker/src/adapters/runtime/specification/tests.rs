@@ -146,6 +146,10 @@ fn whatever_is_asked_for_reaches_the_runtime() {
     assert_eq!(spec.cdi_devices, ["v.com/c=1"]);
     assert_eq!(spec.resources.memory_swap, Some(150));
     assert_eq!((spec.resources.swappiness, spec.resources.cpuset.as_deref()), (Some(3), Some("0-1")));
+    for (wished, pids) in [(None, Some(4096)), (Some(0), None), (Some(7), Some(7))] {
+        launch.limits.pids = wished;
+        assert_eq!(made(&launch).resources.pids, pids, "{wished:?}");
+    }
     launch.limits.swap = Swap::Unlimited;
     assert_eq!(made(&launch).resources.memory_swap, Some(u64::MAX));
     launch.limits.memory = MemoryBytes(0);

@@ -1,8 +1,11 @@
 //! The commands there are.
 
 pub(crate) mod elsewhere;
+mod switch;
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::cmd::{completion, config, image, node, secret, service, swarm, system, task, version, volume};
 use crate::context::ConnectionArgs;
@@ -21,6 +24,7 @@ Examples:
 #[command(
     name = "coracle",
     version,
+    args_override_self = true,
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{}", exit_code::HELP)
 )]
@@ -69,6 +73,20 @@ pub(crate) enum Command {
     Completion(completion::Args),
 }
 
+/// Reads a command line, the program's name first.
+///
+/// # Errors
+/// What is refused and why, or the help that was asked for.
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let matches = switch::with_values(Cli::command()).try_get_matches_from(&words);
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+        // Help and refusals show switches without the values that nobody needs.
+        let plain = Cli::try_parse_from(&words).err();
+        plain.filter(|plain| plain.kind() == error.kind()).unwrap_or(error)
+    })
+}
+
 /// Runs a command other than the daemon.
 ///
 /// # Errors
@@ -96,7 +114,6 @@ mod reference;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     fn commands(parent: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
         for command in parent.get_subcommands() {
@@ -132,7 +149,8 @@ mod tests {
                     .next()
                     .unwrap_or_default();
                 let words = crate::opt::words::split("example", line.trim()).unwrap();
-                let parsed = Cli::try_parse_from(words).map(drop).map_err(|error| error.to_string());
+                let words = words.iter().map(OsString::from);
+                let parsed = parse(words).map(drop).map_err(|error| error.to_string());
                 assert_eq!(parsed, Ok(()), "{example}");
             }
         }

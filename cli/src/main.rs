@@ -13,13 +13,11 @@ mod progress;
 
 use std::error::Error as _;
 
-use clap::Parser as _;
-
-use crate::app::{Cli, Command};
+use crate::app::Command;
 use crate::exit_code::ExitCode;
 
 fn main() -> std::process::ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match app::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(refusal) => return refuse(&refusal).into(),
     };

@@ -346,8 +346,8 @@ impl TaskSpec {
 
     /// Whether a task made of `self` also satisfies `next`, so that it need not be replaced.
     ///
-    /// A change of placement alone replaces nothing: tasks on nodes that still fit stay, the others are
-    /// moved by the constraint enforcer; only ports of the node that are taken differently are a change of the task.
+    /// A change of placement alone replaces nothing where the node still fits, which is not asked here; only ports of
+    /// the node that are taken differently are a change of the task.
     /// Labels, mode and replica counts are not part of this type.
     #[must_use]
     pub fn also_satisfies(&self, next: &Self) -> bool {

@@ -8,8 +8,8 @@ use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Slot, Task, TaskState};
 
 use crate::orchestrate::{
-    SlotTasks, is_settled, is_up_to_date, plan_rebalance, plan_service, run_counts, run_failures, slots_of,
-    takes_global_task, why_settled,
+    SlotTasks, constraints_admit, is_settled, is_up_to_date, plan_rebalance, plan_service, run_counts,
+    run_failures, slots_of, takes_global_task, why_settled,
 };
 use crate::plan::{IdSource, PlanContext, Waiting};
 use crate::schedule::Explanations;
@@ -91,7 +91,7 @@ pub fn progress(state: &State, id: ServiceId) -> Progress {
     for slot in &slots {
         let Some(task) = slot.live().or_else(|| slot.newest()) else { continue };
         if slot.is_running(state) {
-            progress.up_to_date += u64::from(is_up_to_date(state, service, task));
+            progress.up_to_date += u64::from(is_as_wanted(state, service, task));
         } else if is_settled(state, service, slot) {
             settled += 1;
         }
@@ -118,6 +118,13 @@ pub fn progress(state: &State, id: ServiceId) -> Progress {
     };
     progress.converged = as_wanted && !updating && !is_left_over(state, id);
     progress
+}
+
+/// Whether the task is what the service wants now, and where it wants it.
+fn is_as_wanted(state: &State, service: &Service, task: &Task) -> bool {
+    let placement = &service.spec.task.placement;
+    let node = task.node.and_then(|node| state.node(node));
+    is_up_to_date(state, service, task) && node.is_some_and(|node| constraints_admit(placement, node))
 }
 
 fn desired(state: &State, service: &Service) -> u64 {

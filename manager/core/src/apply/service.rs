@@ -6,11 +6,12 @@ use std::sync::Arc;
 use coracle_model::id::ServiceId;
 use coracle_model::job::JobStatus;
 use coracle_model::rebalance::RebalanceProgress;
-use coracle_model::service::{Service, ServiceMode, ServiceSpec, TaskSpec, UpdateProgress, UpdateState};
+use coracle_model::service::{Service, ServiceMode, ServiceSpec, UpdateProgress, UpdateState};
 use coracle_model::task::{Slot, Task};
 use coracle_model::version::Version;
 
 use super::{Applied, Writing, check_version, not_found};
+use crate::orchestrate::constraints_admit;
 use crate::outcome::{Refusal, RefusalKind};
 
 impl Writing {
@@ -98,7 +99,7 @@ impl Writing {
             service.job = self.job_from_now_on(&present, &service.spec, begins);
         } else {
             // Also where nothing is to be replaced: that it was rolled back, and when, decides what it follows from now on.
-            let slots = self.to_replace(id, &service.spec.task).max(1);
+            let slots = self.to_replace(id, &service.spec).max(1);
             let begun = UpdateProgress::begun(UpdateState::RollbackStarted, self.time, slots, message);
             service.update = Some(begun);
         }
@@ -108,7 +109,7 @@ impl Writing {
 
     /// The replacement that a new specification makes necessary; none when every task satisfies it.
     fn begun_update(&self, id: ServiceId, spec: &ServiceSpec) -> Option<UpdateProgress> {
-        let slots = self.to_replace(id, &spec.task);
+        let slots = self.to_replace(id, spec);
         let begun = || UpdateProgress::begun(UpdateState::Updating, self.time, slots, "update in progress");
         (slots > 0).then(begun)
     }
@@ -217,11 +218,18 @@ impl Writing {
         self.state.put_service(Arc::new(Service { version: self.version, updated_at: self.time, ..service }));
     }
 
-    /// Slots whose task does not satisfy the specification.
-    fn to_replace(&self, id: ServiceId, next: &TaskSpec) -> u64 {
+    /// Slots whose task does not satisfy the specification, or is where it is not wanted any more. How many tasks a global service
+    /// has is for its constraints to say: it loses those of other nodes, and nothing comes in their place.
+    fn to_replace(&self, id: ServiceId, next: &ServiceSpec) -> u64 {
+        let is_global = next.mode == ServiceMode::Global;
+        let excluded = |task: &Task| {
+            let node = task.node.and_then(|node| self.state.node(node));
+            node.is_some_and(|node| !constraints_admit(&next.task.placement, node))
+        };
         let outdated = |task: &&Arc<Task>| {
             let spec = self.state.task_spec(id, task.spec_version);
-            task.is_live() && spec.is_some_and(|spec| !spec.also_satisfies(next))
+            let satisfies = spec.is_none_or(|spec| spec.also_satisfies(&next.task));
+            task.is_live() && (!satisfies || (!is_global && excluded(task)))
         };
         let slots: BTreeSet<Slot> =
             self.state.tasks_of_service(id).filter(outdated).map(|task| task.slot).collect();

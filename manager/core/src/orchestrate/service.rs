@@ -104,7 +104,7 @@ enum Standing {
     Awaited(Timestamp),
     /// Its node is being drained.
     Draining,
-    /// Of an older specification.
+    /// Of an older specification, or where the present one does not want it.
     Outdated,
     /// It cannot stay.
     Unfit,
@@ -112,12 +112,12 @@ enum Standing {
 
 fn standing(state: &State, service: &Service, task: &Task, now: Timestamp) -> Standing {
     let up_to_date = restart::is_up_to_date(state, service, task);
-    match task.node.map(|node| fit::standing(state, service, node, now)) {
+    match fit::standing(state, service, task, now) {
         Some(fit::Standing::Leaves) => Standing::Unfit,
         Some(fit::Standing::AwaitedUntil(until)) => Standing::Awaited(until),
         Some(fit::Standing::Draining) => Standing::Draining,
         Some(fit::Standing::Keeps) | None if up_to_date => Standing::Fit,
-        Some(fit::Standing::Keeps) => Standing::Outdated,
+        Some(fit::Standing::Keeps | fit::Standing::Excluded) => Standing::Outdated,
         // Nothing is lost with a task that has no node; it is no step of an update.
         None => Standing::Unfit,
     }

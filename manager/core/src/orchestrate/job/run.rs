@@ -177,12 +177,8 @@ impl Run<'_> {
     }
 
     fn need_of_live(&self, slot: &SlotTasks, live: &Arc<Task>) -> Need {
-        let standing = |node: NodeId| fit::standing(self.state, self.service, node, self.now);
-        if live
-            .node
-            .map(standing)
-            .is_some_and(|standing| matches!(standing, fit::Standing::Leaves | fit::Standing::Draining))
-        {
+        let standing = fit::standing(self.state, self.service, live, self.now);
+        if matches!(standing, Some(fit::Standing::Leaves | fit::Standing::Draining)) {
             return match slot.slot {
                 Slot::Number(_) => Need::Fill(Some(Arc::clone(live)), Duration::ZERO),
                 Slot::Node(_) => Need::Leave(Arc::clone(live)),

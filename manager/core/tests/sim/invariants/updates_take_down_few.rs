@@ -5,7 +5,7 @@ use coracle_manager_core::State;
 use coracle_model::id::{ServiceId, TaskId};
 use coracle_model::node::Availability;
 use coracle_model::rollout::{Order, UpdateConfig};
-use coracle_model::service::Service;
+use coracle_model::service::{Service, ServiceMode, TaskSpec};
 use coracle_model::task::{Slot, Task, TaskState};
 use coracle_model::time::Timestamp;
 
@@ -35,8 +35,10 @@ impl Outages {
         for service in after.services().filter(|service| !service.spec.mode.is_job()) {
             let Some(old) = before.service(service.id) else { continue };
             let running = before.tasks_of_service(service.id).filter(|task| runs(before, task));
-            let taken: Vec<&Task> =
-                running.filter(|task| is_taken_down(after, service, task)).map(|task| &**task).collect();
+            let taken: Vec<&Task> = running
+                .filter(|task| is_taken_down(before, after, (old, service), task))
+                .map(|task| &**task)
+                .collect();
             for task in taken {
                 self.judge(before, after, (old, service), task, now)?;
             }
@@ -54,10 +56,8 @@ impl Outages {
     ) -> Checked {
         let name = &new.spec.name;
         let outdated = [old, new].into_iter().any(|service| {
-            after
-                .task_spec(service.id, task.spec_version)
-                .or_else(|| before.task_spec(service.id, task.spec_version))
-                .is_some_and(|spec| !spec.also_satisfies(&service.spec.task))
+            made_of(before, after, task).is_some_and(|spec| !spec.also_satisfies(&service.spec.task))
+                || !is_admitted(after, &service.spec.task, task)
         });
         let moved = [old, new].into_iter().any(|service| {
             service.spec.rebalance.order == Order::StopFirst
@@ -117,19 +117,42 @@ fn runs(state: &State, task: &Task) -> bool {
     task.is_running() && task.is_live() && task.node.is_some_and(|node| !state.is_node_lost(node))
 }
 
+/// What the task was made of.
+fn made_of<'a>(before: &'a State, after: &'a State, task: &Task) -> Option<&'a TaskSpec> {
+    let of = |state: &'a State| state.task_spec(task.service, task.spec_version);
+    of(after).or_else(|| of(before)).map(|spec| &**spec)
+}
+
+/// Whether the constraints hold on the task's node.
+fn is_admitted(state: &State, spec: &TaskSpec, task: &Task) -> bool {
+    let node = task.node.and_then(|node| state.node(node));
+    node.is_some_and(|node| spec.placement.constraints.iter().all(|constraint| constraint.admits(node)))
+}
+
+/// Whether the constraints let the task stay until an update comes to its slot: they do so now, or did when it was made and were
+/// changed since. How many tasks a global service has is for its constraints to say.
+fn may_await_its_turn(before: &State, after: &State, (old, new): (&Service, &Service), task: &Task) -> bool {
+    let updating = [old, new].into_iter().any(|service| {
+        service.update.as_ref().is_some_and(|update| update.state.is_active() || update.state.is_paused())
+    });
+    let by_itself = || made_of(before, after, task).is_some_and(|spec| is_admitted(after, spec, task));
+    is_admitted(after, &new.spec.task, task)
+        || (updating && matches!(new.spec.mode, ServiceMode::Replicated { .. }) && by_itself())
+}
+
 /// Whether the managers took it away although it could have stayed, and its slot is not served by another.
-fn is_taken_down(after: &State, service: &Service, task: &Task) -> bool {
+fn is_taken_down(before: &State, after: &State, services: (&Service, &Service), task: &Task) -> bool {
     let Some(now) = after.task(task.id) else { return false };
     let ended = matches!(
         now.status.state,
         TaskState::Failed | TaskState::Complete | TaskState::Rejected | TaskState::Orphaned
     );
-    let may_stay = task.node.and_then(|node| after.node(node)).is_some_and(|node| {
-        node.spec.availability != Availability::Drain
-            && !after.is_node_lost(node.id)
-            && service.spec.task.placement.constraints.iter().all(|constraint| constraint.admits(node))
-    });
-    let others: Vec<_> = after.tasks_of_slot(service.id, task.slot).filter(|other| other.is_live()).collect();
+    let may_stay =
+        task.node.and_then(|node| after.node(node)).is_some_and(|node| {
+            node.spec.availability != Availability::Drain && !after.is_node_lost(node.id)
+        }) && may_await_its_turn(before, after, services, task);
+    let others: Vec<_> =
+        after.tasks_of_slot(task.service, task.slot).filter(|other| other.is_live()).collect();
     // What ran and failed at once is a fault; a slot without a task is no longer wanted.
     let replaced = !others.is_empty() && others.iter().all(|other| other.running_since.is_none());
     !now.is_live() && !ended && may_stay && replaced

@@ -84,7 +84,12 @@ impl Renderer for Live {
     fn tick(&mut self) {}
 
     fn finish(&mut self, converged: bool) {
-        self.waiting.finish_and_clear();
+        // What is left for later stays to be read; otherwise an error follows, which says the same.
+        if converged && !self.waiting.message().is_empty() {
+            self.waiting.abandon();
+        } else {
+            self.waiting.finish_and_clear();
+        }
         self.slots.iter().for_each(ProgressBar::abandon);
         if converged { self.overall.finish() } else { self.overall.abandon() }
     }

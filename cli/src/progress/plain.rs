@@ -63,8 +63,10 @@ impl Renderer for Plain {
 
     fn finish(&mut self, converged: bool) {
         // Otherwise an error follows, which says the same.
-        if let Some(last) = self.last.as_ref().filter(|_| converged) {
-            say(&format!("{}: {}", self.name, summary::line(last)));
+        if let Some(last) = self.last.clone().filter(|_| converged) {
+            // What is left for later.
+            last.waiting.iter().for_each(|reason| self.tell(reason));
+            say(&format!("{}: {}", self.name, summary::line(&last)));
         }
     }
 }

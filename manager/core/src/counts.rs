@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coracle_model::id::{NodeId, ServiceId};
+use coracle_model::node::Availability;
 use coracle_model::service::{Service, ServiceMode};
 use coracle_model::task::{DesiredState, Slot, Task, TaskState};
 
@@ -38,7 +39,7 @@ pub struct Progress {
     pub counts: Counts,
     /// Slots whose task runs what is wanted now.
     pub up_to_date: u64,
-    /// Everything is as wanted, and nothing else is left over.
+    /// Everything is as wanted, as far as it can be for now, and nothing else is left over.
     pub converged: bool,
     /// Every slot in use, in order.
     pub slots: Vec<SlotProgress>,
@@ -91,7 +92,9 @@ pub fn progress(state: &State, id: ServiceId) -> Progress {
     for slot in &slots {
         let Some(task) = slot.live().or_else(|| slot.newest()) else { continue };
         if slot.is_running(state) {
-            progress.up_to_date += u64::from(is_as_wanted(state, service, task));
+            let as_wanted = is_as_wanted(state, service, task);
+            progress.up_to_date += u64::from(as_wanted);
+            settled += u64::from(!as_wanted && is_left_to_paused(state, service, slot.slot));
         } else if is_settled(state, service, slot) {
             settled += 1;
         }
@@ -125,6 +128,15 @@ fn is_as_wanted(state: &State, service: &Service, task: &Task) -> bool {
     let placement = &service.spec.task.placement;
     let node = task.node.and_then(|node| state.node(node));
     is_up_to_date(state, service, task) && node.is_some_and(|node| constraints_admit(placement, node))
+}
+
+/// Whether a global service leaves the slot alone, whatever is in it, as its node is paused.
+fn is_left_to_paused(state: &State, service: &Service, slot: Slot) -> bool {
+    let (ServiceMode::Global, Slot::Node(node)) = (service.spec.mode, slot) else { return false };
+    let placement = &service.spec.task.placement;
+    state.node(node).is_some_and(|node| {
+        node.spec.availability == Availability::Pause && constraints_admit(placement, node)
+    })
 }
 
 fn desired(state: &State, service: &Service) -> u64 {
@@ -164,6 +176,9 @@ fn given_up(state: &State, service: &Service, slots: &[SlotTasks]) -> Vec<String
     settled.filter_map(|slot| why_settled(state, service, slot)).collect()
 }
 
+/// What is said of an outdated task of a global service whose node is paused.
+const LEFT_TO_PAUSED: &str = "its node is paused; replaced when it takes tasks again";
+
 /// Why tasks wait or are not tried again, each reason once, with how many it is about.
 fn waiting(state: &State, service: &Service, slots: &[SlotTasks]) -> Vec<String> {
     let id = service.id;
@@ -179,6 +194,14 @@ fn waiting(state: &State, service: &Service, slots: &[SlotTasks]) -> Vec<String>
         .count() as u64;
     if delayed > 0 {
         reasons.insert("waits for the restart delay".to_owned(), delayed);
+    }
+    let left = |slot: &&SlotTasks| {
+        let outdated = slot.live().is_some_and(|task| !is_as_wanted(state, service, task));
+        outdated && is_left_to_paused(state, service, slot.slot)
+    };
+    let left = slots.iter().filter(left).count() as u64;
+    if left > 0 {
+        reasons.insert(LEFT_TO_PAUSED.to_owned(), left);
     }
     for reason in given_up(state, service, slots) {
         *reasons.entry(reason).or_default() += 1;

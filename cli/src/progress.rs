@@ -3,12 +3,15 @@
 //! On a terminal a line for each slot, or one for all when there are many. In a pipe one line at the end; what keeps the
 //! service from converging is told when it has lasted a while, and what went wrong is told once.
 
+mod goal;
 mod live;
 mod plain;
 mod summary;
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
+
+pub(crate) use goal::Goal;
 
 use coracle_model::rollout::UpdateState;
 use coracle_proto::status::{ApiError, Reason};
@@ -18,8 +21,9 @@ use tonic::Streaming;
 
 use crate::cmd::service::WaitFlags;
 use crate::context::Context;
-use crate::error::Failure;
+use crate::error::{Failure, say};
 use crate::exit_code::ExitCode;
+use goal::End;
 
 /// Pause before the watch is opened again, when the manager that served it has gone.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
@@ -28,30 +32,6 @@ const RECONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 /// How often what is shown is brought up to date.
 const TICK: Duration = Duration::from_millis(250);
-/// How long a service must stay converged before that is said: a program that ends right after its start shows within it.
-const SETTLING: Duration = Duration::from_secs(1);
-
-/// What a command waits for besides that its service converges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Goal {
-    /// The specification that was written: going back from it is a failure.
-    Specification {
-        /// A rollback was there already when it was written.
-        rollback_before: bool,
-    },
-    /// The specification before.
-    Rollback,
-    /// That nothing is left to move.
-    Rebalance,
-}
-
-impl Goal {
-    /// The goal of a write that was answered with this service.
-    pub(crate) fn after(written: Option<&v1::Service>) -> Self {
-        let update = written.and_then(|service| service.update.as_ref());
-        Self::Specification { rollback_before: update.is_some_and(is_rollback) }
-    }
-}
 
 fn state(update: &v1::UpdateProgress) -> Option<UpdateState> {
     v1::UpdateState::try_from(update.state).ok()?.try_into().ok()
@@ -84,6 +64,12 @@ pub(crate) async fn converge(
     goal: Goal,
 ) -> anyhow::Result<()> {
     if flags.detach {
+        return Ok(());
+    }
+    if let End::NextRun { differs } = goal.end {
+        if differs && !flags.quiet {
+            say(&format!("{name}: takes effect with the next run"));
+        }
         return Ok(());
     }
     let mut renderer: Box<dyn Renderer> = match (flags.quiet, io::stderr().is_terminal()) {
@@ -146,13 +132,13 @@ async fn follow(
     let request = v1::WatchServiceRequest { service: id.to_owned() };
     let answer = context.services().watch(request).await.map_err(|status| context.explain(&status))?;
     let mut stream = answer.into_inner();
-    let mut converged_at: Option<Instant> = None;
+    let (mut converged_at, mut settling) = (None::<Instant>, goal.settling);
     loop {
         let progress = tokio::select! {
             progress = next(context, &mut stream) => progress?,
             () = sleep(TICK) => {
                 renderer.tick();
-                if converged_at.is_some_and(|at| at.elapsed() >= SETTLING) {
+                if converged_at.is_some_and(|at| at.elapsed() >= settling) {
                     return Ok(());
                 }
                 continue;
@@ -166,9 +152,11 @@ async fn follow(
         }
         renderer.show(&progress);
         let nothing_runs = progress.counts.as_ref().is_none_or(|counts| counts.desired == 0);
-        let is_there = progress.converged && !(goal == Goal::Rebalance && is_moving(&progress));
+        let is_there = progress.converged && !(goal.end == End::Rebalance && is_moving(&progress));
         converged_at = is_there.then(|| converged_at.unwrap_or_else(Instant::now));
-        let settled = converged_at.is_some_and(|at| at.elapsed() >= SETTLING);
+        // There is nothing to watch where a task is not started again.
+        settling = if summary::failed_for_good(&progress) > 0 { goal::SETTLING } else { goal.settling };
+        let settled = converged_at.is_some_and(|at| at.elapsed() >= settling);
         let done = (is_there && (nothing_runs || settled)) || is_paused(&progress);
         *last = Some(progress);
         if done {
@@ -230,7 +218,7 @@ fn failure(name: &str, last: &v1::ServiceProgress, goal: Goal) -> Option<anyhow:
             ),
         );
     }
-    if goal == Goal::Rebalance {
+    if goal.end == End::Rebalance {
         let rebalance = rebalance_of(last)?;
         let stopped = rebalance.state == i32::from(v1::RebalanceState::Stopped);
         let what = format!("the rebalance of service {name:?} was given up");
@@ -251,14 +239,14 @@ fn failure(name: &str, last: &v1::ServiceProgress, goal: Goal) -> Option<anyhow:
     }
     let update = update_of(last)?;
     let again = format!("see `coracle service ps {name}`; any `coracle service update {name}` goes on");
-    match (state(update)?, goal) {
+    match (state(update)?, goal.end) {
         (UpdateState::Paused, _) => {
             failed(&format!("the update of service {name:?} is paused"), &update.message, again)
         }
         (UpdateState::RollbackPaused, _) => {
             failed(&format!("the rollback of service {name:?} is paused"), &update.message, again)
         }
-        (UpdateState::RollbackCompleted, Goal::Specification { rollback_before: false }) => failed(
+        (UpdateState::RollbackCompleted, End::Specification { rollback_before: false }) => failed(
             &format!("the update of service {name:?} was rolled back"),
             &update.message,
             format!("the former specification is in force again: see `coracle service ps {name}`"),

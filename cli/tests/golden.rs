@@ -227,6 +227,11 @@ fn updates_and_jobs_that_fail() {
             "service create -d --name stays-back web:1",
             "service update --force stays-back",
             "service update --force import",
+            "service update --image fixed:2 import",
+            "service update --label-add a=b import",
+            "service rollback -q import",
+            "service scale pauses=2 web=4 goes-back=1",
+            "service create --name short-lived --restart-condition none --update-monitor 30s web:1",
         ],
     );
 }

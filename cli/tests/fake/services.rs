@@ -56,6 +56,25 @@ fn endings(service: &v1::Service) -> Option<v1::ServiceProgress> {
     Some(v1::ServiceProgress { service, counts, converged, up_to_date: 3, ..Default::default() })
 }
 
+/// The watch of a service whose program ends for good a while after it was begun.
+fn short_lived(service: &v1::Service) -> Answers<v1::ServiceProgress> {
+    let progress = |running, state, error: &str| v1::ServiceProgress {
+        service: Some(service.clone()),
+        counts: Some(v1::ServiceCounts { running, desired: 1, ..Default::default() }),
+        up_to_date: running,
+        converged: true,
+        slots: vec![v1::SlotProgress { state, error: error.to_owned(), ..Default::default() }],
+        ..Default::default()
+    };
+    let (runs, ended) = (progress(1, 512, ""), progress(0, 704, "exit status 1"));
+    let later = tokio_stream::once(ended).then(async |ended| {
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        Ok(ended)
+    });
+    let messages = tokio_stream::once(Ok(runs)).chain(later);
+    Box::pin(messages.chain(tokio_stream::pending()))
+}
+
 #[tonic::async_trait]
 impl v1::services_server::Services for Manager {
     type WatchStream = Answers<v1::ServiceProgress>;
@@ -98,8 +117,13 @@ impl v1::services_server::Services for Manager {
             return Err(ApiError::new(Reason::Stale, "update out of sequence").into());
         }
         let previous_spec = service.spec.clone();
-        let updated =
+        let mut updated =
             v1::Service { version: service.version + 1, spec: request.spec, previous_spec, ..service };
+        let forced = |spec: &Option<v1::ServiceSpec>| Some(spec.as_ref()?.task.as_ref()?.force_update);
+        let begins = forced(&updated.spec) != forced(&updated.previous_spec);
+        if let Some(job) = updated.job.as_mut().filter(|_| begins) {
+            job.run += 1;
+        }
         let mut services = self.0.services.lock().unwrap();
         services.retain(|service| service.id != updated.id);
         services.push(updated.clone());
@@ -214,6 +238,9 @@ impl v1::services_server::Services for Manager {
         let service = self.service(&request.into_inner().service)?;
         let opened = self.0.watches.fetch_add(1, Ordering::SeqCst);
         let stuck = service.id == STUCK;
+        if service.spec.as_ref().is_some_and(|spec| spec.name == "short-lived") {
+            return Ok(Response::new(short_lived(&service)));
+        }
         if let Some(end) = endings(&service) {
             return Ok(Response::new(Box::pin(tokio_stream::once(Ok(end)).chain(tokio_stream::pending()))));
         }

@@ -48,7 +48,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> anyhow::Result<()> {
     let service = answer.service.unwrap_or_default();
     output::line(&service.id)?;
     answer.warnings.iter().for_each(|warning| error::say(&format!("warning: {warning}")));
-    let goal = Goal::Specification { rollback_before: false };
+    let goal = Goal::created(&service);
     progress::converge(context, &service.id, &name_of(&service), &args.wait, goal).await
 }
 

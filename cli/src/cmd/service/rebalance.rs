@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::flags::WaitFlags;
 use super::{get, name_of};
-use crate::cmd::each;
+use crate::cmd::{each, each_of};
 use crate::context::{Context, idempotency_key};
 use crate::error::say;
 use crate::opt::count;
@@ -67,14 +67,16 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
         Ok(())
     })
     .await;
-    for (id, name) in begun.take() {
-        progress::converge(context, &id, &name, &args.wait, Goal::Rebalance).await?;
+    let waited = each_of(&begun.take(), async |(id, name): &(String, String)| {
+        progress::converge(context, id, name, &args.wait, Goal::REBALANCE).await?;
         if !args.wait.detach && !args.wait.quiet {
-            let service = get(context, &id).await?.service.unwrap_or_default();
+            let service = get(context, id).await?.service.unwrap_or_default();
             say(&format!("{name}: {}", service.rebalance.unwrap_or_default().message));
         }
-    }
-    outcome
+        Ok(())
+    })
+    .await;
+    outcome.and(waited)
 }
 
 async fn ask(

@@ -35,7 +35,7 @@ pub(crate) async fn roll_back(context: &Context, reference: &str, wait: &WaitFla
     let mut service = get(context, reference).await?.service.unwrap_or_default();
     let (id, name) = (service.id.clone(), name_of(&service));
     let mut attempts = 1..write::ATTEMPTS;
-    loop {
+    let goal = loop {
         let request = v1::RollbackServiceRequest {
             service: id.clone(),
             version: service.version,
@@ -43,14 +43,14 @@ pub(crate) async fn roll_back(context: &Context, reference: &str, wait: &WaitFla
         };
         let written = context.call(request, async |request| context.services().rollback(request).await).await;
         match written.map_err(|error| write::changed_meanwhile(error, &name)) {
-            Ok(_) => break,
+            Ok(written) => break Goal::rolled_back(&service, written.service.as_ref()),
             // It is asked for just when an update goes wrong, which the managers take notes of.
             Err(error) if error.reason == Reason::Stale && attempts.next().is_some() => {
                 service = write::read_again(context, &service, error).await?;
             }
             Err(error) => return Err(error.into()),
         }
-    }
+    };
     output::line(reference)?;
-    progress::converge(context, &id, &name, wait, Goal::Rollback).await
+    progress::converge(context, &id, &name, wait, goal).await
 }

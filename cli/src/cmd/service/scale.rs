@@ -6,7 +6,7 @@ use coracle_proto::status::{ApiError, Reason};
 
 use super::flags::WaitFlags;
 use super::{get, name_of, update, write};
-use crate::cmd::each;
+use crate::cmd::each_of;
 use crate::context::Context;
 use crate::opt::{FlagError, count};
 use crate::output;
@@ -45,38 +45,37 @@ impl FromStr for Wanted {
     }
 }
 
-/// Changes all of them, then waits for each.
+/// Changes all of them, then waits for each that was changed.
 ///
 /// # Errors
-/// What went wrong, after the others were tried.
+/// What went wrong, with the first exit status, after the others were tried and waited for.
 pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let scaled = std::cell::RefCell::new(Vec::new());
-    let names: Vec<String> = args.services.iter().map(|wanted| wanted.service.clone()).collect();
-    let outcome = each(&names, async |name| {
-        let Some(wanted) = args.services.iter().find(|wanted| wanted.service == name) else { return Ok(()) };
-        let (id, service, goal) = scale(context, wanted).await?;
-        output::line(&format!("{name} scaled to {}", wanted.replicas))?;
-        scaled.borrow_mut().push((id, service, goal));
+    let written = each_of(&args.services, async |wanted: &Wanted| {
+        let found = scale(context, wanted).await?;
+        output::line(&format!("{} scaled to {}", wanted.service, wanted.replicas))?;
+        scaled.borrow_mut().push(found);
         Ok(())
     })
     .await;
-    for (id, name, goal) in scaled.take() {
-        progress::converge(context, &id, &name, &args.wait, goal).await?;
-    }
-    outcome
+    let waited = each_of(&scaled.take(), async |(id, name, goal): &(String, String, Goal)| {
+        progress::converge(context, id, name, &args.wait, *goal).await
+    })
+    .await;
+    written.and(waited)
 }
 
 async fn scale(context: &Context, wanted: &Wanted) -> anyhow::Result<(String, String, Goal)> {
     let mut attempt = 1;
     loop {
-        let service = get(context, &wanted.service).await?.service.unwrap_or_default();
-        let (id, name) = (service.id.clone(), name_of(&service));
-        let mut spec = service.spec.unwrap_or_default();
+        let before = get(context, &wanted.service).await?.service.unwrap_or_default();
+        let (id, name) = (before.id.clone(), name_of(&before));
+        let mut spec = before.spec.clone().unwrap_or_default();
         spec.mode = Some(update::with_replicas(spec.mode.as_ref(), wanted.replicas)?);
-        match write::write(context, &id, &name, service.version, spec).await {
+        match write::write(context, &id, &name, before.version, spec).await {
             Err(ApiError { reason: Reason::Stale, .. }) if attempt < ATTEMPTS => attempt += 1,
             outcome => {
-                let goal = Goal::after(outcome?.service.as_ref());
+                let goal = Goal::updated(&before, outcome?.service.as_ref());
                 return Ok((id, name, goal));
             }
         }

@@ -77,7 +77,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     idle.iter()
         .for_each(|removal| error::say(&format!("warning: {removal}: there is none, nothing was removed")));
     written.warnings.iter().for_each(|warning| error::say(&format!("warning: {warning}")));
-    progress::converge(context, &id, &name, &args.wait, Goal::after(written.service.as_ref())).await
+    let goal = Goal::updated(&service, written.service.as_ref());
+    progress::converge(context, &id, &name, &args.wait, goal).await
 }
 
 /// A specification that every flag can change.

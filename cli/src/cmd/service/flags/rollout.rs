@@ -17,7 +17,8 @@ pub(crate) struct RolloutFlags {
     /// Wait of an update after the replacement of a task (default 0s)
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration::parser("update-delay"))]
     update_delay: Option<Duration>,
-    /// How long an update watches a new task for failure after it runs (default 5s)
+    /// How long an update watches a new task for failure after it runs (default 5s); when longer, commands that wait for
+    /// the tasks of a new or grown service watch them as long
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration::parser("update-monitor"))]
     update_monitor: Option<Duration>,
     /// What an update does when too many new tasks fail: pause, continue or rollback (default pause)

@@ -246,10 +246,8 @@ fn numbers() {
 #[test]
 fn swap() {
     let Some(lab) = Lab::new() else { return };
-    let v1 = Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists();
-    if !v1 {
-        println!("skipped: reads files of cgroup v1");
-        return;
+    if !Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
+        return swap_of_version_2(&lab);
     }
     let script = "cd /sys/fs/cgroup/memory; cat memory.swappiness; test -e memory.memsw.limit_in_bytes && cat memory.memsw.limit_in_bytes";
     let mut spec = lab.shell(script);
@@ -267,6 +265,18 @@ fn swap() {
         spec.resources.memory_swap = None;
         assert_eq!(lab.finish(&spec).stdout, "17\n");
     }
+}
+
+fn swap_of_version_2(lab: &Lab) {
+    let mut spec = lab.shell("cd /sys/fs/cgroup; cat memory.max memory.swap.max");
+    spec.resources.memory_bytes = Some(32 << 20);
+    for (wished, swap) in [(Some(48 << 20), (16 << 20).to_string()), (Some(u64::MAX), "max".to_owned())] {
+        spec.resources.memory_swap = wished;
+        assert_eq!(lab.stdout(&spec), format!("{}\n{swap}\n", 32 << 20));
+    }
+    spec.resources.swappiness = Some(17);
+    let error = refusal(lab, &spec);
+    assert!(error.contains("swappiness") && error.contains("17"), "{error}");
 }
 
 fn bind(source: &Path, options: BindOptions, read_only: bool, recursive: bool) -> Mount {

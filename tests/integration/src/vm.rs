@@ -39,7 +39,7 @@ pub const PATIENCE: Duration = Duration::from_secs(900);
 /// The shell and most of what scenarios call.
 const BUSYBOX: &str = "/bin/busybox";
 /// Modules of the kernel that are loaded before the scenario runs.
-const MODULES: &[&str] = &["kernel/fs/overlayfs/overlay.ko"];
+const MODULES: &[&str] = &["kernel/fs/overlayfs/overlay.ko", "kernel/fs/fuse/fuse.ko"];
 const INIT: &str = include_str!("vm/guest/init.sh");
 const BOOT: &str = include_str!("vm/guest/boot.sh");
 const LIBRARY: &str = include_str!("vm/guest/library.sh");

@@ -80,12 +80,15 @@ fn an_acknowledged_service_survives_a_loss_of_power() {
     });
 }
 
+/// All test programs of the runtime.
+const SUITES: &[&str] = &["isolation", "lifecycle", "exec", "hooks", "mounts", "vocabulary"];
+
 /// Goal: the runtime's own tests pass on this kernel too.
 #[test]
 fn the_tests_of_the_runtime_pass() {
     test("runtime", |folder| {
         let mut machine = Machine::new(folder, include_str!("vm_cgroup_v2/runtime.sh"))?;
-        for name in ["isolation", "lifecycle"] {
+        for name in SUITES {
             let Some(program) = test_program(&format!("agent-runtime/tests/{name}.rs"))? else {
                 println!(
                     "SKIPPED: the test {name} of the runtime is not built (cargo test -p coracle-agent-runtime)"
@@ -95,7 +98,7 @@ fn the_tests_of_the_runtime_pass() {
             machine = machine.with_program(&format!("/payload/{name}"), &program)?;
         }
         let results = machine.start("runtime")?.finish(vm::PATIENCE)?;
-        says_all(&results, &["isolation", "lifecycle"])
+        says_all(&results, SUITES)
     });
 }
 

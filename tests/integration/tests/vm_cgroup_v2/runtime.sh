@@ -22,4 +22,8 @@ suite() {
 }
 suite isolation
 suite lifecycle
+suite exec
+suite hooks
+suite mounts
+suite vocabulary
 check no_mount_left sh -c '! grep " - overlay " /proc/self/mountinfo'

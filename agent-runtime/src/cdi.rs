@@ -7,6 +7,8 @@ mod yaml;
 use crate::error::RuntimeError;
 use crate::spec::{BindOptions, ContainerSpec, Device, Mount, Propagation};
 pub(crate) use hook::Hook;
+#[cfg(test)]
+pub(crate) use hook::When;
 use rustix::fs::OFlags;
 use serde::Deserialize;
 use std::fs;
@@ -83,9 +85,13 @@ fn refused(value: &str, why: impl Into<String>) -> RuntimeError {
 /// Puts what the devices need into the specification. Returns the programs that they need run.
 pub(crate) fn apply(spec: &mut ContainerSpec, folders: &[PathBuf]) -> Result<Vec<Hook>, RuntimeError> {
     let mut hooks: Vec<Hook> = Vec::new();
+    let mut files: Vec<PathBuf> = Vec::new();
     for name in std::mem::take(&mut spec.cdi_devices) {
-        // What all devices of a file need comes once, also for two of them.
-        for mut edits in find(&name, folders)? {
+        let (file, edits) = find(&name, folders)?;
+        // What all devices of a file need comes once, before what the first of them needs.
+        let is_known = files.contains(&file);
+        files.push(file);
+        for mut edits in edits.into_iter().skip(usize::from(is_known)) {
             for entry in std::mem::take(&mut edits.hooks) {
                 let hook = entry.read(&name).map_err(|why| refused(&name, why))?;
                 if !hooks.iter().any(|known| known.is_same(&hook)) {
@@ -98,8 +104,8 @@ pub(crate) fn apply(spec: &mut ContainerSpec, folders: &[PathBuf]) -> Result<Vec
     Ok(hooks)
 }
 
-/// The edits of the file, and those of the device.
-fn find(name: &str, folders: &[PathBuf]) -> Result<[Edits; 2], RuntimeError> {
+/// The file, its edits, and those of the device.
+fn find(name: &str, folders: &[PathBuf]) -> Result<(PathBuf, [Edits; 2]), RuntimeError> {
     let (kind, device) =
         name.split_once('=').ok_or_else(|| refused(name, "write it as VENDOR/CLASS=NAME"))?;
     let mut found = None;
@@ -116,19 +122,19 @@ fn find(name: &str, folders: &[PathBuf]) -> Result<[Edits; 2], RuntimeError> {
             if file.kind == kind
                 && let Some(device) = file.devices.into_iter().find(|known| known.name == device)
             {
-                found = Some((distrust, [file.container_edits, device.container_edits]));
+                found = Some((path, distrust, [file.container_edits, device.container_edits]));
             }
         }
     }
     let problem = problem.unwrap_or_default();
-    let (distrust, edits) = found.ok_or_else(|| {
+    let (path, distrust, edits) = found.ok_or_else(|| {
         let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
         refused(name, format!("no file in {} of this node has it{problem}", folders.join(" or ")))
     })?;
     let has_hooks = edits.iter().any(|edits| !edits.hooks.is_empty());
     match distrust.filter(|_| has_hooks) {
         Some(why) => Err(refused(name, why)),
-        None => Ok(edits),
+        None => Ok((path, edits)),
     }
 }
 
@@ -251,7 +257,7 @@ mod tests {
     #[test]
     fn edits_of_the_file_and_of_the_device() {
         let (spec, hooks) = applied(GOOD, &["vendor.com/card=0", "vendor.com/card=1"]).unwrap();
-        assert_eq!(spec.env, ["A=2", "CARD=yes"]);
+        assert_eq!(spec.env, ["CARD=yes", "A=2"]);
         assert_eq!(spec.devices[0].host, Path::new("/dev/null"));
         assert_eq!(spec.devices[0].container, "/dev/card0");
         assert_eq!(spec.user.additional_groups, ["7"]);
@@ -269,6 +275,16 @@ mod tests {
         let hooks: Vec<_> =
             hooks.iter().map(|hook| (hook.path.to_str().unwrap(), hook.device.as_str())).collect();
         assert_eq!(hooks, [("/bin/x", "vendor.com/card=0"), ("/bin/y", "vendor.com/card=1")]);
+    }
+
+    #[test]
+    fn what_a_device_needs_counts_more_than_what_all_of_its_file_need() {
+        let text = r#"{"cdiVersion":"0.6.0","kind":"vendor.com/card","devices":[
+            {"name":"0","containerEdits":{"env":["X=b"]}},{"name":"1"}],
+            "containerEdits":{"env":["X=a"],"additionalGids":[7]}}"#;
+        let (spec, _) = applied(text, &["vendor.com/card=0", "vendor.com/card=1"]).unwrap();
+        assert_eq!(spec.env, ["A=1", "X=b"]);
+        assert_eq!(spec.user.additional_groups, ["7"]);
     }
 
     #[test]

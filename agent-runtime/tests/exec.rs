@@ -10,8 +10,8 @@ use coracle_agent_runtime::{
     ResourceLimit, RuntimeError, Seccomp, User,
 };
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
+use support::dead::Dead;
 use support::{Lab, PATIENCE, eventually, unique};
 
 fn program(words: &[&str]) -> ExecSpec {
@@ -82,17 +82,8 @@ fn time_limits_hold_for_all_of_the_group() {
 #[test]
 fn time_limits_hold_for_programs_on_file_systems_that_hang() {
     let Some(lab) = Lab::new() else { return };
-    let hung = lab.host("volume/hung");
-    fs::create_dir_all(&hung).unwrap();
-    // Nobody ever reads what the kernel asks for through this.
-    let Ok(server) = fs::File::options().read(true).write(true).open("/dev/fuse") else {
-        println!("SKIPPED: needs /dev/fuse");
-        return;
-    };
-    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
-    let options = std::ffi::CString::new(options).unwrap();
-    let flags = rustix::mount::MountFlags::empty();
-    rustix::mount::mount("coracle-hung", &hung, "fuse", flags, Some(options.as_c_str())).unwrap();
+    fs::create_dir(lab.host("volume")).unwrap();
+    let Some(hung) = Dead::mount(lab.host("volume/hung")) else { return };
     let mut spec = lab.spec(&["sleep", "1000"]);
     spec.mounts = vec![Mount::Bind {
         source: lab.host("volume"),
@@ -105,8 +96,7 @@ fn time_limits_hold_for_programs_on_file_systems_that_hang() {
     let mut program = program(&["/volume/hung/program"]);
     program.timeout = Duration::from_secs(1);
     let result = lab.runtime().run(&id, &spec).and_then(|_| lab.runtime().exec(&id, &program));
-    rustix::mount::unmount(&hung, rustix::mount::UnmountFlags::DETACH).unwrap();
-    drop(server);
+    drop(hung);
     assert_eq!(result.unwrap().end, ExecEnd::TimedOut);
 }
 

@@ -7,7 +7,10 @@ mod support;
 
 use coracle_agent_runtime::{ContainerSpec, RuntimeError};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
+use support::dead::Dead;
 use support::{Lab, eventually, unique};
 
 /// A container with a device whose hooks are shell scripts on the host: when, what, and the seconds that it may take.
@@ -138,6 +141,16 @@ fn a_container_whose_hook_fails_is_not_made() {
         let error = failure(&lab, &with_hooks(&lab, "true", &[(when, "kill -15 $$", 20)]));
         assert!(error.contains("it was ended by signal 15"), "{when}: {error}");
     }
+    // Two that keep their own limits, and together take too long.
+    let mut hurried = Lab::new().unwrap();
+    hurried.close();
+    hurried.config.setup_timeout = Duration::from_secs(8);
+    hurried.reopen();
+    let hooks = [("createRuntime", "sleep 1", 20), ("createContainer", "echo begun; sleep 1000; true", 20)];
+    let error = failure(&hurried, &with_hooks(&hurried, "true", &hooks));
+    let words = "it did not end within the 4s that the hooks of this container have together, counted from the beginning of \
+                 setting it up and said: begun";
+    assert!(error.contains(words), "{error}");
     // The first that fails is the last that is run.
     let hooks = [("createContainer", "exit 1", 20), ("createContainer", "echo > $OUT/second", 20)];
     failure(&lab, &with_hooks(&lab, "true", &hooks));
@@ -160,7 +173,15 @@ fn a_container_whose_hook_fails_is_not_made() {
     let words = "said: execve(\"/usr/bin/coracle-no-such-hook\")=ENOENT: this node has no such program";
     assert!(error.contains(words), "{error}");
     let error = hook("/etc/passwd");
-    assert!(error.contains("said: execve(\"/etc/passwd\")=EACCES"), "{error}");
+    assert!(error.contains("said: execve(\"/etc/passwd\")=EACCES: it is no file, or may not"), "{error}");
+    fs::write(lab.host("foreign"), "\u{7f}ELF").unwrap();
+    fs::set_permissions(lab.host("foreign"), fs::Permissions::from_mode(0o755)).unwrap();
+    let error = hook(lab.host("foreign").to_str().unwrap());
+    assert!(error.contains("=ENOEXEC: it is of another architecture"), "{error}");
+    fs::write(lab.host("script"), "#!/usr/bin/coracle-no-such-shell\n").unwrap();
+    fs::set_permissions(lab.host("script"), fs::Permissions::from_mode(0o755)).unwrap();
+    let error = hook(lab.host("script").to_str().unwrap());
+    assert!(error.contains("=ENOENT: this node has no such program, or not the interpreter"), "{error}");
 }
 
 #[test]
@@ -226,6 +247,42 @@ fn a_container_that_is_killed_takes_its_hook_along() {
         assert!(error.contains("init was killed while it set the container up"), "{error}");
     });
     assert_eq!(left_by_hooks(&lab), [0; 0]);
+}
+
+/// As one that asks a device or a server of files that does not answer.
+#[test]
+fn what_of_a_hook_cannot_be_killed_is_told() {
+    let Some(lab) = Lab::new() else { return };
+    let itself = "cat > $OUT/told; exec cat $OUT/dead/file";
+    let left = "cat > $OUT/told; cat $OUT/dead/file & until [ -e $OUT/taken ]; do sleep 0.01; done";
+    for (script, seconds, why) in [
+        (
+            itself,
+            3,
+            "it did not end within 3s; it cannot be killed, since it waits for a device or a file system",
+        ),
+        (left, 30, "cannot be killed, since it waits for a device or a file system"),
+    ] {
+        let Some(dead) = Dead::mount(lab.host("dead")) else { return };
+        dead.greet();
+        let spec = with_hooks(&lab, "true", &[("createRuntime", script, seconds)]);
+        std::thread::scope(|scope| {
+            let error = scope.spawn(|| failure(&lab, &spec));
+            dead.take();
+            fs::write(lab.host("taken"), "").unwrap();
+            let error = error.join().unwrap();
+            assert!(error.contains(why), "{error}");
+        });
+        let stuck = left_by_hooks(&lab);
+        assert_eq!(stuck.len(), 1);
+        drop(dead);
+        let is_there = |process| {
+            fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        eventually("it is gone when it may be", || !is_there(stuck[0]));
+        fs::remove_dir(lab.host("dead")).unwrap();
+        fs::remove_file(lab.host("taken")).unwrap();
+    }
 }
 
 #[test]

@@ -6,13 +6,11 @@
 mod support;
 
 use coracle_agent_runtime::{BindOptions, ContainerSpec, Mount};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use std::ffi::CString;
 use std::fs;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use support::dead::Dead;
 use support::{Lab, unique};
 
 fn part(source: &Path, subpath: &str) -> Mount {
@@ -31,41 +29,13 @@ fn refusal(lab: &Lab, spec: &ContainerSpec) -> String {
     error.to_string()
 }
 
-/// A file system that answers nothing, like a network file system without a server.
-struct Dead {
-    place: PathBuf,
-    /// Whoever holds it is to answer.
-    _requests: fs::File,
-}
-
-impl Dead {
-    fn mount(place: PathBuf) -> Self {
-        fs::create_dir(&place).unwrap();
-        let requests = fs::File::options().read(true).write(true).open("/dev/fuse").unwrap();
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", requests.as_raw_fd());
-        let options = CString::new(options).unwrap();
-        mount("dead", &place, "fuse", MountFlags::empty(), options.as_c_str()).unwrap();
-        Self { place, _requests: requests }
-    }
-}
-
-impl Drop for Dead {
-    fn drop(&mut self) {
-        let _ = unmount(&self.place, UnmountFlags::DETACH);
-    }
-}
-
 #[test]
 fn a_source_on_a_file_system_that_does_not_answer_is_told_and_nothing_is_left() {
     let Some(mut lab) = Lab::new() else { return };
-    if !Path::new("/dev/fuse").exists() {
-        println!("SKIPPED: there is no /dev/fuse, of which a file system that does not answer is made");
-        return;
-    }
+    let Some(dead) = Dead::mount(lab.host("dead")) else { return };
     lab.close();
     lab.config.setup_timeout = Duration::from_secs(1);
     lab.reopen();
-    let dead = Dead::mount(lab.host("dead"));
     let mut spec = lab.shell("true");
     spec.mounts = vec![part(&dead.place.join("data"), "")];
     let error = lab.runtime().create(&unique("late"), &spec).unwrap_err().to_string();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// How long one may take that does not say so. Far longer than any vendor's needs.
 const SECONDS: u64 = 30;
-/// The longest that one may ask for: a container has a minute in all to be made.
+/// The longest that one may ask for. All hooks of a container together have a little more (`plan::hook`).
 const MOST_SECONDS: u64 = 45;
 
 /// What is to be run, and where.
@@ -19,11 +19,28 @@ const MOST_SECONDS: u64 = 45;
 pub(crate) struct Hook {
     /// The device that it was first found at.
     pub(crate) device: String,
-    pub(crate) place: HookPlace,
+    pub(crate) when: When,
     pub(crate) path: PathBuf,
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: Vec<String>,
     pub(crate) seconds: u64,
+}
+
+/// The kinds of hooks, in the order in which they are run (OCI runtime specification, "Lifecycle").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum When {
+    Prestart,
+    CreateRuntime,
+    CreateContainer,
+}
+
+impl When {
+    pub(crate) fn place(self) -> HookPlace {
+        match self {
+            Self::Prestart | Self::CreateRuntime => HookPlace::Host,
+            Self::CreateContainer => HookPlace::Container,
+        }
+    }
 }
 
 impl Hook {
@@ -51,9 +68,10 @@ impl Entry {
     /// The hook, or why it cannot be run.
     pub(super) fn read(self, device: &str) -> Result<Hook, String> {
         let Self { hook_name, path, mut args, env, timeout } = self;
-        let place = match hook_name.as_str() {
-            "prestart" | "createRuntime" => HookPlace::Host,
-            "createContainer" => HookPlace::Container,
+        let when = match hook_name.as_str() {
+            "prestart" => When::Prestart,
+            "createRuntime" => When::CreateRuntime,
+            "createContainer" => When::CreateContainer,
             _ => {
                 return Err(format!(
                     "it needs a {hook_name} hook ({}), and only createRuntime, prestart and createContainer hooks are run",
@@ -86,7 +104,7 @@ impl Entry {
             args.push(path.display().to_string());
         }
         let device = device.to_owned();
-        Ok(Hook { device, place, path, arguments: args, environment: env, seconds })
+        Ok(Hook { device, when, path, arguments: args, environment: env, seconds })
     }
 }
 
@@ -141,15 +159,20 @@ mod tests {
             r#"{"hookName":"createContainer","path":"/bin/x","args":["x","a"],"env":["A=1","B="],"timeout":7}"#,
         )
         .unwrap();
-        assert_eq!((hook.place, hook.seconds), (HookPlace::Container, 7));
+        assert_eq!(
+            (hook.when, hook.when.place(), hook.seconds),
+            (When::CreateContainer, HookPlace::Container, 7)
+        );
         assert_eq!((hook.arguments.len(), hook.environment.len()), (2, 2));
         let hook = read(r#"{"hookName":"prestart","path":"/bin/x"}"#).unwrap();
         assert_eq!(
-            (hook.place, hook.seconds, hook.arguments),
-            (HookPlace::Host, SECONDS, vec!["/bin/x".to_owned()])
+            (hook.when, hook.seconds, hook.arguments.clone()),
+            (When::Prestart, SECONDS, vec!["/bin/x".to_owned()])
         );
+        let later = read(r#"{"hookName":"createRuntime","path":"/bin/x"}"#).unwrap();
+        assert!(!hook.is_same(&later), "each is run in its turn");
         let hook = read(r#"{"hookName":"createRuntime","path":"/bin/x","timeout":3600}"#).unwrap();
-        assert_eq!((hook.place, hook.seconds), (HookPlace::Host, MOST_SECONDS));
+        assert_eq!((hook.when.place(), hook.seconds), (HookPlace::Host, MOST_SECONDS));
     }
 
     #[test]

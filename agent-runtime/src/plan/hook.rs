@@ -3,7 +3,7 @@
 use super::Input;
 use crate::cdi::Hook;
 use coracle_runtime_protocol as protocol;
-use coracle_runtime_protocol::{HookPlace, HookState, Step};
+use coracle_runtime_protocol::{HookState, Step};
 use std::time::Duration;
 
 /// Version of the OCI runtime specification that what hooks are told follows.
@@ -18,16 +18,17 @@ pub(super) fn milliseconds(setup_timeout: Duration) -> u64 {
     u64::try_from(common.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Those in the host's namespaces first, as the specification has them ("Lifecycle"); else in the order of the devices.
+/// In the order of the specification ("Lifecycle"); those of one kind in the order of the devices.
 pub(super) fn steps(input: &Input<'_>) -> impl Iterator<Item = Step> {
-    let of = |place: HookPlace| input.hooks.iter().filter(move |hook| hook.place == place);
-    of(HookPlace::Host).chain(of(HookPlace::Container)).map(|hook| step(input, hook))
+    let mut hooks: Vec<&Hook> = input.hooks.iter().collect();
+    hooks.sort_by_key(|hook| hook.when);
+    hooks.into_iter().map(|hook| step(input, hook))
 }
 
 fn step(input: &Input<'_>, hook: &Hook) -> Step {
     Step::Hook(Box::new(protocol::Hook {
         device: hook.device.clone(),
-        place: hook.place,
+        place: hook.when.place(),
         path: hook.path.clone(),
         arguments: hook.arguments.clone(),
         environment: hook.environment.clone(),

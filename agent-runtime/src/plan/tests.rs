@@ -151,10 +151,10 @@ fn secret_variables_take_the_place_of_others_and_are_not_printed() {
 
 #[test]
 fn hooks_come_when_all_is_mounted_and_before_anything_is_masked() {
-    use coracle_runtime_protocol::HookPlace;
-    let hook = |place, path: &str| cdi::Hook {
+    use crate::cdi::When;
+    let hook = |when, path: &str| cdi::Hook {
         device: "v.com/c=0".into(),
-        place,
+        when,
         path: path.into(),
         arguments: vec!["x".into()],
         environment: vec!["A=1".into()],
@@ -162,13 +162,20 @@ fn hooks_come_when_all_is_mounted_and_before_anything_is_masked() {
     };
     let mut spec = ContainerSpec::new(vec!["/layers/a".into()], vec!["sh".into()]);
     spec.mounts = vec![Mount::Tmpfs { target: "/cache".into(), size: None, mode: None }];
-    let hooks = [hook(HookPlace::Container, "/bin/last"), hook(HookPlace::Host, "/bin/first")];
+    let hooks = [
+        hook(When::CreateContainer, "/bin/last"),
+        hook(When::CreateRuntime, "/bin/second"),
+        hook(When::Prestart, "/bin/first"),
+        hook(When::CreateRuntime, "/bin/third"),
+    ];
     let plan = plan_with(&spec, CgroupVersion::V2, &hooks);
     let text = text(&plan);
     let at = |line: &str| text.lines().position(|known| known.starts_with(line)).unwrap();
     let order = [
         at("mounting tmpfs at /cache"),
         at("running the hook /bin/first of v.com/c=0"),
+        at("running the hook /bin/second of v.com/c=0"),
+        at("running the hook /bin/third of v.com/c=0"),
         at("running the hook /bin/last of v.com/c=0"),
         at("masking "),
         at("changing the root"),

@@ -10,7 +10,6 @@ use crate::prepare::{self, Prepared};
 use crate::spec::{ContainerSpec, Mount};
 use crate::status::{self, Status};
 use coracle_runtime_protocol::Report;
-use std::path::Path;
 use std::sync::Arc;
 
 impl Runtime {
@@ -50,13 +49,13 @@ impl Runtime {
     }
 }
 
-/// Paths of the host that the container is shown.
-fn sources(spec: &ContainerSpec) -> Vec<&Path> {
-    let sources = spec.mounts.iter().map(|mount| match mount {
+fn suspects(prepared: &Prepared) -> supervisor::Suspects<'_> {
+    let sources = prepared.spec.mounts.iter().filter_map(|mount| match mount {
         Mount::Bind { source, .. } => Some(source.as_path()),
         Mount::Tmpfs { .. } | Mount::Layers { .. } => None,
     });
-    sources.flatten().collect()
+    let hooks = prepared.hooks.iter().map(|hook| hook.path.as_path());
+    supervisor::Suspects { sources: sources.collect(), hooks: hooks.collect() }
 }
 
 impl Shared {
@@ -115,7 +114,7 @@ impl Shared {
         let process = Arc::new(process);
         self.update(id, |entry| entry.supervisor = Some(Arc::clone(&process)));
         let patience = self.config.setup_timeout;
-        let status = match supervisor::read_report(id, answer, patience, &sources(spec))? {
+        let status = match supervisor::read_report(id, answer, patience, &suspects(prepared))? {
             Report::Failed(failure) => return Err(RuntimeError::Setup { id: id.clone(), failure }),
             Report::Created { .. } => Status::Created,
             Report::Started { init_pid, started_at } => {

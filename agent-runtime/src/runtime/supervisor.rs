@@ -10,6 +10,7 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -61,19 +62,28 @@ pub(super) fn spawn(
     }
 }
 
-/// Reads the one report of a new supervisor. `sources` are the host's paths that it mounts: what may hang.
+/// Paths of the host that setting a container up depends on: what may hang.
+#[derive(Debug, Default)]
+pub(super) struct Suspects<'a> {
+    /// What is mounted.
+    pub(super) sources: Vec<&'a Path>,
+    /// Programs that are run.
+    pub(super) hooks: Vec<&'a Path>,
+}
+
+/// Reads the one report of a new supervisor.
 pub(super) fn read_report(
     id: &ContainerId,
     answer: OwnedFd,
     patience: Duration,
-    sources: &[&Path],
+    suspects: &Suspects<'_>,
 ) -> Result<Report, RuntimeError> {
     let deadline = Instant::now() + patience;
     let mut text = Vec::new();
     let mut piece = [0_u8; 4096];
     while !text.ends_with(b"\n") {
         if !readable(answer.as_fd(), deadline) {
-            return Err(failed(id, overdue(patience, sources)));
+            return Err(failed(id, overdue(patience, suspects)));
         }
         match rustix::io::retry_on_intr(|| rustix::io::read(&answer, &mut piece)) {
             Ok(0) => return Err(failed(id, "it ended without a report")),
@@ -85,15 +95,17 @@ pub(super) fn read_report(
     serde_json::from_slice(&text).map_err(|error| failed(id, format!("its report is unreadable: {error}")))
 }
 
-fn overdue(patience: Duration, sources: &[&Path]) -> String {
+fn overdue(patience: Duration, suspects: &Suspects<'_>) -> String {
     let mut text = format!("it did not finish setting up within {patience:?}");
-    for (index, source) in sources.iter().enumerate() {
-        text.push_str(if index == 0 {
-            ": see whether the file systems answer on which the sources of its mounts are: "
-        } else {
-            ", "
-        });
-        text.push_str(&source.display().to_string());
+    let groups = [
+        (&suspects.sources, "see whether the file systems answer on which the sources of its mounts are"),
+        (&suspects.hooks, "see whether these programs, which its devices need run, can be executed and end"),
+    ];
+    let mut mark = ": ";
+    for (paths, advice) in groups.into_iter().filter(|(paths, _)| !paths.is_empty()) {
+        let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        let _ = write!(text, "{mark}{advice}: {}", paths.join(", "));
+        mark = "; ";
     }
     text
 }
@@ -217,11 +229,14 @@ mod tests {
     #[test]
     fn what_may_have_hung_is_told() {
         let patience = Duration::from_secs(60);
-        assert_eq!(overdue(patience, &[]), "it did not finish setting up within 60s");
+        let mut suspects = Suspects::default();
+        assert_eq!(overdue(patience, &suspects), "it did not finish setting up within 60s");
+        suspects.sources = vec![Path::new("/mnt/a"), Path::new("/srv/b")];
+        suspects.hooks = vec![Path::new("/bin/hook")];
         assert_eq!(
-            overdue(patience, &[Path::new("/mnt/a"), Path::new("/srv/b")]),
+            overdue(patience, &suspects),
             "it did not finish setting up within 60s: see whether the file systems answer on which the sources of its mounts \
-             are: /mnt/a, /srv/b"
+             are: /mnt/a, /srv/b; see whether these programs, which its devices need run, can be executed and end: /bin/hook"
         );
     }
 

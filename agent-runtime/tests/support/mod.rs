@@ -1,5 +1,7 @@
 //! A place for containers of one test, which leaves nothing behind.
 
+pub mod dead;
+
 use coracle_agent_runtime::log::{LogOptions, LogReader, LogStream};
 use coracle_agent_runtime::{ContainerId, ContainerSpec, Exit, ExitReason, Runtime, RuntimeConfig, Status};
 use std::fs;

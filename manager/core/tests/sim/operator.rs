@@ -55,7 +55,11 @@ pub(crate) fn act(world: &mut World, random: &mut Random) -> Option<NodeId> {
         (7, Some(service)) => {
             let constraint = ["node.labels.zone==a", "node.labels.zone!=b"][random.below(2) as usize];
             let constraints = if random.percent(50) { vec![constraint.parse().unwrap()] } else { Vec::new() };
-            world.update_service(service, |spec| spec.task.placement.constraints = constraints);
+            let also = random.percent(30);
+            world.update_service(service, |spec| {
+                spec.task.placement.constraints = constraints;
+                spec.task.force_update += u64::from(also);
+            });
         }
         (8, _) if nodes.len() < *NODES.end() => return Some(join(world)),
         (9, _) if nodes.len() > *NODES.start() => {

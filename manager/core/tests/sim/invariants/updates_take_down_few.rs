@@ -5,7 +5,7 @@ use coracle_manager_core::State;
 use coracle_model::id::{ServiceId, TaskId};
 use coracle_model::node::Availability;
 use coracle_model::rollout::{Order, UpdateConfig};
-use coracle_model::service::{Service, ServiceMode, TaskSpec};
+use coracle_model::service::{Service, ServiceMode, ServiceSpec, TaskSpec};
 use coracle_model::task::{Slot, Task, TaskState};
 use coracle_model::time::Timestamp;
 
@@ -176,6 +176,12 @@ fn is_still_down(state: &State, service: ServiceId, slot: Slot) -> bool {
 
 #[test]
 fn it_sees_too_many_slots_that_are_down() {
+    sees_two_that_are_down(|spec| spec.task.force_update += 1);
+    let nowhere = "node.labels.zonee==b".parse().unwrap();
+    sees_two_that_are_down(|spec| spec.task.placement.constraints = vec![nowhere]);
+}
+
+fn sees_two_that_are_down(update: impl FnOnce(&mut ServiceSpec)) {
     use super::forge::{running, with_task, world_with};
     use coracle_model::task::DesiredState;
     let mut world = running();
@@ -188,7 +194,7 @@ fn it_sees_too_many_slots_that_are_down() {
         "a slot that is not filled again is not wanted"
     );
     let later = world.now.after(VIEW + VIEW);
-    world.update_service(service, |spec| spec.task.force_update += 1);
+    world.update_service(service, update);
     let updated = world.state.clone();
     world.settle();
     let mut outages = Outages::default();

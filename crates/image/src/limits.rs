@@ -36,6 +36,9 @@ pub struct Limits {
     pub disk_reserve_bytes: u64,
 }
 
+/// Bytes of names and values of extended attributes of one entry of a tree, written or read.
+pub(crate) const TREE_ATTRIBUTE_BYTES: usize = 16 << 20;
+
 impl Limits {
     /// For trees of files that operators keep, as volumes: bounded by the disk, whose reserve is kept, and by what the
     /// kernel takes as a path.
@@ -47,7 +50,7 @@ impl Limits {
             compression_ratio: u64::MAX,
             path_depth: 2048,
             // Some file systems keep 64 KiB for each attribute.
-            entry_attribute_bytes: 16 << 20,
+            entry_attribute_bytes: TREE_ATTRIBUTE_BYTES,
             extended_header_bytes: 17 << 20,
             layer_attribute_bytes: u64::MAX,
             ..Self::default()

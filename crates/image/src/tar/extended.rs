@@ -54,7 +54,33 @@ impl SparseFile {
 }
 
 /// The prefix under which writers put extended attributes.
-pub(crate) const ATTRIBUTE_PREFIX: &[u8] = b"SCHILY.xattr.";
+const ATTRIBUTE_PREFIX: &[u8] = b"SCHILY.xattr.";
+/// What names of attributes are written with, since a record's key ends at its first `=`: as GNU tar has it.
+const ESCAPES: [(u8, &[u8]); 2] = [(b'%', b"%25"), (b'=', b"%3D")];
+
+/// The key of the record of an attribute.
+pub(super) fn attribute_key(name: &[u8]) -> Vec<u8> {
+    let mut key = ATTRIBUTE_PREFIX.to_vec();
+    for byte in name {
+        match ESCAPES.iter().find(|(escaped, _)| escaped == byte) {
+            Some((_, written)) => key.extend_from_slice(written),
+            None => key.push(*byte),
+        }
+    }
+    key
+}
+
+/// The attribute's name in such a key, without the prefix. A `%` that escapes nothing is one: not all writers escape.
+fn attribute_name(mut written: &[u8]) -> Vec<u8> {
+    let mut name = Vec::with_capacity(written.len());
+    while let [first, rest @ ..] = written {
+        let escape = ESCAPES.iter().find(|(_, escape)| written.starts_with(escape));
+        let (byte, rest) = escape.map_or((*first, rest), |(byte, escape)| (*byte, &written[escape.len()..]));
+        name.push(byte);
+        written = rest;
+    }
+    name
+}
 
 /// The prefix of what GNU writers say of sparse files.
 const SPARSE_PREFIX: &[u8] = b"GNU.sparse.";
@@ -63,12 +89,18 @@ impl Extended {
     /// Reads the records of a header for one entry (`x`).
     pub(crate) fn parse(data: &[u8]) -> Result<Self, Reason> {
         let mut extended = Self::default();
-        let mut attributes = BTreeSet::new();
         for (key, value) in records(data)? {
-            if key.starts_with(ATTRIBUTE_PREFIX) && !attributes.insert(key) {
-                return Err(format!("extended header has {:?} twice", String::from_utf8_lossy(key)));
-            }
             extended.take(key, value)?;
+        }
+        // Of the names as they are: two may be written differently, and be one.
+        let mut names = BTreeSet::new();
+        for (name, _) in &extended.attributes {
+            if !names.insert(name) {
+                return Err(format!(
+                    "extended header has the attribute {:?} twice",
+                    String::from_utf8_lossy(name)
+                ));
+            }
         }
         Ok(extended)
     }
@@ -87,8 +119,8 @@ impl Extended {
                 self.sparse_file.take(&key[SPARSE_PREFIX.len()..], value)
             }
             _ if key.starts_with(ATTRIBUTE_PREFIX) => {
-                let name = &key[ATTRIBUTE_PREFIX.len()..];
-                self.attributes.push((name.to_vec(), value.to_vec()));
+                let name = attribute_name(&key[ATTRIBUTE_PREFIX.len()..]);
+                self.attributes.push((name, value.to_vec()));
                 Ok(())
             }
             // Names of owners, access times, comments, vendors' keys: nothing here depends on them.
@@ -185,6 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn names_of_attributes() {
+        for (name, key) in [
+            (&b"user.a"[..], &b"SCHILY.xattr.user.a"[..]),
+            (b"user.=x", b"SCHILY.xattr.user.%3Dx"),
+            (b"50%", b"SCHILY.xattr.50%25"),
+            (b"%3D", b"SCHILY.xattr.%253D"),
+        ] {
+            assert_eq!(attribute_key(name), key);
+            assert_eq!(attribute_name(&key[ATTRIBUTE_PREFIX.len()..]), name);
+        }
+        // Of a writer that does not escape.
+        assert_eq!((attribute_name(b"50%"), attribute_name(b"%3d%2")), (b"50%".to_vec(), b"%3d%2".to_vec()));
+    }
+
+    #[test]
     fn malformed_records() {
         for data in [
             &b"9 a=b\n"[..],
@@ -202,6 +249,7 @@ mod tests {
         let both = |one, other| Extended::parse([attribute(one), attribute(other)].concat().as_bytes());
         assert!(both("user.a", "user.a").unwrap_err().contains("twice"));
         assert_eq!(both("user.a", "user.b").unwrap().attributes.len(), 2);
+        assert!(both("user.%", "user.%25").unwrap_err().contains("\"user.%\" twice"));
         assert!(check_global(b"12 path=abc\n").is_err());
         assert!(check_global(b"13 comment=x\n").is_ok());
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::extended::ATTRIBUTE_PREFIX;
+use super::extended::attribute_key;
 use super::header::HeaderFields;
 use super::{BLOCK, EntryKind};
 
@@ -143,7 +143,7 @@ fn records(entry: &NewEntry<'_>) -> Vec<u8> {
         record(&mut records, key.as_bytes(), value);
     }
     for (name, value) in entry.attributes {
-        record(&mut records, &[ATTRIBUTE_PREFIX, name].concat(), value);
+        record(&mut records, &attribute_key(name), value);
     }
     records
 }

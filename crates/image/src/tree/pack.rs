@@ -15,6 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::printable;
+use crate::limits::TREE_ATTRIBUTE_BYTES;
 use crate::tar::{EntryKind, NewEntry, TarWriter};
 use crate::unpack::attributes::is_kept_in_trees;
 use crate::unpack::sparse::{Map, write_map};
@@ -48,6 +49,11 @@ pub enum PackError {
     /// A path is longer than archives are unpacked with.
     #[error("the path {0:?} is longer than {PATH_BYTES} bytes: such trees cannot be packed")]
     LongPath(String),
+    /// A file has more attributes than archives are unpacked with.
+    #[error(
+        "the extended attributes of {0:?} have more than {TREE_ATTRIBUTE_BYTES} bytes: such trees cannot be packed"
+    )]
+    ManyAttributes(String),
 }
 
 /// Packs everything below the directory `root`, and itself as `./`, into `sink`. `is_stopped` is asked now and then whether to
@@ -195,7 +201,7 @@ impl<W: Write> Packer<'_, W> {
         let attributes = attributes(file.as_fd(), path)?;
         let size = u64::try_from(status.st_size).unwrap_or(0);
         match pieces(&file, size).map_err(|error| failed("looking for holes in", path, error))? {
-            None => self.plain(path, &status, size, &attributes, file),
+            None => self.plain(path, &status, size, &attributes, &file),
             Some(map) => self.sparse(path, &status, size, &attributes, &file, map),
         }
     }
@@ -219,11 +225,11 @@ impl<W: Write> Packer<'_, W> {
         status: &Stat,
         size: u64,
         attributes: &[(Vec<u8>, Vec<u8>)],
-        file: File,
+        file: &File,
     ) -> Result<(), PackError> {
         let records = [time(status)];
         let entry = entry(path, EntryKind::File, size, status, attributes, &records);
-        self.data(&entry, size, &mut file.take(size))
+        self.data(&entry, size, &mut file.take(size), (file, status))
     }
 
     fn sparse(
@@ -249,23 +255,32 @@ impl<W: Write> Packer<'_, W> {
         let stored = text.len() as u64 + data;
         let entry = entry(shown, EntryKind::File, stored, status, attributes, &records);
         let mut pieces = text.as_slice().chain(Pieces { file, map: map.into_iter(), left: 0 });
-        self.data(&entry, stored, &mut pieces)
+        self.data(&entry, stored, &mut pieces, (file, status))
     }
 
-    /// Writes an entry with its data; what a file has lost meanwhile is made up with zeros.
-    fn data(&mut self, entry: &NewEntry<'_>, size: u64, data: &mut dyn Read) -> Result<(), PackError> {
+    /// Writes an entry with its data; what a file has lost meanwhile is made up with zeros. `before` is the file and its
+    /// status as it was before its data was looked at.
+    fn data(
+        &mut self,
+        entry: &NewEntry<'_>,
+        size: u64,
+        data: &mut dyn Read,
+        (file, before): (&File, &Stat),
+    ) -> Result<(), PackError> {
         let mut source =
             Source { data, failure: None, given: 0, is_stopped: self.is_stopped, stopped: false };
         let written = self.archive.append(entry, (&mut source).chain(io::repeat(0)));
         let Source { failure, given, stopped, .. } = source;
         self.report.entries += 1;
         self.report.bytes += given;
-        self.report.changed += u64::from(given < size);
         match (written, failure) {
-            (_, _) if stopped => Err(PackError::Stopped),
-            (_, Some(error)) => Err(failed("reading", entry.path, error)),
-            (written, None) => written.map_err(PackError::Sink),
+            (_, _) if stopped => return Err(PackError::Stopped),
+            (_, Some(error)) => return Err(failed("reading", entry.path, error)),
+            (written, None) => written.map_err(PackError::Sink)?,
         }
+        let after = fstat(file).map_err(|error| failed("reading the status of", entry.path, error))?;
+        self.report.changed += u64::from(given < size || marks(before) != marks(&after));
+        Ok(())
     }
 }
 
@@ -288,6 +303,11 @@ fn entry<'a>(
         attributes,
         records,
     }
+}
+
+/// What whoever changes a file changes of its status, as finely as its file system tells times.
+fn marks(status: &Stat) -> impl PartialEq + use<> {
+    (status.st_size, status.st_mtime, status.st_mtime_nsec, status.st_ctime, status.st_ctime_nsec)
 }
 
 /// The time with its nanoseconds: a header has whole seconds since 1970 only.
@@ -316,15 +336,17 @@ fn attributes(file: BorrowedFd<'_>, path: &[u8]) -> Result<Attributes, PackError
     };
     names.truncate(length);
     let mut attributes = Vec::new();
+    let (mut value, mut bytes) = (vec![0; 64 << 10], 0);
     for name in names.split(|byte| *byte == 0).filter(|name| is_kept_in_trees(name)) {
-        let mut value = vec![0; 64 << 10];
-        match fgetxattr(file, OsStr::from_bytes(name), value.as_mut_slice()) {
-            Err(Errno::NODATA) => {}
-            result => {
-                value.truncate(result.map_err(failed)?);
-                attributes.push((name.to_vec(), value));
-            }
+        let length = match fgetxattr(file, OsStr::from_bytes(name), value.as_mut_slice()) {
+            Err(Errno::NODATA) => continue,
+            result => result.map_err(failed)?,
+        };
+        bytes += name.len() + length;
+        if bytes > TREE_ATTRIBUTE_BYTES {
+            return Err(PackError::ManyAttributes(printable(path)));
         }
+        attributes.push((name.to_vec(), value[..length].to_vec()));
     }
     attributes.sort();
     Ok(attributes)

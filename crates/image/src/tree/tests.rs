@@ -259,6 +259,101 @@ fn large_attributes_come_back() {
     assert_eq!(packed(&to), packed(&from));
 }
 
+/// The kernel takes any byte in a name but NUL; in an archive the first `=` of a record ends its key.
+#[test]
+fn attributes_come_back_whatever_their_names_are() {
+    let Place { _folder, from, to } = place();
+    fs::write(from.join("file"), "").unwrap();
+    let names = ["user.=x", "user.a=1", "user.a=2", "user.50%", "user.%3D", "user.line\nline"];
+    for name in names {
+        if setxattr(from.join("file"), name, name.as_bytes(), XattrFlags::empty()).is_err() {
+            return;
+        }
+    }
+    let archive = packed(&from);
+    for written in ["user.%3Dx=", "user.a%3D1=", "user.50%25=", "user.%253D="] {
+        let written = written.as_bytes();
+        assert!(archive.windows(written.len()).any(|window| window == written), "as GNU tar writes them");
+    }
+    unpacked(&archive, &to).unwrap();
+    for name in names {
+        let mut value = [0; 32];
+        let length = rustix::fs::getxattr(to.join("file"), name, &mut value[..]).unwrap();
+        assert_eq!(&value[..length], name.as_bytes());
+    }
+    assert_eq!(packed(&to), archive);
+}
+
+/// What would not be unpacked again is not packed either.
+#[test]
+fn more_attributes_than_are_unpacked_are_not_packed() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    for number in 0..260 {
+        let name = format!("user.{number}");
+        if setxattr(folder.path().join("file"), name, &vec![b'x'; 64 << 10], XattrFlags::empty()).is_err() {
+            return;
+        }
+    }
+    let root = fs::File::open(folder.path()).unwrap();
+    let error = pack(root.as_fd(), io::sink(), &|| false).unwrap_err();
+    assert!(matches!(error, PackError::ManyAttributes(_)), "{error}");
+}
+
+/// Does something once, when `at` has been written.
+struct Meanwhile<'a> {
+    at: &'a [u8],
+    then: Option<Box<dyn FnOnce() + 'a>>,
+}
+
+impl io::Write for Meanwhile<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if data.starts_with(self.at)
+            && let Some(then) = self.then.take()
+        {
+            then();
+        }
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn files_that_change_while_they_are_read_are_counted() {
+    use std::os::unix::fs::FileExt as _;
+    const SIZE: u64 = 1 << 20;
+    type Change = fn(&fs::File);
+    let changes: [(&str, bool, Change); 7] = [
+        ("nothing happens", false, |_| {}),
+        ("rewritten in place", false, |file| file.write_all_at(b"new", 0).unwrap()),
+        ("grown", false, |file| file.write_all_at(b"more", SIZE).unwrap()),
+        ("cut", false, |file| file.set_len(10).unwrap()),
+        ("a sparse file is cut", true, |file| file.set_len(SIZE / 2).unwrap()),
+        ("a hole becomes data", true, |file| file.write_all_at(b"data", 10).unwrap()),
+        ("the mode changes", false, |file| file.set_permissions(fs::Permissions::from_mode(0o600)).unwrap()),
+    ];
+    for (what, is_sparse, change) in changes {
+        let Place { _folder, from, .. } = place();
+        let file = fs::File::create(from.join("file")).unwrap();
+        if is_sparse {
+            file.set_len(SIZE).unwrap();
+            file.write_all_at(b"end", SIZE - 3).unwrap();
+        } else {
+            file.write_all_at(&vec![1; SIZE as usize], 0).unwrap();
+        }
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        // The file's own header: its status was looked at, its data was not read yet.
+        let at: &[u8] = if is_sparse { b"GNUSparseFile.0/data" } else { b"file" };
+        let mut sink = Meanwhile { at, then: Some(Box::new(|| change(&file))) };
+        let report = pack(fs::File::open(&from).unwrap().as_fd(), &mut sink, &|| false).unwrap();
+        assert!(sink.then.is_none());
+        assert_eq!(report.changed, u64::from(what != "nothing happens"), "{what}");
+    }
+}
+
 #[test]
 #[expect(clippy::print_stderr, reason = "a test that cannot run says so")]
 fn a_label_reaches_everything_below_and_the_root_last() {

@@ -120,7 +120,9 @@ pub(crate) fn run(args: DaemonArgs) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 4);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
-        .max_blocking_threads(64)
+        // As many as tokio makes by itself, when they are needed: health checks, starts and fillings of volumes may hold more
+        // than two hundred at once, each kind within a limit of its own, and stopping a task must not wait for any of them.
+        .max_blocking_threads(512)
         .thread_name("coracle")
         .enable_all()
         .build()

@@ -22,7 +22,7 @@ use crate::adapters::containers::{ContainerError, Containers, Found};
 use crate::adapters::in_front::InFront;
 use crate::launch::Launch;
 
-/// Room of the file system beyond what the files contain: the kernel counts whole pages, and inodes.
+/// Room of the file system beyond the pages of the files, for its inodes and names.
 const ROOM: usize = 1 << 20;
 
 /// Containers whose files are mounted.
@@ -91,9 +91,14 @@ fn bind(source: &Path, file: &LaunchFile) -> Mount {
 fn fill(folder: &Path, files: &[LaunchFile], label: Option<&str>) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    let size = files.iter().map(|file| file.reveal().len()).sum::<usize>() + ROOM;
+    let size = files.iter().map(|file| pages(file.reveal().len())).sum::<usize>() + ROOM;
     mount_memory(folder, size, label)?;
     files.iter().enumerate().try_for_each(|(at, file)| write(&folder.join(at.to_string()), file))
+}
+
+/// What a file of so many bytes takes at most: the kernel counts whole pages, which are never larger than this.
+fn pages(bytes: usize) -> usize {
+    bytes.next_multiple_of(64 << 10)
 }
 
 fn mount_memory(folder: &Path, size: usize, label: Option<&str>) -> io::Result<()> {
@@ -181,5 +186,24 @@ mod tests {
     fn a_label_with_commas_stays_one_option() {
         assert_eq!(context(Some("u:object_r:t:s0:c1,c2")), ",context=\"u:object_r:t:s0:c1,c2\"");
         assert_eq!(context(None), "");
+    }
+
+    #[test]
+    fn as_many_small_files_as_a_service_may_have_find_room() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: mounting needs root");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = LaunchFile {
+            target: "/f".into(),
+            uid: 0,
+            gid: 0,
+            mode: 0o400,
+            data: Arc::new(vec![7; 100].into()),
+        };
+        let filled = fill(folder.path(), &vec![file; 1024], None);
+        clear(folder.path()).unwrap();
+        filled.unwrap();
     }
 }

@@ -80,10 +80,13 @@ impl JournalError {
 #[derive(Debug)]
 pub(crate) struct Journal {
     store: sled::Db,
+    directory: PathBuf,
     keyring: Arc<KeyRing>,
     changed: Notify,
     /// A failure was told, and nothing has worked since.
-    failing: AtomicBool,
+    pub(super) failing: AtomicBool,
+    /// It lacks something, and the next start must not take it for the truth.
+    stale: AtomicBool,
 }
 
 impl Journal {
@@ -134,7 +137,14 @@ impl Journal {
             // The flusher syncs when there is something to sync.
             .flush_every_ms(None);
         let store = config.open().map_err(JournalError::Store)?;
-        let journal = Self { store, keyring, changed: Notify::new(), failing: AtomicBool::new(false) };
+        let journal = Self {
+            store,
+            directory: directory.to_owned(),
+            keyring,
+            changed: Notify::new(),
+            failing: AtomicBool::new(false),
+            stale: AtomicBool::new(false),
+        };
         let contents = journal.read()?;
         Ok((journal, contents))
     }
@@ -273,11 +283,28 @@ impl Journal {
     }
 
     /// Tells of the first failure in a row: sled fails every time once it has failed.
-    fn tell(&self, result: Result<(), JournalError>) {
+    pub(super) fn tell(&self, result: Result<(), JournalError>) {
         let Err(error) = result else { return self.failing.store(false, Ordering::Relaxed) };
         if !self.failing.swap(true, Ordering::Relaxed) {
             let error = coracle_daemon::ErrorChain(&error).to_string();
-            warn!(error, "agent's journal cannot be written; it is made anew at the next start if need be");
+            warn!(error, "agent's journal cannot be written; it is made anew at the next start");
+        }
+        if matches!(error, JournalError::Store(_) | JournalError::Panicked) {
+            self.give_up();
+        }
+    }
+
+    /// What is on the disk stays as it was when writing failed. Weeks later it would have tasks started that are long gone, so
+    /// the next start must not find it: it goes by the containers that there are, and by what the managers say.
+    fn give_up(&self) {
+        if !self.stale.swap(true, Ordering::Relaxed)
+            && let Err(error) = move_aside(&self.directory)
+        {
+            let error = coracle_daemon::ErrorChain(&error).to_string();
+            warn!(
+                error,
+                "agent's stale journal is still there: delete it before the daemon is started again"
+            );
         }
     }
 

@@ -77,6 +77,58 @@ fn everything_is_read_back_also_when_it_grew_or_shrank() {
     assert_eq!(contents.kept_logs[&task(4)], kept);
 }
 
+/// A small file system that is gone with the test.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mounted() -> Self {
+        let disk = Self(tempfile::tempdir().unwrap());
+        let options = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", disk.0.path(), "tmpfs", options, c"size=2m").unwrap();
+        disk
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn what_a_full_disk_made_stale_is_not_read_at_the_next_start() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: mounting needs root");
+        return;
+    }
+    let disk = SmallDisk::mounted();
+    let (path, keyring) = (disk.0.path().join("journal"), keyring());
+    let put = |journal: &Journal, number, size| {
+        journal.put_assigned(task(number), &assigned(&"x".repeat(size)));
+        journal.put_record(task(number), &record(1));
+        journal.tell(journal.flush());
+    };
+    let (journal, _) = Journal::open(&path, Arc::clone(&keyring)).unwrap();
+    put(&journal, 1, 10);
+    assert!(!journal.failing.load(std::sync::atomic::Ordering::Relaxed));
+    let mut number = 2;
+    while !journal.failing.load(std::sync::atomic::Ordering::Relaxed) {
+        put(&journal, number, 100_000);
+        number += 1;
+    }
+    // There is room again, and the first task goes.
+    rustix::mount::mount_remount(disk.0.path(), rustix::mount::MountFlags::empty(), c"size=32m").unwrap();
+    journal.remove_task(task(1));
+    put(&journal, number, 10);
+    drop(journal);
+    let (journal, contents) = Journal::open(&path, Arc::clone(&keyring)).unwrap();
+    assert!(!contents.tasks.contains_key(&task(1)), "it is gone");
+    put(&journal, 7, 10);
+    drop(journal);
+    let (_journal, contents) = Journal::open(&path, keyring).unwrap();
+    assert_eq!(contents.tasks.keys().copied().collect::<Vec<_>>(), [task(7)], "the new one works");
+}
+
 fn filled(path: &Path, keyring: &Arc<KeyRing>) {
     let (journal, _) = Journal::open(path, Arc::clone(keyring)).unwrap();
     for bits in 0..50 {

@@ -192,8 +192,10 @@ impl Session<'_> {
         let mut heard = Instant::now();
         self.send_statuses().await;
         loop {
-            // All arms are cancel-safe: the stream keeps a message that is half received.
+            // All arms are cancel-safe: the stream keeps a message that is half received. What was received while another arm
+            // took its time is read before it is said that nothing was.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return End::Stopped,
                 received = down.message() => {
                     heard = Instant::now();

@@ -285,7 +285,10 @@ impl Machine {
                 self.finish_by_exit(now, exit);
                 Vec::new()
             }
-            Reality::Created if self.status.state < TaskState::Starting => {
+            // Also one whose start was under way: starting it again does no harm if it has been started.
+            Reality::Created
+                if self.status.state < TaskState::Starting || self.desired <= DesiredState::Running =>
+            {
                 self.phase = Phase::Created;
                 self.rise(now, TaskState::Ready, "ready to start");
                 Vec::new()

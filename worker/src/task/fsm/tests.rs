@@ -164,6 +164,18 @@ fn an_end_that_nobody_saw_is_no_failure_of_what_was_being_stopped() {
 }
 
 #[test]
+fn a_start_that_was_under_way_is_made_by_the_next_agent() {
+    for state in [TaskState::Ready, TaskState::Starting, TaskState::Running] {
+        let mut before = setup(DesiredState::Running);
+        before.status = TaskStatus { state, ..TaskStatus::default() };
+        let mut machine = Machine::new(before);
+        let actions = machine.step(at(1), Input::Begin(Reality::Created));
+        assert!(actions.contains(&Action::Start), "{state}: {actions:?}");
+        assert!(!machine.status().state.is_terminal(), "{state}");
+    }
+}
+
+#[test]
 fn why_a_start_failed_is_told_by_the_next_agent() {
     let mut before = setup(DesiredState::Running);
     before.status = TaskStatus { state: TaskState::Starting, ..TaskStatus::default() };

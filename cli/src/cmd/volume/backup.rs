@@ -14,7 +14,7 @@ use crate::error::say;
 /// Flags of `volume backup`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which one is meant: id, host name or unique prefix of an id; needed when several nodes have it
+    /// Which one is meant: id, host name or unique prefix of an id; needed when several nodes have it or one that may is not heard
     #[arg(long, value_name = "NODE", default_value = "", hide_default_value = true)]
     node: String,
     /// Where to write the archive; - is the standard output

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// One that is not there is no failure
     #[arg(short, long)]
     force: bool,
-    /// From this node: id, host name or unique prefix of an id (may be repeated); needed when several have it
+    /// From this node: id, host name or unique prefix of an id (may be repeated); needed when several have it or one that may is not heard
     #[arg(long, value_name = "NODE")]
     node: Vec<String>,
     /// Names of volumes

@@ -51,10 +51,10 @@ impl Seen {
         places
     }
 
-    /// The one node that has it, or none.
+    /// The one node that has it, or none: none means that no node that is heard has it.
     ///
     /// # Errors
-    /// If several have it, with the list.
+    /// If several have it, with the list; or one has it and others are not heard, which may have one of this name too.
     pub(super) fn only_holder(&self, name: &str) -> Result<Option<Place>, ApiError> {
         let mut holders = self.holders(name);
         if holders.len() > 1 {
@@ -66,7 +66,21 @@ impl Seen {
             let hint = "name the node with --node (`coracle volume rm` also takes --all-nodes)";
             return Err(ApiError::new(Reason::Invalid, message).with_hint(hint));
         }
-        Ok(holders.pop())
+        let Some(only) = holders.pop() else { return Ok(None) };
+        let mut silent = self.silent();
+        // What it does not list beside this one is no second one.
+        silent.retain(|node| node.node_id != only.node.to_string());
+        if !silent.is_empty() {
+            let hosts = names(silent.iter().map(|node| node.node_hostname.as_str()));
+            let are = if silent.len() == 1 { "is" } else { "are" };
+            let message = format!(
+                "volume {name} is on {}, and {hosts} {are} not heard, which may have one too",
+                only.hostname
+            );
+            let hint = "name the node with --node; see `coracle node ls`";
+            return Err(ApiError::new(Reason::Invalid, message).with_hint(hint));
+        }
+        Ok(Some(only))
     }
 
     /// The node of a reference.

@@ -45,7 +45,12 @@ fn seen(first: &[&str], second: &[&str], third: NodeState) -> Seen {
 #[test]
 fn a_volume_that_is_not_there_or_not_clear() {
     let seen = seen(&["data", "cache"], &["data"], NodeState::Down);
-    assert_eq!(told(seen.only_holder("cache")), "fine");
+    assert_eq!(
+        told(seen.only_holder("cache")),
+        "volume cache is on w1, and w3 is not heard, which may have one too\nhint: name the node with --node; see `coracle \
+         node ls`"
+    );
+    assert_eq!(told(seen.only_holder("nope")), "fine");
     assert_eq!(
         told(seen.only_holder("data")),
         "volume data is on 2 nodes: w1, w2; which one is meant?\nhint: name the node with --node (`coracle volume rm` also takes \
@@ -57,6 +62,7 @@ fn a_volume_that_is_not_there_or_not_clear() {
     );
     let heard = [node(1, "w1"), node(2, "w2")].map(Change::CreateNode);
     let seen = Seen { view: state(heard.into()), ..seen };
+    assert_eq!(told(seen.only_holder("cache")), "fine");
     assert_eq!(
         told::<()>(Err(seen.nowhere("nope"))),
         "no node has a volume \"nope\"\nhint: see `coracle volume ls`"
@@ -83,6 +89,19 @@ fn why_a_node_is_not_heard() {
     let report = v1::VolumeReport { first: true, last: true, omitted: 7, ..Default::default() };
     seen.broker.report(NodeId::from_bits(2), SessionId::from_bits(2), report).unwrap();
     assert_eq!(seen.silent()[0].message, "7 more volumes are not listed: there are too many");
+}
+
+#[test]
+fn what_a_holder_does_not_list_is_no_second_one() {
+    let seen = seen(&["data"], &["cache"], NodeState::Down);
+    let nodes = [node(1, "w1"), node(2, "w2")].map(Change::CreateNode);
+    let seen = Seen { view: state(nodes.into()), ..seen };
+    let cache = v1::Volume { name: "cache".to_owned(), ..Default::default() };
+    let report =
+        v1::VolumeReport { first: true, last: true, set: vec![cache], omitted: 7, ..Default::default() };
+    seen.broker.report(NodeId::from_bits(2), SessionId::from_bits(2), report).unwrap();
+    assert_eq!(told(seen.only_holder("cache")), "fine");
+    assert!(told(seen.only_holder("data")).contains("w2 is not heard"));
 }
 
 #[test]

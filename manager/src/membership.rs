@@ -196,6 +196,9 @@ impl MembershipApi {
                 "leadership was handed over; the new leader goes on".to_owned(),
             ));
         }
+        if !force {
+            stays_writable(status.members.voters.keys(), &raft.answering(ANSWERED_WITHIN), member.raft_id)?;
+        }
         raft.remove(member.raft_id, CHANGE).await.map_err(raft_error)?;
         let change = Change::SetManagerMember { node, member: None };
         self.store.propose(Write::internal("manager left raft", vec![change])).await?;
@@ -248,6 +251,27 @@ pub fn keeps_quorum(view: &View, dispatcher: &Dispatcher, leaving: NodeId) -> Re
         .with_hint("bring the managers that are down back first, or promote other nodes"))
 }
 
+/// Checks that Raft goes on without one of its voters. All others count, also those that are to go next: until then nothing is
+/// written without a majority of them.
+fn stays_writable<'a>(
+    voters: impl Iterator<Item = &'a u64>,
+    answering: &BTreeSet<u64>,
+    leaving: u64,
+) -> Result<(), ApiError> {
+    let rest: Vec<&u64> = voters.filter(|voter| **voter != leaving).collect();
+    let (majority, reachable) =
+        (rest.len() / 2 + 1, rest.iter().filter(|voter| answering.contains(voter)).count());
+    if reachable >= majority {
+        return Ok(());
+    }
+    let message = format!(
+        "quorum would be lost: of the {} managers that would be left for now, {reachable} can be reached, and {majority} \
+         are needed",
+        rest.len()
+    );
+    Err(ApiError::new(Reason::Forbidden, message).with_hint("bring the managers that are down back first"))
+}
+
 /// Takes nodes out of Raft that are asked to be workers, until `stop`.
 pub async fn run_role_loop(api: MembershipApi, term: u64, stop: CancellationToken) {
     let store = api.store.clone();
@@ -255,7 +279,7 @@ pub async fn run_role_loop(api: MembershipApi, term: u64, stop: CancellationToke
     let mut told: BTreeMap<NodeId, String> = BTreeMap::new();
     loop {
         let mut failed = false;
-        for node in demoted(&store.view()) {
+        for node in demoted(&store.view(), &store.raft().answering(ANSWERED_WITHIN)) {
             let removed = tokio::select! {
                 () = stop.cancelled() => return,
                 removed = api.remove(node, false) => removed,
@@ -289,9 +313,15 @@ async fn nodes_change(feed: &mut TouchedReceiver) -> bool {
     }
 }
 
-fn demoted(view: &View) -> BTreeSet<NodeId> {
-    let to_go = |node: &&Arc<Node>| node.manager.is_some() && node.spec.role != Role::Manager;
-    view.nodes().filter(to_go).map(|node| node.id).collect()
+/// Who is to go: first those that do not answer, because what is left counts.
+fn demoted(view: &View, answering: &BTreeSet<u64>) -> Vec<NodeId> {
+    let place = |node: &Arc<Node>| {
+        let member = node.manager.as_ref().filter(|_| node.spec.role != Role::Manager)?;
+        Some((answering.contains(&member.raft_id), node.id))
+    };
+    let mut places: Vec<(bool, NodeId)> = view.nodes().filter_map(place).collect();
+    places.sort_unstable();
+    places.into_iter().map(|(_, node)| node).collect()
 }
 
 #[tonic::async_trait]
@@ -332,5 +362,22 @@ impl Membership for MembershipApi {
         let node = caller_node(&request, "only managers call this")?;
         self.remove(node, request.into_inner().force).await?;
         Ok(Response::new(v1::MembershipLeaveResponse {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_leaves_raft_while_it_would_stand_still_without_him() {
+        let may = |voters: &[u64], answering: &[u64], leaving: u64| {
+            stays_writable(voters.iter(), &answering.iter().copied().collect(), leaving).is_ok()
+        };
+        assert!(may(&[1, 2, 3], &[1, 2, 3], 3));
+        assert!(may(&[1, 2, 3], &[1, 3], 2), "the one that is down goes first");
+        assert!(!may(&[1, 2, 3], &[1, 3], 3), "one of two would answer");
+        assert!(may(&[1, 3], &[1, 3], 3));
+        assert!(!may(&[1, 2, 3, 4, 5], &[1, 2, 5], 5));
     }
 }

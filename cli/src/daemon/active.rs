@@ -257,14 +257,19 @@ impl Active {
 
     /// Stops everything; containers keep running.
     pub(super) async fn stop(&self) {
-        // First whatever could start a manager again, then the manager: it hands leadership over while the listener still answers.
+        self.stop_managing().await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Stops the manager, if there is one, for good: first whatever could start one again, then the manager, which hands leadership
+    /// over while the listener still answers.
+    pub(super) async fn stop_managing(&self) {
         self.role_stop.cancel();
         self.role_tasks.close();
         self.role_tasks.wait().await;
         self.stop_manager().await;
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
     }
 
     async fn start_manager(&self, node: &Arc<Node>, start: Start) -> anyhow::Result<()> {

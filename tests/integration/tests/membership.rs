@@ -10,7 +10,8 @@ fn roles_change_and_rights_follow() {
         operator_from_afar(lab)?;
         promote_and_demote(lab)?;
         quorum_is_kept(lab)?;
-        removed_nodes_are_strangers(lab)
+        removed_nodes_are_strangers(lab)?;
+        a_manager_leaves_with_its_vote(lab)
     });
 }
 
@@ -84,5 +85,23 @@ fn removed_nodes_are_strangers(lab: &mut Lab) -> anyhow::Result<()> {
         Ok(lab.info(W1).map_or(true, |info| info.session_with.is_empty()))
     })?;
     lab.cli(M1, "service rm app").ok()?;
+    Ok(())
+}
+
+/// Its tasks take longer to stop than a manager waits before it makes sure of its place again.
+fn a_manager_leaves_with_its_vote(lab: &mut Lab) -> anyhow::Result<()> {
+    let leader = lab.leader()?;
+    let leaving = [M2, M3].into_iter().find(|name| *name != leader).unwrap_or(M3);
+    lab.cli(
+        leader,
+        &format!(
+            "service create --name deaf --stop-grace-period 12s --constraint node.hostname=={leaving} responder:1 ignore-term"
+        ),
+    )
+    .ok()?;
+    lab.cli(leaving, "swarm leave --force").ok()?;
+    let voters = lab.view()?.voters();
+    anyhow::ensure!(voters == 2, "{voters} vote after {leaving} has left");
+    lab.cli(leader, "service rm deaf").ok()?;
     Ok(())
 }

@@ -177,6 +177,9 @@ impl Node {
         };
         if let Some(manager) = active.manager() {
             leave_raft(&manager, &active, force).await?;
+            drop(manager);
+            // It would ask for a new place in Raft while its tasks stop, and leave a voter behind that nobody ever hears of again.
+            active.stop_managing().await;
         }
         info!("leaving the swarm");
         coracle_crash_point::crash_point!("leave.before-stop");

@@ -214,6 +214,8 @@ pub enum Mount {
         size: Option<u64>,
         /// Permission bits of its root; `None` is 1777.
         mode: Option<u32>,
+        /// Whether the container may only read it.
+        read_only: bool,
     },
     /// Read-only directories over each other, as an image has them.
     Layers {

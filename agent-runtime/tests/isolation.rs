@@ -284,16 +284,17 @@ fn read_only_root_and_mounts() {
     fs::create_dir(&data).unwrap();
     fs::write(data.join("file"), "from the host\n").unwrap();
     let script = "touch /x 2>/dev/null || echo root is read-only; (echo >> /etc/hosts) 2>/dev/null || echo hosts are read-only; cat /data/file; touch /data/y 2>/dev/null || echo data is read-only; \
-        touch /scratch/z && echo scratch; stat -c %a /scratch; df -k /scratch | tail -1 | awk '{print $2}'; touch /rw/new && echo rw; pwd";
+        touch /still/z 2>/dev/null || echo still is read-only; touch /scratch/z && echo scratch; stat -c %a /scratch; df -k /scratch | tail -1 | awk '{print $2}'; touch /rw/new && echo rw; pwd";
     let mut spec = lab.shell(script);
     spec.read_only_rootfs = true;
     spec.cwd = "/made/by/us".into();
     spec.mounts = vec![
         bind(&data, "/data", true),
         bind(&data, "/rw", false),
-        Mount::Tmpfs { target: "/scratch".into(), size: Some(1 << 20), mode: Some(0o700) },
+        Mount::Tmpfs { target: "/scratch".into(), size: Some(1 << 20), mode: Some(0o700), read_only: false },
+        Mount::Tmpfs { target: "/still".into(), size: None, mode: None, read_only: true },
     ];
-    let expected = "root is read-only\nhosts are read-only\nfrom the host\ndata is read-only\nscratch\n700\n1024\nrw\n/made/by/us\n";
+    let expected = "root is read-only\nhosts are read-only\nfrom the host\ndata is read-only\nstill is read-only\nscratch\n700\n1024\nrw\n/made/by/us\n";
     assert_eq!(lab.stdout(&spec), expected);
     assert!(data.join("new").exists());
     // Writing goes to the container's own layer.

@@ -353,7 +353,16 @@ fn propagation() {
         let mut spec = lab.spec(&["sleep", "1000"]);
         spec.capabilities = Capabilities::available();
         spec.seccomp = Seccomp::Unconfined;
-        spec.mounts = vec![bind(&tree.0, BindOptions { propagation, ..BindOptions::default() }, false, true)];
+        let bound = bind(&tree.0, BindOptions { propagation, ..BindOptions::default() }, false, true);
+        // Of the same source, and made first.
+        let aside = Mount::Bind {
+            source: tree.0.clone(),
+            target: "/aside".into(),
+            read_only: false,
+            recursive: true,
+            options: BindOptions::default(),
+        };
+        spec.mounts = vec![bound, aside];
         lab.runtime().run(&id, &spec).unwrap();
         tree.mount_later();
         let run = |script: &str| {
@@ -361,6 +370,7 @@ fn propagation() {
             lab.runtime().exec(&id, &spec).unwrap().output
         };
         assert_eq!(run("ls /bound/later"), seen, "{propagation:?}");
+        assert_eq!(run("ls /aside/later"), "", "{propagation:?}");
         run("mkdir /bound/made; mount -t tmpfs none /bound/made; touch /bound/made/inside");
         let is_seen = tree.0.join("made/inside").exists();
         assert_eq!(is_seen, propagation == Propagation::Shared, "{propagation:?}");

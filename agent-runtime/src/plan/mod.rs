@@ -364,14 +364,14 @@ fn user_mount(input: &Input<'_>, index: usize, mount: &Mount) -> Step {
             writable_below: false,
             subpath: subpath.clone(),
         },
-        Mount::Tmpfs { target, size, mode } => {
+        Mount::Tmpfs { target, size, mode, read_only } => {
             let mode = ("mode".to_owned(), Some(format!("{:o}", mode.unwrap_or(0o1777))));
             let size = size.map(|size| ("size".to_owned(), Some(size.to_string())));
             let context = context(input.spec).map(|(key, label)| (key.to_owned(), Some(label.to_owned())));
             Step::MountFilesystem {
                 filesystem: "tmpfs".into(),
                 options: [mode].into_iter().chain(size).chain(context).collect(),
-                attributes: QUIET,
+                attributes: if *read_only { QUIET_READ_ONLY } else { QUIET },
                 target: target.clone(),
                 plain_directory: false,
             }

@@ -59,7 +59,12 @@ fn everything_on_version_2() {
     spec.cwd = "/srv".into();
     spec.hostname = Some("box".into());
     spec.mounts = vec![
-        Mount::Tmpfs { target: "/data/cache/deep".into(), size: Some(4096), mode: Some(0o700) },
+        Mount::Tmpfs {
+            target: "/data/cache/deep".into(),
+            size: Some(4096),
+            mode: Some(0o700),
+            read_only: false,
+        },
         Mount::Bind {
             source: "/srv/data".into(),
             target: "/data".into(),
@@ -89,7 +94,7 @@ fn everything_on_version_2() {
 fn labels_are_on_all_that_is_made_for_the_container_and_on_nothing_else() {
     let mut spec = ContainerSpec::new(vec!["/layers/a".into()], vec!["sh".into()]);
     spec.mounts = vec![
-        Mount::Tmpfs { target: "/cache".into(), size: None, mode: None },
+        Mount::Tmpfs { target: "/cache".into(), size: None, mode: None, read_only: false },
         Mount::Layers { lower: vec!["/layers/b".into()], target: "/other".into(), subpath: String::new() },
         Mount::Bind {
             source: "/srv".into(),
@@ -161,7 +166,7 @@ fn hooks_come_when_all_is_mounted_and_before_anything_is_masked() {
         seconds: 7,
     };
     let mut spec = ContainerSpec::new(vec!["/layers/a".into()], vec!["sh".into()]);
-    spec.mounts = vec![Mount::Tmpfs { target: "/cache".into(), size: None, mode: None }];
+    spec.mounts = vec![Mount::Tmpfs { target: "/cache".into(), size: None, mode: None, read_only: false }];
     let hooks = [
         hook(When::CreateContainer, "/bin/last"),
         hook(When::CreateRuntime, "/bin/second"),

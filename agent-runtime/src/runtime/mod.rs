@@ -191,13 +191,16 @@ impl Runtime {
             let why = "signals have the numbers 1 to 64".into();
             return Err(RuntimeError::InvalidSpec { field: "signal", value: signal.to_string(), why });
         }
-        match self.status(id)? {
-            Status::Running { .. } | Status::Created => {}
-            other => return Err(wrong_state(id, &other, "signalled")),
+        let status = self.status(id)?;
+        if !matches!(status, Status::Running { .. } | Status::Created) {
+            return Err(wrong_state(id, &status, "signalled"));
         }
         let directory = self.shared.directory(id);
-        if !directory.has_control() {
-            return self.shared.signal_directly(id, signal);
+        // The supervisor may be waiting for a slow disk to take the log, while the time in which the program may stop runs out.
+        match self.shared.signal_directly(id, signal) {
+            Ok(()) => return Ok(()),
+            Err(error) if !directory.has_control() => return Err(error),
+            Err(_) => {}
         }
         match supervisor::ask(id, &directory, &Request::Signal { number: signal })? {
             Reply::Failed(failure) => {

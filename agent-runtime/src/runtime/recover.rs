@@ -127,7 +127,7 @@ fn living(directory: &ContainerDirectory) -> Option<(Status, Option<Arc<OwnedFd>
 }
 
 impl Shared {
-    /// Signals the init of a container whose control socket is gone. A number stands for that init as long as the
+    /// Signals the init of a container without its supervisor's help. A number stands for that init as long as the
     /// process behind it is a child of the living supervisor, which alone could reap it.
     pub(super) fn signal_directly(&self, id: &ContainerId, signal: i32) -> Result<(), RuntimeError> {
         let failed = |why: &str| RuntimeError::Supervisor {

@@ -27,7 +27,16 @@ pub(crate) struct Mounts {
     /// An empty read-only file system that hides directories.
     empty: Option<OwnedFd>,
     /// Trees of the host that were taken while their mounts still propagated.
-    trees: Vec<(PathBuf, OwnedFd)>,
+    trees: Vec<Taken>,
+}
+
+/// The tree of a source, taken while our mounts were still the host's, for a bind from which or into which mounts propagate.
+#[derive(Debug)]
+struct Taken {
+    source: PathBuf,
+    recursive: bool,
+    shared: bool,
+    tree: OwnedFd,
 }
 
 /// A bind mount.
@@ -112,9 +121,14 @@ impl Mounts {
 
     pub(crate) fn bind(&mut self, bind: Bind<'_>) -> Result<(), CallError> {
         let Bind { source, target, recursive, .. } = bind;
-        let is_taken = |taken: &(PathBuf, OwnedFd)| bind.subpath.is_empty() && taken.0 == source;
+        // Any other bind of the same source gets a copy of its own, which is private.
+        let shared = bind.propagation == Propagation::Shared;
+        let is_taken = |taken: &Taken| {
+            bind.propagation != Propagation::Private
+                && (&*taken.source, taken.recursive, taken.shared) == (source, recursive, shared)
+        };
         let taken = self.trees.iter().position(is_taken);
-        let tree = match taken.map(|taken| self.trees.swap_remove(taken).1) {
+        let tree = match taken.map(|taken| self.trees.swap_remove(taken).tree) {
             Some(tree) => tree,
             None if !bind.subpath.is_empty() => take_below(source, bind.subpath, recursive)?,
             None => match take_tree(source, recursive)? {
@@ -156,7 +170,7 @@ impl Mounts {
                 ),
             ));
         }
-        self.trees.push((source.to_owned(), tree));
+        self.trees.push(Taken { source: source.to_owned(), recursive, shared, tree });
         Ok(())
     }
 

@@ -175,7 +175,8 @@ fn mount(mount: &MountSpec, launch: &Launch) -> Result<Mount, ContainerError> {
             })
         }
         MountKind::Tmpfs { size, mode } => {
-            Ok(Mount::Tmpfs { target, size: (*size > 0).then_some(*size), mode: Some(*mode) })
+            let (size, mode, read_only) = ((*size > 0).then_some(*size), Some(*mode), mount.read_only);
+            Ok(Mount::Tmpfs { target, size, mode, read_only })
         }
         MountKind::Volume { subpath, .. } | MountKind::Image { subpath, .. } => {
             let subpath = subpath.clone();

@@ -100,6 +100,11 @@ pub enum Refusal {
     /// A sparse file.
     #[error("it is a sparse file; pack the archive without sparse files")]
     Sparse,
+    /// Access control lists that only the system with their users' names can read.
+    #[error(
+        "it has access control lists as text, which cannot be kept: pack the archive with `tar --xattrs`"
+    )]
+    TextLists,
     /// A sparse file whose map of holes cannot be.
     #[error("its map of holes is malformed: {0}")]
     SparseMap(&'static str),

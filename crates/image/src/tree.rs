@@ -33,14 +33,17 @@ pub struct TreeReport {
     pub bytes: u64,
     /// Device nodes, sockets and contents of other file systems that were left out.
     pub left_out: u64,
+    /// Extended attributes that were not unpacked: trees do not have them, or the file system does not keep them. Who may do
+    /// what is narrowed where an access control list is among them.
+    pub attributes_left_out: u64,
     /// Files that somebody changed, so that they may be neither the old nor the new ones.
     pub changed: u64,
 }
 
 impl From<UnpackReport> for TreeReport {
     fn from(report: UnpackReport) -> Self {
-        let UnpackReport { entries, bytes, entries_left_out, .. } = report;
-        Self { entries, bytes, left_out: entries_left_out, changed: 0 }
+        let UnpackReport { entries, bytes, entries_left_out, attributes_left_out } = report;
+        Self { entries, bytes, left_out: entries_left_out, attributes_left_out, changed: 0 }
     }
 }
 

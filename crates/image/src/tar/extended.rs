@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::header::Reason;
+use crate::unpack::attributes::{ACCESS_LIST, DEFAULT_LIST};
 
 /// What PAX records change about the entry that follows.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,8 @@ pub(crate) struct Extended {
     pub(crate) modified: Option<(i64, u32)>,
     /// Names and values, in the order given.
     pub(crate) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Access control lists that are given as text, by the attributes that they would be.
+    text_lists: Vec<&'static [u8]>,
     /// A GNU sparse format is announced.
     pub(crate) sparse: bool,
     /// What is said of it.
@@ -82,6 +85,16 @@ fn attribute_name(mut written: &[u8]) -> Vec<u8> {
     name
 }
 
+/// The prefix under which writers put access control lists as text, such as `user::rw-,user:bob:r--`.
+const TEXT_LIST_PREFIX: &[u8] = b"SCHILY.acl.";
+
+/// Whether a list has entries for the owner, the owning group and all others only. GNU tar writes such, too.
+fn says_what_the_mode_says(list: &[u8]) -> bool {
+    let plain = [&b"user::"[..], b"group::", b"other::"];
+    let entries = list.split(|byte| matches!(byte, b',' | b'\n')).filter(|entry| !entry.is_empty());
+    entries.into_iter().all(|entry| plain.iter().any(|start| entry.starts_with(start)))
+}
+
 /// The prefix of what GNU writers say of sparse files.
 const SPARSE_PREFIX: &[u8] = b"GNU.sparse.";
 
@@ -105,6 +118,12 @@ impl Extended {
         Ok(extended)
     }
 
+    /// Whether there are access control lists as text that are not there as attributes, too.
+    pub(crate) fn has_text_lists(&self) -> bool {
+        let is_attribute = |list: &&[u8]| self.attributes.iter().any(|(name, _)| name == list);
+        !self.text_lists.iter().all(is_attribute)
+    }
+
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), Reason> {
         // An empty value takes a record of a global header back; there are none that matter here.
         match key {
@@ -121,6 +140,16 @@ impl Extended {
             _ if key.starts_with(ATTRIBUTE_PREFIX) => {
                 let name = attribute_name(&key[ATTRIBUTE_PREFIX.len()..]);
                 self.attributes.push((name, value.to_vec()));
+                Ok(())
+            }
+            _ if key.starts_with(TEXT_LIST_PREFIX) => {
+                match &key[TEXT_LIST_PREFIX.len()..] {
+                    b"access" if says_what_the_mode_says(value) => {}
+                    b"access" => self.text_lists.push(ACCESS_LIST),
+                    b"default" => self.text_lists.push(DEFAULT_LIST),
+                    // Of other systems; no attribute is like it.
+                    _ => self.text_lists.push(TEXT_LIST_PREFIX),
+                }
                 Ok(())
             }
             // Names of owners, access times, comments, vendors' keys: nothing here depends on them.
@@ -229,6 +258,26 @@ mod tests {
         }
         // Of a writer that does not escape.
         assert_eq!((attribute_name(b"50%"), attribute_name(b"%3d%2")), (b"50%".to_vec(), b"%3d%2".to_vec()));
+    }
+
+    #[test]
+    fn lists_as_text() {
+        let record = |key: &str, value: &str| {
+            let mut out = Vec::new();
+            super::super::writer::record(&mut out, key.as_bytes(), value.as_bytes());
+            out
+        };
+        let has = |records: &[(&str, &str)]| {
+            let data: Vec<u8> = records.iter().flat_map(|(key, value)| record(key, value)).collect();
+            Extended::parse(&data).unwrap().has_text_lists()
+        };
+        let named = ("SCHILY.acl.access", "user::rw-\nuser:1000:rw-\ngroup::---\nmask::rw-\nother::---\n");
+        let attribute = ("SCHILY.xattr.system.posix_acl_access", "x");
+        assert!(has(&[named]) && !has(&[named, attribute]) && !has(&[attribute]));
+        assert!(!has(&[("SCHILY.acl.access", "user::rwx\ngroup::r-x\nother::r-x\n")]));
+        assert!(has(&[("SCHILY.acl.access", "user::rwx,group::r-x,mask::r-x,other::r-x")]));
+        assert!(has(&[("SCHILY.acl.default", "user::rwx\ngroup::r-x\nother::r-x\n"), attribute]));
+        assert!(has(&[("SCHILY.acl.ace", "owner@:rwx:allow"), attribute]));
     }
 
     #[test]

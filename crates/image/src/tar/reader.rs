@@ -36,6 +36,8 @@ pub(crate) struct Entry {
     /// Seconds and nanoseconds since the epoch.
     pub(crate) modified: (i64, u32),
     pub(crate) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// It has access control lists as text only, and not as attributes.
+    pub(crate) has_text_lists: bool,
 }
 
 /// What extension headers have announced for the next entry.
@@ -155,6 +157,7 @@ impl<R: Read> TarReader<R> {
             return Err(self.malformed("a GNU and a PAX long name for one entry"));
         }
         let size = self.agreed_size(header.size, extended.size)?;
+        let has_text_lists = extended.has_text_lists();
         let mut path = extended.path.or(pending.long_name).unwrap_or(header.path);
         let target = extended.link.or(pending.long_link).unwrap_or(header.link);
         let refuse = |path: &[u8], refusal| {
@@ -195,6 +198,7 @@ impl<R: Read> TarReader<R> {
             user: extended.user.unwrap_or(header.user),
             group: extended.group.unwrap_or(header.group),
             modified: extended.modified.unwrap_or((header.modified, 0)),
+            has_text_lists,
             attributes: extended.attributes,
         })
     }

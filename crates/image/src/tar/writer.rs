@@ -149,7 +149,7 @@ fn records(entry: &NewEntry<'_>) -> Vec<u8> {
 }
 
 /// `LENGTH KEY=VALUE\n`, where the length counts its own digits.
-fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+pub(super) fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest;
     while rest + length.to_string().len() != length {

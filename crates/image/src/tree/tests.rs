@@ -9,6 +9,8 @@ use super::*;
 use crate::builder::LayerBuilder;
 use crate::error::Refusal;
 
+mod lists;
+
 struct Place {
     _folder: tempfile::TempDir,
     from: PathBuf,

@@ -30,7 +30,7 @@ use crate::tar::{Entry, EntryKind};
 use self::directories::{Directories, is_left_to_the_end};
 use self::failure::{During as _, Failure};
 use self::whiteout::{WHITEOUT_PREFIX, is_whiteout, make_opaque};
-use super::attributes::{self, AttributeError, Kept};
+use super::attributes::{self, ACCESS_LIST, AttributeError, Kept, mode_without_list};
 use super::entry_path::{EntryPath, PathError, check_text};
 use super::root::Root;
 use super::{Rules, UnpackReport};
@@ -135,6 +135,9 @@ impl<'a> Extractor<'a> {
     }
 
     fn apply_unnamed(&mut self, entry: &Entry, data: &mut impl Read) -> Result<(), Failure> {
+        if self.rules == Rules::Tree && entry.has_text_lists {
+            return Err(Refusal::TextLists.into());
+        }
         self.count_attributes(entry)?;
         let path = EntryPath::parse(self.within(&entry.path), self.limits)?;
         let Some((parent, name)) = path.split() else { return self.describe_root(entry) };
@@ -224,9 +227,9 @@ impl<'a> Extractor<'a> {
     fn describe_directory(&mut self, entry: &Entry, directory: OwnedFd) -> Result<(), Failure> {
         let (user, group) = owner(entry)?;
         fchown(&directory, Some(user), Some(group)).during("setting the owner of")?;
-        self.set_attributes(entry, directory.as_fd())?;
+        let mode = self.set_attributes(entry, directory.as_fd())?;
         let inode = fstat(&directory).during("reading the status of")?.st_ino;
-        self.directories.describe(inode, entry, self.rules)
+        self.directories.describe(inode, entry, mode, self.rules)
     }
 
     fn file(
@@ -247,8 +250,8 @@ impl<'a> Extractor<'a> {
         }
         // In this order: changing the owner clears set-id bits and capabilities.
         fchown(&file, Some(user), Some(group)).during("setting the owner of")?;
-        self.set_attributes(entry, file.as_fd())?;
-        fchmod(&file, Mode::from_raw_mode(entry.mode)).during("setting the mode of")?;
+        let mode = self.set_attributes(entry, file.as_fd())?;
+        fchmod(&file, Mode::from_raw_mode(mode)).during("setting the mode of")?;
         futimens(&file, &times(modified(entry))).during("setting the time of")
     }
 
@@ -276,11 +279,13 @@ impl<'a> Extractor<'a> {
     fn fifo(&mut self, entry: &Entry, parent: &[OsString], name: &OsStr) -> Result<(), Failure> {
         let owner = owner(entry)?;
         self.report.attributes_left_out += entry.attributes.len() as u64;
+        let list = entry.attributes.iter().find(|(name, _)| self.rules == Rules::Tree && name == ACCESS_LIST);
+        let mode = list.map_or(entry.mode, |(_, list)| mode_without_list(entry.mode, list));
         let holder = self.vacate(parent, name)?;
         mknodat(holder, name, FileType::Fifo, Mode::from_raw_mode(0o600), 0).during("creating")?;
         describe_unopened(holder, name, owner, entry)?;
         // Nothing else changes the layer meanwhile, so the name is still the pipe made above and no link.
-        chmodat(holder, name, Mode::from_raw_mode(entry.mode), AtFlags::empty()).during("setting the mode of")
+        chmodat(holder, name, Mode::from_raw_mode(mode), AtFlags::empty()).during("setting the mode of")
     }
 
     fn hard_link(&mut self, parent: &[OsString], name: &OsStr, target: &[u8]) -> Result<(), Failure> {
@@ -331,17 +336,22 @@ impl<'a> Extractor<'a> {
         Ok(self.root.parent(parent)?)
     }
 
-    fn set_attributes(&mut self, entry: &Entry, object: BorrowedFd<'_>) -> Result<(), Failure> {
+    /// Returns the mode that suits what was set: without its access control list an entry's own would allow too much.
+    fn set_attributes(&mut self, entry: &Entry, object: BorrowedFd<'_>) -> Result<u32, Failure> {
         let is_directory = entry.kind == EntryKind::Directory;
+        let mut mode = entry.mode;
         for (name, value) in &entry.attributes {
             if is_directory && is_left_to_the_end(self.rules, name) {
                 continue;
             }
             if attributes::set(object, self.rules, name, value)? == Kept::LeftOut {
                 self.report.attributes_left_out += 1;
+                if self.rules == Rules::Tree && name == ACCESS_LIST {
+                    mode = mode_without_list(mode, value);
+                }
             }
         }
-        Ok(())
+        Ok(mode)
     }
 }
 

@@ -38,8 +38,14 @@ pub(super) struct Directories {
 }
 
 impl Directories {
-    /// Notes what an entry says of the directory with this inode.
-    pub(super) fn describe(&mut self, inode: u64, entry: &Entry, rules: Rules) -> Result<(), Failure> {
+    /// Notes what an entry says of the directory with this inode, and the mode it is to have.
+    pub(super) fn describe(
+        &mut self,
+        inode: u64,
+        entry: &Entry,
+        mode: u32,
+        rules: Rules,
+    ) -> Result<(), Failure> {
         let is_list = |(name, _): &&(Vec<u8>, Vec<u8>)| is_left_to_the_end(rules, name);
         let default_list: Option<Box<[u8]>> =
             entry.attributes.iter().find(is_list).map(|(_, list)| list.as_slice().into());
@@ -47,7 +53,7 @@ impl Directories {
         if self.list_bytes > LIST_BYTES {
             return Err(Failure::Limit(LimitKind::LayerAttributeBytes, LIST_BYTES));
         }
-        let described = Described { mode: entry.mode, modified: modified(entry), default_list };
+        let described = Described { mode, modified: modified(entry), default_list };
         self.described.insert(inode, described);
         Ok(())
     }

@@ -82,6 +82,8 @@ pub(super) struct Disk {
 pub(super) struct Scratch {
     path: PathBuf,
     installed: bool,
+    /// Nobody waits until it is gone.
+    goes_meanwhile: bool,
 }
 
 pub(super) fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> VolumeError {
@@ -121,7 +123,7 @@ impl Disk {
     pub(super) fn scratch(&self) -> Result<Scratch, VolumeError> {
         let path = self.unique();
         private_directory(&path)?;
-        let scratch = Scratch { path, installed: false };
+        let scratch = Scratch { path, installed: false, goes_meanwhile: false };
         let data = scratch.data();
         // For root alone to write, for everybody to read, whatever the mask is: as Docker has it.
         fs::create_dir(&data)
@@ -183,7 +185,7 @@ impl Disk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result.map_err(|error| io("removing", &path, error))?,
         }
-        let grave = Scratch { path: grave, installed: false };
+        let grave = Scratch { path: grave, installed: false, goes_meanwhile: false };
         crash_point!("volume.remove.after-rename");
         if durable {
             sync_directory(&self.root)?;
@@ -197,6 +199,14 @@ impl Disk {
 }
 
 impl Scratch {
+    /// Dropped, this one goes meanwhile, or the one that it replaces: there may be much in it, and somebody waits for the answer.
+    /// What a crash leaves of it goes when the daemon starts.
+    pub(super) fn that_goes_meanwhile(self) -> Self {
+        let mut scratch = self;
+        scratch.goes_meanwhile = true;
+        scratch
+    }
+
     /// What containers are going to see.
     pub(super) fn data(&self) -> PathBuf {
         self.path.join(DATA)
@@ -235,10 +245,19 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if !self.installed
-            && let Err(error) = remove_tree(&self.path)
-        {
-            warn!(path = %self.path.display(), %error, "part of a volume stays until the daemon starts again");
+        if self.installed {
+            return;
+        }
+        let remove = |path: &Path| {
+            if let Err(error) = remove_tree(path) {
+                warn!(path = %path.display(), %error, "part of a volume stays until the daemon starts again");
+            }
+        };
+        let path = self.path.clone();
+        let thread =
+            || std::thread::Builder::new().name("old-volume".to_owned()).spawn(move || remove(&path));
+        if !self.goes_meanwhile || thread().is_err() {
+            remove(&self.path);
         }
     }
 }

@@ -53,7 +53,7 @@ impl VolumeStore {
         check_name(name)?;
         // Before all the work, too.
         self.check_replaceable(name, replace)?;
-        let scratch = self.disk().scratch()?;
+        let scratch = self.disk().scratch()?.that_goes_meanwhile();
         let place = format!("the archive for volume {name}");
         let report = unpack(source, &scratch.data(), &place, &Limits::for_trees())
             .map_err(|source| VolumeError::Restore { name: name.to_owned(), source })?;
@@ -72,7 +72,6 @@ impl VolumeStore {
             self.note(name, record);
             replaced
         };
-        // Its content may be much: by now nobody waits for it.
         drop(replaced);
         Ok(report)
     }

@@ -255,7 +255,12 @@ impl v1::volumes_server::Volumes for Manager {
         let (mut start, mut bytes, mut whole) = (v1::RestoreVolumeStart::default(), Vec::new(), false);
         while let Some(message) = parts.next().await {
             match message?.part {
-                Some(In::Start(first)) => start = first,
+                Some(In::Start(first)) => {
+                    if first.name == "slow" {
+                        self.0.archives.lock().unwrap().push(("begun".to_owned(), Vec::new()));
+                    }
+                    start = first;
+                }
                 Some(In::Data(data)) => bytes.extend_from_slice(&data),
                 Some(In::End(end)) => whole = end.bytes == bytes.len() as u64,
                 None => {}
@@ -276,8 +281,14 @@ impl v1::volumes_server::Volumes for Manager {
         let volume = v1::Volume { name: start.name.clone(), labels: start.labels, ..Default::default() };
         let (node_id, node_hostname) = (node_id(1), start.node);
         let size = bytes.len() as u64;
-        self.0.archives.lock().unwrap().push((start.name, bytes));
+        // Of a file system that keeps none.
+        let attributes_left_out = if start.name == "plain" { 2 } else { 0 };
+        self.0.archives.lock().unwrap().push((start.name.clone(), bytes));
+        if start.name == "slow" {
+            // Its disk takes for ever.
+            std::future::pending::<()>().await;
+        }
         let volume = Some(v1::NodeVolume { node_id, node_hostname, volume: Some(volume) });
-        Ok(Response::new(v1::RestoreVolumeResponse { volume, bytes: size, left_out: 0 }))
+        Ok(Response::new(v1::RestoreVolumeResponse { volume, bytes: size, left_out: 0, attributes_left_out }))
     }
 }

@@ -1,6 +1,8 @@
 //! Commands on volumes.
 
+use std::process::Stdio;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::fake::{Behaviour, Fake};
 use super::{command, golden, golden_with};
@@ -57,6 +59,7 @@ fn archives_of_volumes() {
             "volume restore new --node host-1 -i in.tar",
             "volume restore -q data --node host-1 -i in.tar",
             "volume restore -q data --node host-1 -i in.tar --replace --label team=web",
+            "volume restore plain --node host-1 -i in.tar",
             "volume restore new --node host-1 -i missing.tar",
             "volume restore new --node host-1 -i .",
             "volume restore new",
@@ -69,7 +72,7 @@ fn archives_of_volumes() {
     left.sort();
     assert_eq!(left, ["coracle.sock", "in.tar", "out.tar"], "nothing of what broke off is left");
     let archives = fake.state.archives.lock().unwrap();
-    assert_eq!(archives.len(), 2);
+    assert_eq!(archives.len(), 3);
     assert!(archives.iter().all(|(_, bytes)| *bytes == archive));
 }
 
@@ -105,4 +108,35 @@ fn an_archive_in_a_file_is_sent_again_when_the_leader_changes() {
     let output = command(&fake, "volume restore -q new --node host-1").stdin(piped).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && told.contains("no manager leads at the moment"), "{told}");
+}
+
+#[test]
+fn an_interrupted_restoration_may_be_done_only_once_all_was_sent() {
+    use std::io::Write as _;
+    let fake = Fake::start(Behaviour::Manager);
+    let interrupted = |everything: bool| {
+        let mut restore = command(&fake, "volume restore -q slow --node host-1");
+        let restore = restore.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut restore = restore.spawn().unwrap();
+        let mut input = restore.stdin.take().unwrap();
+        input.write_all(b"archive").unwrap();
+        let input = (!everything).then_some(input);
+        let awaited = if everything { "slow" } else { "begun" };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !fake.state.archives.lock().unwrap().iter().any(|(what, _)| what == awaited) {
+            assert!(Instant::now() < deadline, "the manager did not see {awaited:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let process = rustix::process::Pid::from_child(&restore);
+        rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+        let output = restore.wait_with_output().unwrap();
+        drop(input);
+        assert_eq!(output.status.code(), Some(130));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert_eq!(interrupted(false), "error: interrupted: nothing of the archive is kept\n");
+    assert_eq!(
+        interrupted(true),
+        "error: interrupted: it may have been done or not\nhint: look with `coracle volume ls`\n"
+    );
 }

@@ -142,10 +142,15 @@ pub(super) fn progress(size: Option<u64>, verb: &str, quiet: bool) -> ProgressBa
     progress
 }
 
-/// Resolves when the operator interrupts the command.
-pub(super) async fn interrupted() -> anyhow::Error {
+/// Resolves when the operator interrupts the command. `may_be_done` is asked then whether the other side may have everything.
+pub(super) async fn interrupted(may_be_done: impl Fn() -> bool) -> anyhow::Error {
     if tokio::signal::ctrl_c().await.is_err() {
         return std::future::pending().await;
+    }
+    if may_be_done() {
+        return Failure::new(ExitCode::Interrupted, "interrupted: it may have been done or not")
+            .with_hint("look with `coracle volume ls`")
+            .into();
     }
     Failure::new(ExitCode::Interrupted, "interrupted: nothing of the archive is kept").into()
 }

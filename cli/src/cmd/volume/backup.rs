@@ -36,7 +36,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     let target = Target::open(&args.output)?;
     tokio::select! {
         outcome = save(context, args, target) => outcome,
-        failure = interrupted() => Err(failure),
+        failure = interrupted(|| false) => Err(failure),
     }
 }
 

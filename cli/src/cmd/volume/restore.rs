@@ -1,5 +1,6 @@
 //! `coracle volume restore`
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -82,6 +83,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> anyhow::Result<()> {
     if answer.left_out > 0 {
         say(&format!("warning: left out of the archive: device nodes ({})", answer.left_out));
     }
+    if answer.attributes_left_out > 0 {
+        let what = "extended attributes that volumes or the node's file system do not keep";
+        say(&format!("warning: left out of the archive: {what} ({})", answer.attributes_left_out));
+    }
     if !args.quiet {
         say(&format!("{} restored on node {}", MemoryBytes(answer.bytes), place.node_hostname));
     }
@@ -98,24 +103,27 @@ async fn transfer(
     let (parts, queue) = mpsc::channel(QUEUE);
     let mut volumes = context.volumes();
     let call = volumes.restore(ReceiverStream::new(queue));
+    let is_whole = Cell::new(false);
     tokio::select! {
-        // Without its end the manager takes no archive for whole: dropping the call is enough.
-        failure = send(source, parts, start, progress) => Err(failure),
-        failure = interrupted() => Err(failure),
+        // Without its end the manager takes no archive for whole: dropping the call is enough. With it the node may go on.
+        failure = send(source, parts, start, progress, &is_whole) => Err(failure),
+        failure = interrupted(|| is_whole.get()) => Err(failure),
         answer = call => Ok(answer.map(tonic::Response::into_inner).map_err(|status| context.explain(&status))),
     }
 }
 
-/// Sends everything. Ends with a failure of reading only; otherwise the answer ends it.
+/// Sends everything. Ends with a failure of reading only; otherwise the answer ends it. `is_whole` is set before the end goes.
 async fn send(
     source: &mut File,
     parts: mpsc::Sender<v1::RestoreVolumeRequest>,
     start: v1::RestoreVolumeStart,
     progress: &ProgressBar,
+    is_whole: &Cell<bool>,
 ) -> anyhow::Error {
     let (mut part, mut bytes) = (Part::Start(start), 0);
     loop {
         let last = matches!(part, Part::End(_));
+        is_whole.set(last);
         let sent = parts.send(v1::RestoreVolumeRequest { part: Some(part) }).await;
         if last || sent.is_err() {
             // Everything is said, or the other side has ended the call: the answer says the rest.

@@ -121,6 +121,7 @@ pub(super) async fn restore(
         }
     }
     let (written, bytes) = writing.finish().await.map_err(failed)?;
-    let volume = written.volume.map(|volume| answer::of(&place, volume));
-    Ok(v1::RestoreVolumeResponse { volume, bytes, left_out: written.left_out })
+    let v1::VolumeWritten { volume, left_out, attributes_left_out } = written;
+    let volume = volume.map(|volume| answer::of(&place, volume));
+    Ok(v1::RestoreVolumeResponse { volume, bytes, left_out, attributes_left_out })
 }

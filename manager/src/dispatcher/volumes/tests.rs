@@ -339,7 +339,11 @@ async fn two_archives_at_once_do_not_mix() {
     let agent = async |id: &str, name: &str, archive| {
         let whole = fetched(archive).await;
         let volume = Some(v1::Volume { name: name.to_owned(), ..Default::default() });
-        world.answer(&node, id, Answer::Written(v1::VolumeWritten { volume, left_out: 0 }));
+        world.answer(
+            &node,
+            id,
+            Answer::Written(v1::VolumeWritten { volume, left_out: 0, attributes_left_out: 0 }),
+        );
         whole
     };
     let send = async {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use coracle_daemon::ErrorChain;
+use coracle_image::tree::TreeReport;
 use coracle_pki::tls::{ExpectedServer, client_config};
 use coracle_proto::status::{ApiError, Reason};
 use coracle_proto::v1;
@@ -15,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::problem::problem;
 use super::{Manager, message};
@@ -144,11 +145,17 @@ pub(super) async fn take(
         Err(status) => return Err(ApiError::from_status(&status).into()),
     };
     let (sender, pieces) = mpsc::channel(PIECES);
-    let store = store.clone();
+    let (store, name) = (store.clone(), write.name.clone());
     let restoring = blocking(move || restore(&store, write, pieces));
     let (restored, ()) = tokio::join!(restoring, pump(chunks, sender));
     // A panic in there was logged.
-    restored.unwrap_or_else(|| Err(VolumeError::Stopped(String::new()))).map_err(|error| problem(&error))
+    restored.unwrap_or_else(|| Err(VolumeError::Stopped(String::new()))).map_err(|error| {
+        // Whoever asked may be gone by now, or have been told of a connection that broke.
+        if !matches!(error, VolumeError::Exists(_) | VolumeError::InUse { .. } | VolumeError::Name(_)) {
+            warn!(volume = %name, error = %ErrorChain(&error), "a volume was not restored");
+        }
+        problem(&error)
+    })
 }
 
 fn restore(
@@ -161,7 +168,8 @@ fn restore(
     let report = store.restore(&name, &labels.into_iter().collect(), replace, arriving)?;
     info!(volume = %name, entries = report.entries, bytes = report.bytes, "the volume was restored");
     let volume = Some(message(&store.get(&name)?));
-    Ok(v1::VolumeWritten { volume, left_out: report.left_out })
+    let TreeReport { left_out, attributes_left_out, .. } = report;
+    Ok(v1::VolumeWritten { volume, left_out, attributes_left_out })
 }
 
 /// Passes on what arrives until the end, or until nobody wants it.

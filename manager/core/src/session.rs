@@ -68,6 +68,10 @@ pub struct Known {
     pub drained: bool,
 }
 
+/// A node that is back is ready when it has stopped what was replaced elsewhere; if that takes longer, the operator is told.
+const STOPS_WITHIN: Duration = Duration::from_secs(5);
+const STILL_STOPS: &str = "it is back, and is ready once the tasks that were replaced while it was gone have ended on it: see `coracle node ps`";
+
 impl From<&Node> for Known {
     fn from(node: &Node) -> Self {
         let manager = node.manager.is_some() || node.spec.role == Role::Manager;
@@ -118,6 +122,8 @@ struct Entry {
     manager: bool,
     drained: bool,
     contact: Contact,
+    /// When the operator is told what a node that is back is waited for.
+    tell_at: Option<Timestamp>,
 }
 
 impl Entry {
@@ -156,6 +162,7 @@ impl Liveness {
                     NodeState::Down => Contact::Absent,
                     NodeState::Ready | NodeState::Unknown => Contact::expected(now, silence),
                 },
+                tell_at: None,
             });
             (entry.stored, entry.manager, entry.drained) = (state, manager, drained);
         }
@@ -163,16 +170,15 @@ impl Liveness {
 
     /// A session began; it replaces an earlier one of the node.
     pub fn opened(&mut self, node: NodeId, session: SessionId, now: Timestamp) {
-        let contact = Contact::Open { session, heard: now, synced: false };
-        self.nodes
-            .entry(node)
-            .or_insert(Entry {
-                stored: NodeState::Unknown,
-                manager: false,
-                drained: false,
-                contact: Contact::Absent,
-            })
-            .contact = contact;
+        let entry = self.nodes.entry(node).or_insert(Entry {
+            stored: NodeState::Unknown,
+            manager: false,
+            drained: false,
+            contact: Contact::Absent,
+            tell_at: None,
+        });
+        entry.contact = Contact::Open { session, heard: now, synced: false };
+        entry.tell_at = Some(now.after(STOPS_WITHIN));
     }
 
     /// The agent has stopped what it should not run: the node is ready from now on.
@@ -231,6 +237,10 @@ impl Liveness {
             match (&entry.contact, entry.stored) {
                 (Contact::Open { synced: true, .. }, NodeState::Unknown | NodeState::Down) => {
                     verdict(NodeState::Ready, String::new())
+                }
+                (Contact::Open { .. }, NodeState::Down) if entry.tell_at.is_some_and(|at| at <= now) => {
+                    entry.tell_at = None;
+                    verdict(NodeState::Down, STILL_STOPS.to_owned())
                 }
                 (contact, stored @ (NodeState::Unknown | NodeState::Ready))
                     if (!held || entry.drained) && contact.is_over(now) =>

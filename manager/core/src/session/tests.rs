@@ -91,6 +91,26 @@ fn a_node_is_ready_once_it_is_synced() {
 }
 
 #[test]
+fn what_a_node_that_is_back_is_waited_for_is_told_once() {
+    let mut liveness = leader(5);
+    liveness
+        .reconcile((1..=5).map(|n| known(n, if n == 1 { NodeState::Down } else { NodeState::Ready })), at(0));
+    liveness.opened(id(1), session(9), at(0));
+    let told = |liveness: &mut Liveness, time| {
+        heard_but(liveness, 5, &[1], at(time));
+        liveness.heard(id(1), session(9), at(time));
+        liveness.tick(at(time))
+    };
+    assert!(told(&mut liveness, 4_000).is_empty());
+    let verdicts = told(&mut liveness, 5_000);
+    assert_eq!(down(&verdicts), [id(1)]);
+    assert!(verdicts[0].message.contains("it is back"), "{}", verdicts[0].message);
+    assert!(told(&mut liveness, 6_000).is_empty());
+    liveness.synced(id(1), session(9), at(7_000));
+    assert_eq!(told(&mut liveness, 7_000)[0].state, NodeState::Ready);
+}
+
+#[test]
 fn the_end_of_a_stale_session_means_nothing() {
     let mut liveness = leader(5);
     liveness.opened(id(1), session(77), at(100));

@@ -17,6 +17,7 @@
 //!   declared down until more than half are back or five minutes pass: it is more likely that this manager is the one cut off. While most managers and
 //!   a worker are here it is not, and half a minute is enough. When more than half are back, the others have twice that silence to
 //!   follow.
+//! - Time for which the leader itself stood still (a paused machine, memory that is swapped out) does not count: it heard nobody.
 //! - A node that an operator drains is never held back: its tasks are to leave it in any case.
 
 mod contact;
@@ -206,6 +207,13 @@ impl Liveness {
         if let Some(contact) = self.session(node, session) {
             *contact = Contact::Closed { deadline: now.after(grace), grace };
         }
+    }
+
+    /// This leader itself did not run for `late`, until now: nobody was silent meanwhile, it only did not listen. To be told before the
+    /// next [`Self::tick`]. Who was over before stays over.
+    pub fn excuse(&mut self, late: Duration, now: Timestamp) {
+        self.nodes.values_mut().for_each(|entry| entry.contact.excuse(late, now));
+        self.storm.excuse(late, now);
     }
 
     /// Whether the node holds a session.

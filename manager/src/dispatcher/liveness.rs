@@ -20,6 +20,10 @@ use crate::store::{Store, Wake, Write, now};
 
 /// Longest sleep: nodes that were added meanwhile are noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Sleeping longer than was meant by more than this is standing still: timers of a busy machine are late too.
+const STALL: Duration = Duration::from_secs(1);
+/// Between messages about standing still.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 /// How long a node whose join broke off is kept: its machine may have lost power just then, and its operator may look for it.
 const KEEP_NEVER_HEARD: Duration = Duration::from_secs(600);
 /// Wait before verdicts that could not be written are tried again.
@@ -143,6 +147,7 @@ pub fn start(
 async fn run(store: Store, term: u64, handle: LivenessHandle, stop: CancellationToken) {
     let mut feed = store.watch();
     let mut held: Option<String> = None;
+    let mut stalls = Stalls::default();
     loop {
         let (verdicts, holding) = handle.with(|machine, now| {
             let view = store.view();
@@ -160,20 +165,66 @@ async fn run(store: Store, term: u64, handle: LivenessHandle, stop: Cancellation
         if !verdicts.is_empty() {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = write(&store, term, verdicts) => {}
+                () = stalls.excused(&handle, write(&store, term, verdicts)) => {}
             }
         }
         // A new leader may be one after an outage of everything: whoever joined just before has the same time from now on.
         if handle.0.began.1.elapsed() >= KEEP_NEVER_HEARD {
-            remove_never_heard(&store, term).await;
+            stalls.excused(&handle, remove_never_heard(&store, term)).await;
         }
         let next = handle.with(|machine, now| machine.next_deadline().map(|at| at.since(now)));
         let sleep = next.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(1), LONGEST_SLEEP);
+        let awaited = async {
+            tokio::select! {
+                () = handle.0.changed.notified() => {}
+                () = wait_for_nodes(&mut feed) => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = handle.0.changed.notified() => {}
-            () = wait_for_nodes(&mut feed) => {}
-            () = tokio::time::sleep(sleep) => {}
+            () = stalls.excused(&handle, awaited) => {}
+        }
+    }
+}
+
+/// Notices that this process did not run, which must not count as silence of nodes: their heartbeats wait to be read then.
+#[derive(Debug, Default)]
+struct Stalls {
+    /// When it was last said.
+    said: Option<Instant>,
+}
+
+impl Stalls {
+    /// Waits for `future`, and excuses whoever was not heard because nothing ran meanwhile.
+    async fn excused(&mut self, handle: &LivenessHandle, future: impl Future<Output = ()>) {
+        tokio::pin!(future);
+        loop {
+            let asleep = Instant::now();
+            let is_over = tokio::select! {
+                () = &mut future => true,
+                () = tokio::time::sleep(LONGEST_SLEEP) => false,
+            };
+            self.look(handle, asleep.elapsed());
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    fn look(&mut self, handle: &LivenessHandle, elapsed: Duration) {
+        if elapsed <= LONGEST_SLEEP + STALL {
+            return;
+        }
+        // All of it: nobody knows when in that time it began, and nobody gets more than if they had been heard now.
+        handle.with(|machine, now| machine.excuse(elapsed, now));
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            self.said = Some(Instant::now());
+            warn!(
+                "the leader itself stood still for {:.1} s: nodes are given as much longer; is its machine short of memory, or was it \
+                 paused?",
+                elapsed.as_secs_f64()
+            );
         }
     }
 }
@@ -266,6 +317,26 @@ mod tests {
             },
             manager: raft_id.map(|raft_id| ManagerMember { raft_id, address: String::new() }),
         })
+    }
+
+    #[test]
+    fn only_a_leader_that_stood_still_gives_nodes_longer() {
+        let told = |elapsed: Duration| {
+            let (first, asleep) = (Timestamp::from_secs(1000), Duration::from_secs(10));
+            let (node, session) = (NodeId::from_bits(1), SessionId::from_bits(1));
+            let known = Known { id: node, state: NodeState::Ready, manager: false, drained: false };
+            let settings =
+                Settings { heartbeat_period: Duration::from_millis(1500), grace: Duration::from_secs(3) };
+            let mut machine = Liveness::new_leader(first, [known], settings);
+            machine.opened(node, session, first);
+            let began = (first, Instant::now().checked_sub(asleep).unwrap());
+            let shared = Shared { machine: Mutex::new(machine), began, changed: Notify::new() };
+            let handle = LivenessHandle(Arc::new(shared));
+            Stalls::default().look(&handle, elapsed);
+            handle.with(|machine, _| machine.tick(first.after(asleep)).len())
+        };
+        assert_eq!(told(LONGEST_SLEEP + STALL), 1, "a timer that is a little late");
+        assert_eq!(told(Duration::from_secs(10)), 0, "nothing ran for all of the silence");
     }
 
     #[test]

@@ -55,6 +55,18 @@ impl Contact {
         matches!(self, Self::Open { heard, .. } if heard.after(silence / 2) <= now)
     }
 
+    /// Takes `late`, during which nobody could be heard, off the time that has passed: nobody gets more than if it began at `now`.
+    pub(super) fn excuse(&mut self, late: Duration, now: Timestamp) {
+        let later = |time: Timestamp, whole: Duration| time.after(late).min(now.after(whole));
+        match self {
+            Self::Open { heard, .. } => *heard = later(*heard, Duration::ZERO),
+            Self::Expected { deadline, silence: whole }
+            | Self::Closed { deadline, grace: whole }
+            | Self::Late { deadline, after: whole } => *deadline = later(*deadline, *whole),
+            Self::Absent | Self::Silent { .. } => {}
+        }
+    }
+
     /// Gives up a session that was silent for too long.
     pub(super) fn age(&mut self, now: Timestamp, silence: Duration) {
         if let Self::Open { heard, .. } = self {

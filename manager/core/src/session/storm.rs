@@ -113,6 +113,14 @@ impl Storm {
         matches!(self, Self::Holding { .. })
     }
 
+    /// Takes `late` off the time that has passed.
+    pub(super) fn excuse(&mut self, late: Duration, now: Timestamp) {
+        if let Self::Holding { since, grounded } = self {
+            let later = |time: Timestamp| time.after(late).min(now);
+            (*since, *grounded) = (later(*since), grounded.map(later));
+        }
+    }
+
     pub(super) fn held_until(&self, holds: &Holds) -> Option<Timestamp> {
         match self {
             Self::Holding { since, grounded } => Some(holds.until(*since, *grounded)),

@@ -371,3 +371,39 @@ fn nothing_makes_a_hold_longer_than_the_longest() {
     assert!(liveness.held(at(end - 1)).is_some_and(|held| held.grounded && held.until == at(end)));
     assert_eq!(down(&liveness.tick(at(end))).len(), 5);
 }
+
+#[test]
+fn a_leader_that_stood_still_blames_nobody() {
+    let stall = Duration::from_secs(10);
+    let asleep = |excused: bool| {
+        let mut liveness = leader(2);
+        heard_but(&mut liveness, 2, &[], at(1000));
+        assert!(liveness.tick(at(2000)).is_empty());
+        if excused {
+            liveness.excuse(stall, at(12_000));
+        }
+        (down(&liveness.tick(at(12_000))), liveness)
+    };
+    assert_eq!(asleep(false).0, [id(1), id(2)]);
+    let (gone, mut liveness) = asleep(true);
+    assert_eq!(gone, []);
+    // The time before the stall counts, and what comes after it: three periods of silence are three periods.
+    assert!(liveness.heard(id(1), session(1), at(12_100)));
+    assert!(liveness.tick(at(15_499)).is_empty());
+    assert_eq!(down(&liveness.tick(at(15_500))), [id(2)]);
+}
+
+#[test]
+fn a_stall_makes_nobody_heard_in_the_future() {
+    let mut liveness = leader(5);
+    // What had queued up is read before the stall is noticed.
+    heard_but(&mut liveness, 5, &[], at(10_000));
+    liveness.closed(id(2), session(2), at(10_000));
+    liveness.excuse(Duration::from_secs(10), at(10_000));
+    heard_but(&mut liveness, 5, &[1, 2], at(12_000));
+    assert!(liveness.tick(at(12_999)).is_empty());
+    assert_eq!(down(&liveness.tick(at(13_000))), [id(2)], "one grace from the moment it closed");
+    heard_but(&mut liveness, 5, &[1, 2], at(14_000));
+    assert_eq!(down(&liveness.tick(at(14_499))), [id(2)]);
+    assert_eq!(down(&liveness.tick(at(14_500))), [id(1), id(2)], "silent since the stall at the latest");
+}

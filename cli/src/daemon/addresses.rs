@@ -28,10 +28,10 @@ pub(super) struct Addresses {
 }
 
 /// What a member that starts is told by its machine and its operator: where it is now, and where managers are. Tells whether that is
-/// news, to be written.
+/// news, to be written. An interface that has no address now, or several to choose from, keeps nobody from starting.
 ///
 /// # Errors
-/// If `--advertise-addr` cannot be used.
+/// If what `--advertise-addr` says can never be used.
 pub(super) fn on_start(membership: &mut Membership, args: &DaemonArgs) -> anyhow::Result<bool> {
     let known = address::usable()?;
     let before = (membership.advertise, membership.chosen.clone(), membership.managers.clone());
@@ -39,7 +39,7 @@ pub(super) fn on_start(membership: &mut Membership, args: &DaemonArgs) -> anyhow
         "" => {}
         "auto" => membership.chosen.clear(),
         chosen => {
-            membership.advertise = address::advertise(chosen, membership.listen, &known)?;
+            address::check_advertise(chosen, membership.listen)?;
             membership.chosen = chosen.to_owned();
         }
     }
@@ -51,7 +51,7 @@ pub(super) fn on_start(membership: &mut Membership, args: &DaemonArgs) -> anyhow
             membership.advertise = present;
         }
         Err(error) => {
-            warn!(address = %membership.advertise, "this node's address is gone, and there is no other to choose: {error:#}");
+            warn!(address = %membership.advertise, "this node keeps its last address: there is none in particular to choose: {error:#}");
         }
     }
     for manager in &args.managers {
@@ -152,7 +152,7 @@ impl Keeper {
             Err(error) => {
                 let error = format!("{error:#}");
                 if *said != error {
-                    warn!(address = %last, "this node's address is gone, and there is no other to choose: {error}");
+                    warn!(address = %last, "this node keeps its last address: there is none in particular to choose: {error}");
                     *said = error;
                 }
                 false

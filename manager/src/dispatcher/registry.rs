@@ -1,7 +1,10 @@
 //! Who is connected.
 
+mod rivals;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use coracle_model::digest::Digest;
 use coracle_model::id::{NodeId, SessionId};
@@ -12,11 +15,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::{Store, Wake};
 
+use rivals::Rivals;
+pub use rivals::{Origin, Refused};
+
 /// One connected agent.
 #[derive(Debug, Clone)]
 pub struct Connected {
     /// Its session.
     pub session: SessionId,
+    /// From where.
+    pub origin: Origin,
     /// When the certificate was issued with which it opened the session.
     pub certified: Option<UnixTime>,
     /// Wakes the session to look at the view again.
@@ -31,18 +39,32 @@ pub struct Connected {
 
 /// Who is connected.
 #[derive(Debug, Default)]
-pub struct Registry(Mutex<BTreeMap<NodeId, Connected>>);
+pub struct Registry {
+    all: Mutex<BTreeMap<NodeId, Connected>>,
+    rivals: Mutex<Rivals>,
+}
 
 impl Registry {
     fn with<T>(&self, action: impl FnOnce(&mut BTreeMap<NodeId, Connected>) -> T) -> T {
-        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        action(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Adds an agent; an older session of the same node is closed.
-    pub fn enter(&self, node: NodeId, connected: Connected) {
-        if let Some(old) = self.with(|all| all.insert(node, connected)) {
+    ///
+    /// # Errors
+    /// If two places have taken the node from each other too often lately, and one of them holds a session.
+    pub fn enter(&self, node: NodeId, connected: Connected, now: Instant) -> Result<(), Refused> {
+        let old = self.with(|all| {
+            if let Some(present) = all.get(&node) {
+                let mut rivals = self.rivals.lock().unwrap_or_else(PoisonError::into_inner);
+                rivals.take_over(node, &present.origin, &connected.origin, now)?;
+            }
+            Ok(all.insert(node, connected))
+        })?;
+        if let Some(old) = old {
             old.close.cancel();
         }
+        Ok(())
     }
 
     /// Takes an agent out, unless a newer session has taken its place.

@@ -1,6 +1,7 @@
 //! The gRPC service for agents. The node is always the certificate's.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,10 +97,11 @@ impl DispatcherService for DispatcherApi {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let node = caller_node(&request, "only nodes of the cluster call this")?;
         let certified = request.extensions().get::<PeerIdentity>().map(PeerIdentity::issued_at);
+        let peer = request.extensions().get::<SocketAddr>().map(|peer| peer.ip().to_canonical());
         let (outbox, stream) = mpsc::channel(OUTBOX);
         match self.0.term() {
             Some(term) => {
-                let session = Session::new(self.0.store().clone(), term, node, certified, outbox);
+                let session = Session::new(self.0.store().clone(), term, node, peer, certified, outbox);
                 tokio::spawn(session.run(request.into_inner()));
             }
             None => {

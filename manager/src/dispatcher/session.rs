@@ -5,16 +5,18 @@
 //! is checked in [`said`].
 
 mod said;
+mod sent;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use coracle_manager_core::assign::{self, Assigned};
 use coracle_manager_core::change::Change;
 use coracle_manager_core::state::View;
 use coracle_model::id::{FileId, NodeId, SessionId, TaskId};
 use coracle_model::node::NodeDescription;
-use coracle_model::restart::{RestartCondition, RestartPolicy};
 use coracle_model::role::Role;
 use coracle_pki::UnixTime;
 use coracle_pki::ticket::TicketKey;
@@ -27,13 +29,14 @@ use prost::bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 pub use said::check_description;
 use said::{first, held_images, protocol, reports};
+use sent::{assigned_task, file_set};
 
 use super::Term;
-use super::registry::Connected;
+use super::registry::{Connected, Origin};
 use crate::store::{Store, Write};
 
 /// Messages that wait for a slow agent; a full queue makes the session wait, which the agent's heartbeats outlast.
@@ -49,6 +52,8 @@ pub struct Session {
     term: Term,
     node: NodeId,
     id: SessionId,
+    /// The other end of the connection.
+    peer: Option<IpAddr>,
     certified: Option<UnixTime>,
     outbox: Outbox,
     sent: BTreeMap<TaskId, Assigned>,
@@ -68,15 +73,23 @@ struct Told {
 }
 
 impl Session {
-    /// A session in this term of `node`, whose certificate was issued at `certified`.
+    /// A session in this term of `node` at `peer`, whose certificate was issued at `certified`.
     #[must_use]
-    pub fn new(store: Store, term: Term, node: NodeId, certified: Option<UnixTime>, outbox: Outbox) -> Self {
+    pub fn new(
+        store: Store,
+        term: Term,
+        node: NodeId,
+        peer: Option<IpAddr>,
+        certified: Option<UnixTime>,
+        outbox: Outbox,
+    ) -> Self {
         let id = SessionId::from_bits(rand::random());
         Self {
             store,
             term,
             node,
             id,
+            peer,
             certified,
             outbox,
             sent: BTreeMap::new(),
@@ -118,23 +131,22 @@ impl Session {
             None => return Ok(()),
         };
         let (wake, messages) = (Arc::new(Notify::new()), mpsc::channel(OUTBOX));
-        let images = held_images(hello.images.clone().unwrap_or_default())?;
-        self.term.registry.enter(
-            self.node,
-            Connected {
-                session: self.id,
-                certified: self.certified,
-                wake: Arc::clone(&wake),
-                messages: messages.0,
-                close: close.clone(),
-                images,
-            },
-        );
-        self.term.liveness.opened(self.node, self.id);
-        self.describe(&hello).await?;
+        // All of it is looked at before it takes the place of a session that is well.
+        let images = held_images(hello.images.unwrap_or_default())?;
+        let description = self.described(hello.description, &hello.address)?;
+        let reports = reports(hello.tasks)?;
+        self.enter(Connected {
+            session: self.id,
+            origin: Origin { peer: self.peer, advertised: hello.address.clone() },
+            certified: self.certified,
+            wake: Arc::clone(&wake),
+            messages: messages.0,
+            close: close.clone(),
+            images,
+        })?;
+        self.describe(description, hello.address).await?;
         let mut acknowledgements = FuturesUnordered::new();
-        if !hello.tasks.is_empty() {
-            let reports = reports(hello.tasks)?;
+        if !reports.is_empty() {
             // What the agent holds is written before its assignments are computed, so that ended tasks are not sent back.
             if self.term.statuses.report(self.node, reports).await.await.is_err() {
                 return Ok(());
@@ -217,17 +229,38 @@ impl Session {
         Ok(())
     }
 
+    /// Becomes the node's session.
+    fn enter(&self, connected: Connected) -> Result<(), ApiError> {
+        if let Err(refused) = self.term.registry.enter(self.node, connected, Instant::now()) {
+            if refused.first {
+                warn!("{refused}");
+            }
+            return Err(ApiError::new(Reason::Unavailable, refused.to_string()));
+        }
+        self.term.liveness.opened(self.node, self.id);
+        Ok(())
+    }
+
+    /// What the agent says of its node, checked.
+    fn described(
+        &self,
+        said: Option<v1::NodeDescription>,
+        address: &str,
+    ) -> Result<NodeDescription, ApiError> {
+        let description = NodeDescription::from(said.ok_or_else(|| protocol("hello without a description"))?);
+        check_description(&description, address)?;
+        self.store.view().node(self.node).ok_or_else(|| protocol("the node was removed"))?;
+        Ok(description)
+    }
+
     /// Writes what the agent says of its node, if that is news.
-    async fn describe(&self, hello: &v1::Hello) -> Result<(), ApiError> {
-        let description = hello.description.clone().ok_or_else(|| protocol("hello without a description"))?;
-        let description = NodeDescription::from(description);
-        check_description(&description, &hello.address)?;
+    async fn describe(&self, description: NodeDescription, address: String) -> Result<(), ApiError> {
         let view = self.store.view();
         let known = view.node(self.node).ok_or_else(|| protocol("the node was removed"))?;
-        if known.description == description && known.status.address == hello.address {
+        if known.description == description && known.status.address == address {
             return Ok(());
         }
-        let change = Change::DescribeNode { node: self.node, description, address: hello.address.clone() };
+        let change = Change::DescribeNode { node: self.node, description, address };
         self.store
             .propose(Write { term: self.term.number, ..Write::internal("node description", vec![change]) })
             .await?;
@@ -347,53 +380,4 @@ fn ticket_public_key(view: &View) -> Result<Bytes, ApiError> {
     let public =
         ticket_key(view)?.public().map_err(|error| ApiError::new(Reason::Internal, error.to_string()))?;
     Ok(Bytes::copy_from_slice(&public.0))
-}
-
-fn file_set(files: &BTreeSet<(FileId, u64)>) -> v1::AssignedFileSet {
-    let key =
-        |(file, content): &(FileId, u64)| v1::AssignedFileKey { file: file.to_string(), content: *content };
-    v1::AssignedFileSet { files: files.iter().map(key).collect() }
-}
-
-/// Everything that an agent needs of one task.
-fn assigned_task(assigned: &Assigned) -> v1::AssignedTask {
-    let task = &assigned.task;
-    let restart = restart_without_managers(task.run, assigned.spec.restart);
-    v1::AssignedTask {
-        id: task.id.to_string(),
-        service_id: task.service.to_string(),
-        service_name: assigned.service_name.to_string(),
-        service_labels: assigned.service_labels.clone().into_iter().collect(),
-        spec_version: task.spec_version.index(),
-        slot: Some((&task.slot).into()),
-        spec: Some(v1::TaskSpec { restart: Some((&restart).into()), ..(&*assigned.spec).into() }),
-        desired: u32::from(task.desired.number()),
-        generic: coracle_proto::convert::task::names(&task.generic),
-    }
-}
-
-/// By which policy an agent starts a task again while no manager can be reached. It knows nothing of jobs, of which what has
-/// completed is never done again; tasks of other services are of run 0.
-fn restart_without_managers(run: u64, restart: RestartPolicy) -> RestartPolicy {
-    match restart.condition {
-        RestartCondition::Any if run > 0 => {
-            RestartPolicy { condition: RestartCondition::OnFailure, ..restart }
-        }
-        _ => restart,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_agent_does_the_work_of_a_job_twice() {
-        use RestartCondition::{Any, None, OnFailure};
-        let told = |run, condition| {
-            restart_without_managers(run, RestartPolicy { condition, ..RestartPolicy::default() }).condition
-        };
-        assert_eq!([Any, None, OnFailure].map(|condition| told(0, condition)), [Any, None, OnFailure]);
-        assert_eq!([Any, None, OnFailure].map(|condition| told(7, condition)), [OnFailure, None, OnFailure]);
-    }
 }

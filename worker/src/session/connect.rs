@@ -22,6 +22,9 @@ use crate::identity::utc;
 const CONNECT: Duration = Duration::from_secs(1);
 /// Waits between tries.
 const RETRY: BackoffPolicy = BackoffPolicy { first: Duration::from_millis(100), max: Duration::from_secs(2) };
+/// A session that lasted this long makes the waits short again. Not one that was welcomed and closed: where two machines hold one
+/// identity each closes the other's, and both would come back at once for ever.
+const LASTING: Duration = Duration::from_secs(5);
 /// Waits of a node that was removed: it asks on, for the case that it was a mistake.
 const RETRY_REMOVED: BackoffPolicy =
     BackoffPolicy { first: Duration::from_secs(1), max: Duration::from_secs(60) };
@@ -67,6 +70,7 @@ pub(crate) async fn keep_session(links: Links, stop: CancellationToken) {
             continue;
         };
         let pointed_to = redirections > 0;
+        let began = tokio::time::Instant::now();
         let end = open(&links, &mut fence, &address, &stop).await;
         links.outgoing.outbox().interrupt();
         links.manager.send_replace(None);
@@ -74,7 +78,7 @@ pub(crate) async fn keep_session(links: Links, stop: CancellationToken) {
         if welcomed {
             links.tell(Event::Closed).await;
             // What is out of step at once may be so for ever: not in a tight loop.
-            if !matches!(end, End::OutOfStep(_)) {
+            if !matches!(end, End::OutOfStep(_)) && is_settled(&backoff, began.elapsed()) {
                 backoff = Backoff::new(RETRY);
             }
             redirections = 0;
@@ -111,6 +115,11 @@ pub(crate) async fn keep_session(links: Links, stop: CancellationToken) {
         }
         pause(&mut backoff, &stop).await;
     }
+}
+
+/// Whether a session after which to begin with short waits again. That a node was removed is taken back by any that is welcomed.
+fn is_settled(backoff: &Backoff, lasted: Duration) -> bool {
+    lasted >= LASTING || backoff.policy() != RETRY
 }
 
 async fn pause(backoff: &mut Backoff, stop: &CancellationToken) {
@@ -150,6 +159,14 @@ async fn connect(links: &Links, address: &str) -> Result<Channel, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_that_is_closed_at_once_makes_no_wait_short() {
+        let backoff = Backoff::new(RETRY);
+        assert!(!is_settled(&backoff, LASTING / 2));
+        assert!(is_settled(&backoff, LASTING));
+        assert!(is_settled(&Backoff::new(RETRY_REMOVED), Duration::ZERO), "it is a member again");
+    }
 
     #[test]
     fn everybody_is_tried_once_before_anybody_twice() {

@@ -1,6 +1,7 @@
 //! Exact texts of what is refused of volumes.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use coracle_manager_core::Change;
 use coracle_model::id::SessionId;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::world::{node, state, told};
 use super::*;
-use crate::dispatcher::registry::{Connected, Registry};
+use crate::dispatcher::registry::{Connected, Origin, Registry};
 
 /// Three nodes: two that told the volumes of these names, and one that did not.
 fn seen(first: &[&str], second: &[&str], third: NodeState) -> Seen {
@@ -19,6 +20,7 @@ fn seen(first: &[&str], second: &[&str], third: NodeState) -> Seen {
     for (bits, names) in [(1, first), (2, second)] {
         let (node, session) = (NodeId::from_bits(bits), SessionId::from_bits(bits));
         let connected = Connected {
+            origin: Origin::default(),
             certified: None,
             session,
             wake: Arc::new(Notify::new()),
@@ -26,7 +28,7 @@ fn seen(first: &[&str], second: &[&str], third: NodeState) -> Seen {
             close: stop.child_token(),
             images: BTreeSet::new(),
         };
-        registry.enter(node, connected);
+        registry.enter(node, connected, Instant::now()).unwrap();
         let volume = |name: &&str| v1::Volume { name: (*name).to_owned(), ..Default::default() };
         let volumes = names.iter().map(volume).collect();
         let report = v1::VolumeReport { first: true, last: true, set: volumes, ..Default::default() };

@@ -3,7 +3,7 @@
 mod sessions;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coracle_model::id::{NodeId, SessionId};
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{Place, Read, TransferError, VolumeBroker};
-use crate::dispatcher::registry::{Connected, Registry};
+use crate::dispatcher::registry::{Connected, Origin, Registry};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -59,6 +59,7 @@ impl World {
         let close = self.stop.child_token();
         let wake = Arc::new(Notify::new());
         let connected = Connected {
+            origin: Origin::default(),
             certified: None,
             session,
             wake,
@@ -66,7 +67,7 @@ impl World {
             close: close.clone(),
             images: std::collections::BTreeSet::new(),
         };
-        self.registry.enter(node, connected);
+        self.registry.enter(node, connected, Instant::now()).unwrap();
         Node { place: Place { node, hostname: format!("w{bits}") }, session, close, requests }
     }
 

@@ -113,7 +113,7 @@ impl Removal<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;

@@ -179,6 +179,7 @@ impl InFront for WithFiles {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stdout, reason = "tests")]
 mod tests {
     use super::*;
 

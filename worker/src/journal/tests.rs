@@ -1,3 +1,5 @@
+#![allow(clippy::print_stdout, reason = "tests say why they skip")]
+
 mod damage;
 
 use std::path::Path;

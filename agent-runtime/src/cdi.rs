@@ -112,7 +112,7 @@ fn find(name: &str, folders: &[PathBuf]) -> Result<(PathBuf, [Edits; 2]), Runtim
     let mut problem = None;
     for folder in folders {
         for path in files(folder) {
-            let (file, distrust) = match read(&path) {
+            let (opened, file) = match read(&path) {
                 Ok(read) => read,
                 Err(why) => {
                     problem.get_or_insert_with(|| format!("; {} cannot be read: {why}", path.display()));
@@ -122,17 +122,17 @@ fn find(name: &str, folders: &[PathBuf]) -> Result<(PathBuf, [Edits; 2]), Runtim
             if file.kind == kind
                 && let Some(device) = file.devices.into_iter().find(|known| known.name == device)
             {
-                found = Some((path, distrust, [file.container_edits, device.container_edits]));
+                found = Some((path, opened, [file.container_edits, device.container_edits]));
             }
         }
     }
     let problem = problem.unwrap_or_default();
-    let (path, distrust, edits) = found.ok_or_else(|| {
+    let (path, opened, edits) = found.ok_or_else(|| {
         let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
         refused(name, format!("no file in {} of this node has it{problem}", folders.join(" or ")))
     })?;
     let has_hooks = edits.iter().any(|edits| !edits.hooks.is_empty());
-    match distrust.filter(|_| has_hooks) {
+    match has_hooks.then(|| hook::distrust(&opened.path, &opened.found)).flatten() {
         Some(why) => Err(refused(name, why)),
         None => Ok((path, edits)),
     }
@@ -148,8 +148,15 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What the file says, and why its hooks are not to be run.
-fn read(path: &Path) -> Result<(File, Option<String>), String> {
+/// What was opened to read a file.
+struct Opened {
+    /// Without links.
+    path: PathBuf,
+    found: fs::Metadata,
+}
+
+/// What the file says, and what it is.
+fn read(path: &Path) -> Result<(Opened, File), String> {
     let told = |error: io::Error| error.to_string();
     let is_yaml = path.extension().is_some_and(|end| end == "yaml");
     let path = fs::canonicalize(path).map_err(told)?;
@@ -167,8 +174,7 @@ fn read(path: &Path) -> Result<(File, Option<String>), String> {
     }
     let file =
         if is_yaml { serde_json::from_value(yaml::value(&text)?) } else { serde_json::from_str(&text) };
-    let file = file.map_err(|error| error.to_string())?;
-    Ok((file, hook::distrust(&path, &found)))
+    Ok((Opened { path, found }, file.map_err(|error| error.to_string())?))
 }
 
 fn edit(spec: &mut ContainerSpec, name: &str, edits: Edits) -> Result<(), RuntimeError> {

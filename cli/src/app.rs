@@ -79,11 +79,11 @@ pub(crate) enum Command {
 /// What is refused and why, or the help that was asked for.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
-    let matches = switch::with_values(Cli::command()).try_get_matches_from(&words);
-    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+    Cli::try_parse_from(&words).or_else(|plain| {
+        let matches = switch::with_values(Cli::command()).try_get_matches_from(&words);
+        let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
         // Help and refusals show switches without the values that nobody needs.
-        let plain = Cli::try_parse_from(&words).err();
-        plain.filter(|plain| plain.kind() == error.kind()).unwrap_or(error)
+        parsed.map_err(|error| if error.kind() == plain.kind() { plain } else { error })
     })
 }
 
